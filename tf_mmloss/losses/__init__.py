@@ -1,0 +1,27 @@
+"""Losses of the paper's Table 1: one class a file, each over a pure function of (y_true, y_pred)."""
+
+from tf_mmloss.losses.base import LongTailLoss
+from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, cross_entropy
+from tf_mmloss.losses.focal import FocalLoss, focal
+from tf_mmloss.losses.hinge import HingeLoss, hinge
+from tf_mmloss.losses.ldam import LDAMLoss, ldam
+from tf_mmloss.losses.ldam_hinge import LDAMHingeLoss
+from tf_mmloss.losses.max_margin import MaxMarginLoss, max_margin, maximum_margins
+from tf_mmloss.losses.uniform_margin import UniformMarginLoss
+
+__all__ = [
+    "CrossEntropyLoss",
+    "FocalLoss",
+    "HingeLoss",
+    "LDAMHingeLoss",
+    "LDAMLoss",
+    "LongTailLoss",
+    "MaxMarginLoss",
+    "UniformMarginLoss",
+    "cross_entropy",
+    "focal",
+    "hinge",
+    "ldam",
+    "max_margin",
+    "maximum_margins",
+]

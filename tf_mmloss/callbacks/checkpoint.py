@@ -1,0 +1,119 @@
+"""A run that survives being killed at any moment."""
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Save the state of a run after every epoch, atomically, and restore it.
+
+    Model and optimizer variables go to `state-EPOCH.npz`, then `latest.json`, which names that file and holds
+    the history, is replaced: the commit point. Whenever the process dies, `latest.json` names a whole state.
+    With batches and callbacks that depend on nothing but the epoch, as this package's do, a resumed run ends
+    bit for bit like an uninterrupted one. An interrupt (ctrl-C) waits until a save is complete.
+
+    Place it last in the list of callbacks, so that it saves all that the others wrote to `logs`.
+
+    Args:
+        folder: where to save; made if missing.
+
+    Example:
+        >>> checkpoint = Checkpoint("run/checkpoint")
+        >>> first_epoch = checkpoint.restore(model)
+        >>> model.fit(data, initial_epoch=first_epoch, epochs=200, callbacks=[..., checkpoint])
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def _latest(self) -> Path:
+        return self.folder / "latest.json"
+
+    def restore(self, model: keras.Model) -> int:
+        """Load the last saved state into a compiled model.
+
+        Returns:
+            The epoch to start with: 0 where nothing was saved.
+
+        Raises:
+            ValueError: the saved state is of another model or optimizer; nothing was changed then.
+        """
+        if not self._latest.exists():
+            return 0
+        latest = json.loads(self._latest.read_text())
+        with np.load(self.folder / latest["state"], allow_pickle=False) as state:
+            saved = dict(state)
+        model.optimizer.build(model.trainable_variables)
+        variables = _variables(model)
+        wrong = [path for path, v in variables.items() if path not in saved or saved[path].shape != tuple(v.shape)]
+        if wrong:
+            raise ValueError(f"{self.folder} was saved from another model or optimizer: {wrong[0]} does not match.")
+        for path, variable in variables.items():
+            variable.assign(saved[path])
+        self.history = latest["history"]
+        return len(self.history)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}}
+        self.history = [*self.history[:epoch], row]
+        with interrupts_deferred():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            state = self.folder / f"state-{epoch:04d}.npz"
+            arrays = {path: keras.ops.convert_to_numpy(v) for path, v in _variables(self.model).items()}
+            with atomic_path(state) as temporary, open(temporary, "wb") as file:
+                np.savez(file, **arrays)
+            write_json(self._latest, {"state": state.name, "history": self.history})
+            for old in self.folder.glob("state-*.npz*"):
+                if old != state:
+                    old.unlink()
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, and move it there once the block is complete and on the disk."""
+    temporary = path.with_name(f"{path.stem}.partial-{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Hold back ctrl-C until the block is complete (in the main thread; elsewhere it never arrives)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if received:
+        raise KeyboardInterrupt
+
+
+def _variables(model: keras.Model) -> dict[str, keras.Variable]:
+    return {v.path: v for v in [*model.variables, *model.optimizer.variables]}

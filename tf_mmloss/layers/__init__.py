@@ -1,0 +1,7 @@
+"""Layers of the paper's network."""
+
+from tf_mmloss.layers.batch_normalization import BatchNormalization
+from tf_mmloss.layers.cosine_dense import CosineDense
+from tf_mmloss.layers.strided_shortcut import StridedShortcut
+
+__all__ = ["BatchNormalization", "CosineDense", "StridedShortcut"]

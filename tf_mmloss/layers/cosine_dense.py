@@ -1,0 +1,70 @@
+"""A classification head that returns cosines."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tf_mmloss._validation import integer
+
+# Added under the root of squared norms: keeps value and gradient finite at a zero feature.
+EPSILON = 1e-12
+
+
+def inverse_norm(x: Any, axis: int) -> Any:
+    """Return 1 / |x| along `axis` (kept), finite at x = 0."""
+    return ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), EPSILON))
+
+
+@keras.saving.register_keras_serializable(package="tf_mmloss")
+class CosineDense(keras.layers.Layer):
+    """Dense layer on normalised features and normalised class vectors, without a bias.
+
+        y_c = cos(x, w_c) = x . w_c / (|x| |w_c|)            (paper, section 3.1)
+
+    The scale s belongs to the loss. A zero feature gives cosines of 0 and a finite gradient.
+
+    Args:
+        units: number of classes C, > 0.
+        name, dtype, ...: as for any Keras layer.
+
+    Input: (B, D) features. Output: (B, C) cosines in [-1, 1].
+
+    Raises:
+        ValueError: units not a positive integer; features not of rank 2.
+
+    Example:
+        >>> logits = CosineDense(10)(features)
+
+    Reference:
+        Wang et al., NormFace, ACM Multimedia 2017; the class vectors start as in LDAM's published code:
+        uniform on the cube, then normalised.
+    """
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = integer("units", units, at_least=1)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) != 2 or input_shape[-1] is None:
+            raise ValueError(f"CosineDense takes features of shape (batch, D). Received: input shape={input_shape}")
+        self.kernel = self.add_weight(
+            shape=(input_shape[-1], self.units), initializer=_unit_columns, name="kernel", trainable=True
+        )
+
+    def call(self, features: Any) -> Any:
+        # Scaling the product instead of the kernel saves a normalised copy of the kernel.
+        kernel = ops.convert_to_tensor(self.kernel, self.compute_dtype)
+        dots = ops.matmul(features * inverse_norm(features, axis=-1), kernel)
+        return ops.clip(dots * inverse_norm(kernel, axis=0), -1.0, 1.0)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units}
+
+
+def _unit_columns(shape: tuple[int, ...], dtype: Any = None) -> Any:
+    kernel = keras.initializers.RandomUniform(-1.0, 1.0)(shape, dtype=dtype)
+    return kernel * inverse_norm(kernel, axis=0)

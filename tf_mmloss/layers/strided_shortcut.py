@@ -1,0 +1,53 @@
+"""The parameter-free shortcut of the CIFAR ResNets."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tf_mmloss._validation import integer
+
+
+@keras.saving.register_keras_serializable(package="tf_mmloss")
+class StridedShortcut(keras.layers.Layer):
+    """Option-A shortcut: every second pixel, and zero channels added, half before and half behind.
+
+    Args:
+        filters: channels of the output, at least those of the input.
+        strides: default 2.
+
+    Input: (B, H, W, D). Output: (B, ceil(H / strides), ceil(W / strides), filters).
+
+    Raises:
+        ValueError: filters or strides not positive integers; fewer filters than input channels.
+
+    Example:
+        >>> x = StridedShortcut(32)(x)
+
+    Reference:
+        He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.
+    """
+
+    def __init__(self, filters: int, strides: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.filters = integer("filters", filters, at_least=1)
+        self.strides = integer("strides", strides, at_least=1)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if input_shape[-1] is None or input_shape[-1] > self.filters:
+            raise ValueError(
+                f"`filters` must be at least the {input_shape[-1]} channels of the input. "
+                f"Received: filters={self.filters}"
+            )
+
+    def call(self, x: Any) -> Any:
+        added = self.filters - x.shape[-1]
+        x = x[:, :: self.strides, :: self.strides, :]
+        return ops.pad(x, [(0, 0), (0, 0), (0, 0), (added // 2, added - added // 2)])
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        sides = (None if side is None else -(-side // self.strides) for side in input_shape[1:3])
+        return (input_shape[0], *sides, self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "filters": self.filters, "strides": self.strides}

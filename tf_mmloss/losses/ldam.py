@@ -1,0 +1,85 @@
+"""LDAM: a margin per class that grows as the class gets rarer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tf_mmloss.imbalance import ldam_margins
+from tf_mmloss.losses.base import as_labels
+from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, cross_entropy
+
+
+def ldam(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    cls_counts: Sequence[int] | np.ndarray,
+    max_margin: float = 0.5,
+    scale: float = 30.0,
+) -> Any:
+    """LDAM loss of each example; see `LDAMLoss`.
+
+    Args:
+        y_true: labels (B,), (B, 1) or one-hot (B, C).
+        y_pred: (B, C) cosines.
+        cls_counts: (C,) training examples per class.
+        max_margin: margin of the rarest class, in cosine units.
+        scale: s > 0.
+
+    Returns:
+        (B,) losses.
+
+    Raises:
+        ValueError: bad counts or margin; other shapes.
+
+    Example:
+        >>> ldam([1], [[0.2, 0.9]], cls_counts=[100, 10])
+    """
+    labels, margins = as_labels(y_true, y_pred), ldam_margins(cls_counts, max_margin)
+    return cross_entropy(labels, y_pred, margin=ops.take(ops.convert_to_tensor(margins), labels), scale=scale)
+
+
+@keras.saving.register_keras_serializable(package="tf_mmloss")
+class LDAMLoss(CrossEntropyLoss):
+    """Label-distribution-aware margin loss.
+
+        l = -log softmax(s (cos - m_y 1_y))_y,   m_c = max_margin * n_c^(-1/4) / max_k n_k^(-1/4)
+
+    Args:
+        cls_counts: (C,) training examples per class.
+        max_margin: margin of the rarest class, in cosine units, > 0. Default 0.5, as published.
+        scale: s > 0. Default 30, as published.
+        reduction, name, dtype: see `LongTailLoss`.
+
+    Returns:
+        The weighted mean over the batch; (B,) with `reduction=None`.
+
+    Raises:
+        ValueError: bad counts, margin or scale; labels or logits of another shape.
+
+    Example:
+        >>> model.compile(optimizer="sgd", loss=LDAMLoss([5000, 500, 50]))
+
+    Reference:
+        Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019, Eq. 10-13.
+    """
+
+    def __init__(
+        self,
+        cls_counts: Sequence[int] | np.ndarray,
+        max_margin: float = 0.5,
+        scale: float = 30.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(cls_counts, scale=scale, **kwargs)
+        self.max_margin = float(max_margin)
+        self._margins = ldam_margins(cls_counts, max_margin)
+
+    def margins(self, labels: Any, logits: Any) -> Any:
+        return ops.take(ops.convert_to_tensor(self._margins, dtype=logits.dtype), labels)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "max_margin": self.max_margin}

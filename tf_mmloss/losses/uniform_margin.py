@@ -1,0 +1,45 @@
+"""One margin for all classes: additive-margin softmax, the M of M-DRW."""
+
+from typing import Any
+
+import keras
+
+from tf_mmloss._validation import number
+from tf_mmloss.losses.cross_entropy import CrossEntropyLoss
+
+
+@keras.saving.register_keras_serializable(package="tf_mmloss")
+class UniformMarginLoss(CrossEntropyLoss):
+    """Cross-entropy with the same margin for every class (M of M-DRW, paper Table 1).
+
+        l = -log softmax(s (cos - m 1_y))_y
+
+    Its function is `cross_entropy(y_true, y_pred, margin=m, scale=s)`.
+
+    Args:
+        margin: m >= 0, in cosine units. Default 0.5; never published for M-DRW.
+        scale: s > 0. Default 30.
+        reduction, name, dtype: see `LongTailLoss`.
+
+    Returns:
+        The weighted mean over the batch; (B,) with `reduction=None`.
+
+    Raises:
+        ValueError: margin negative, scale not positive; labels or logits of another shape.
+
+    Example:
+        >>> model.compile(optimizer="sgd", loss=UniformMarginLoss(margin=0.3))
+
+    Reference:
+        Wang et al., Additive Margin Softmax for Face Verification, 2018.
+    """
+
+    def __init__(self, margin: float = 0.5, scale: float = 30.0, **kwargs: Any) -> None:
+        super().__init__(scale=scale, **kwargs)
+        self.margin = number("margin", margin, at_least=0)
+
+    def margins(self, labels: Any, logits: Any) -> Any:
+        return self.margin
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "margin": self.margin}

@@ -1,0 +1,154 @@
+"""Metrics that show what an average over a long tail hides."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tf_mmloss._validation import choice, integer
+from tf_mmloss.imbalance import check_counts, check_labels
+from tf_mmloss.losses.base import as_labels
+
+SHOTS = ("many", "medium", "few")
+
+
+def shot_masks(cls_counts: Sequence[int] | np.ndarray, many: int = 100, few: int = 20) -> dict[str, np.ndarray]:
+    """Group classes by their number of training examples.
+
+    Args:
+        cls_counts: (C,) training examples per class.
+        many: "many" has more than this. Default 100.
+        few: "few" has fewer than this. Default 20; "medium" is the rest.
+
+    Returns:
+        Boolean masks (C,) by name: many, medium, few.
+
+    Raises:
+        ValueError: bad counts, or few > many.
+
+    Example:
+        >>> shot_masks([500, 50, 5])["medium"]
+        array([False,  True, False])
+
+    Reference:
+        Liu et al., Large-Scale Long-Tailed Recognition in an Open World, CVPR 2019.
+    """
+    counts = check_counts(cls_counts)
+    if few > many:
+        raise ValueError(f"`few` must not exceed `many`. Received: few={few}, many={many}")
+    return {
+        "many": counts > many,
+        "medium": (counts <= many) & (counts >= few),
+        "few": counts < few,
+    }
+
+
+def per_class_error(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+    """Top-1 error of each class, as a fraction; NaN for a class without examples. NumPy.
+
+    Args:
+        labels: (N,) true classes.
+        predictions: (N,) predicted classes.
+        num_classes: C.
+
+    Returns:
+        float64 array (C,).
+
+    Raises:
+        ValueError: labels or predictions that are not whole numbers in [0, C).
+
+    Example:
+        >>> per_class_error([0, 0, 1], [0, 1, 1], 2)
+        array([0.5, 0. ])
+    """
+    labels = check_labels(labels, num_classes)
+    wrong = labels != check_labels(predictions, num_classes, "predictions")
+    total = np.bincount(labels, minlength=num_classes)
+    with np.errstate(invalid="ignore"):
+        return np.bincount(labels, weights=wrong, minlength=num_classes) / total
+
+
+@keras.saving.register_keras_serializable(package="tf_mmloss")
+class BalancedAccuracy(keras.metrics.Metric):
+    """Mean over classes of the accuracy within the class; classes not seen are left out.
+
+    Args:
+        num_classes: C >= 2.
+        name, dtype: as for any Keras metric.
+
+    Raises:
+        ValueError: num_classes below 2; labels or logits of another shape.
+
+    Example:
+        >>> model.compile(loss=MaxMarginLoss(cls_counts), metrics=["accuracy", BalancedAccuracy(10)])
+
+    Reference:
+        Brodersen et al., The Balanced Accuracy and Its Posterior Distribution, ICPR 2010.
+    """
+
+    def __init__(self, num_classes: int, name: str = "balanced_accuracy", dtype: Any = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.num_classes = integer("num_classes", num_classes, at_least=2)
+        self.correct = self.add_variable((num_classes,), initializer="zeros", name="correct")
+        self.total = self.add_variable((num_classes,), initializer="zeros", name="total")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        labels = as_labels(y_true, y_pred)
+        weights = ops.ones_like(labels, dtype=self.correct.dtype)
+        if sample_weight is not None:
+            weights = weights * ops.reshape(ops.cast(sample_weight, weights.dtype), (-1,))
+        hits = ops.cast(ops.equal(ops.cast(ops.argmax(y_pred, axis=-1), "int32"), labels), weights.dtype)
+        self.total.assign(self.total + ops.segment_sum(weights, labels, self.num_classes))
+        self.correct.assign(self.correct + ops.segment_sum(weights * hits, labels, self.num_classes))
+
+    def result(self) -> Any:
+        return self._mean(ops.cast(self.total > 0, self.total.dtype))
+
+    def _mean(self, classes: Any) -> Any:
+        accuracy = ops.divide_no_nan(self.correct.value, self.total.value)
+        return ops.divide_no_nan(ops.sum(accuracy * classes), ops.sum(classes))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "dtype": self.dtype, "num_classes": self.num_classes}
+
+
+@keras.saving.register_keras_serializable(package="tf_mmloss")
+class ShotAccuracy(BalancedAccuracy):
+    """Mean accuracy over the classes with many, a medium number of, or few training examples.
+
+    Args:
+        cls_counts: (C,) training examples per class.
+        shot: "many", "medium" or "few", see `shot_masks`.
+        name: default "many_shot_accuracy" and so on.
+        dtype: as for any Keras metric.
+
+    Raises:
+        ValueError: bad counts, an unknown group.
+
+    Example:
+        >>> metrics = [ShotAccuracy(cls_counts, shot) for shot in ("many", "medium", "few")]
+
+    Reference:
+        Liu et al., Large-Scale Long-Tailed Recognition in an Open World, CVPR 2019.
+    """
+
+    def __init__(
+        self,
+        cls_counts: Sequence[int] | np.ndarray,
+        shot: str = "few",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        self.shot = choice("shot", shot, SHOTS)
+        self._mask = shot_masks(cls_counts)[shot].astype("float32")
+        self.cls_counts = check_counts(cls_counts).tolist()
+        super().__init__(len(self.cls_counts), name or f"{shot}_shot_accuracy", dtype)
+
+    def result(self) -> Any:
+        seen = ops.cast(self.total > 0, self.total.dtype)
+        return self._mean(seen * ops.convert_to_tensor(self._mask, dtype=self.total.dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "dtype": self.dtype, "cls_counts": self.cls_counts, "shot": self.shot}

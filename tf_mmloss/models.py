@@ -1,0 +1,127 @@
+"""The 6n+2 family of CIFAR ResNets, functional."""
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from tf_mmloss._validation import choice, integer
+from tf_mmloss.layers import BatchNormalization, CosineDense, StridedShortcut
+
+HEADS = ("cosine", "dense")
+
+
+def normalization(mean: tuple[float, ...], std: tuple[float, ...]) -> keras.layers.Layer:
+    """Layer from raw pixels in [0, 255] to what the networks take: (x / 255 - mean) / std.
+
+    Args:
+        mean, std: one number a channel, of pixels divided by 255.
+
+    Returns:
+        A `keras.layers.Rescaling`, for the input pipeline and for the exported model.
+
+    Example:
+        >>> normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+    """
+    scale = [1 / (255 * s) for s in std]
+    offset = [-m / s for m, s in zip(mean, std, strict=True)]
+    return layers.Rescaling(scale, offset, dtype="float32", name="normalization")
+
+
+def resnet(
+    depth: int,
+    num_classes: int,
+    head: str = "cosine",
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+) -> keras.Model:
+    """ResNet of depth 6n+2 for small images, post-activation, with option-A shortcuts.
+
+    A 3x3 convolution, three stages of n blocks with 16, 32 and 64 filters, average pooling, the head.
+    Kernels start from N(0, 2 / fan_in); under mixed precision the head stays in float32.
+
+    Args:
+        depth: 6n+2: 8, 14, 20, 32, 44, 56, 110, ...
+        num_classes: C >= 2.
+        head: "cosine" (`CosineDense`, for the margin losses) or "dense" (logits with a bias).
+        input_shape: (height, width, channels) of the normalised images. Default (32, 32, 3).
+
+    Returns:
+        A functional `keras.Model` from (B, height, width, channels) to (B, C) cosines or logits.
+
+    Raises:
+        ValueError: depth not 6n+2, fewer than two classes, unknown head, a shape that is not three
+            positive integers.
+
+    Example:
+        >>> resnet(20, num_classes=10).count_params()
+
+    Reference:
+        He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.
+    """
+    integer("num_classes", num_classes, at_least=2)
+    choice("head", head, HEADS)
+    if integer("depth", depth, at_least=8) % 6 != 2:
+        raise ValueError(f"`depth` must be 6n+2: 8, 14, 20, 32, 44, 56, 110. Received: depth={depth}")
+    if len(input_shape) != 3:
+        raise ValueError(f"`input_shape` must be (height, width, channels). Received: input_shape={input_shape!r}")
+    for side in input_shape:
+        integer("input_shape", side, at_least=1)
+
+    inputs = keras.Input(input_shape, name="images")
+    x = _convolution(inputs, 16, 1, "stem")
+    x = layers.ReLU(name="stem_relu")(x)
+    for stage, filters in enumerate((16, 32, 64), start=1):
+        for block in range(1, (depth - 2) // 6 + 1):
+            x = _block(x, filters, 2 if stage > 1 and block == 1 else 1, f"stage{stage}_block{block}")
+    x = layers.GlobalAveragePooling2D(name="features")(x)
+    if head == "cosine":
+        outputs = CosineDense(num_classes, name="head", dtype="float32")(x)
+    else:
+        outputs = layers.Dense(num_classes, kernel_initializer=_he_normal(), name="head", dtype="float32")(x)
+    return keras.Model(inputs, outputs, name=f"resnet{depth}")
+
+
+def resnet32(
+    num_classes: int,
+    head: str = "cosine",
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+) -> keras.Model:
+    """The paper's network: `resnet(32, ...)`, 464,144 parameters with a cosine head on ten classes.
+
+    Args:
+        num_classes, head, input_shape: see `resnet`.
+
+    Returns:
+        A functional `keras.Model` from normalised images (B, height, width, channels) to (B, C).
+
+    Raises:
+        ValueError: see `resnet`.
+
+    Example:
+        >>> model = resnet32(10)
+    """
+    return resnet(32, num_classes, head, input_shape)
+
+
+def _he_normal() -> Any:
+    # Keras' HeNormal truncates; the published networks do not.
+    return keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+
+
+def _convolution(x: Any, filters: int, strides: int, name: str) -> Any:
+    padding = "same"
+    if strides > 1:  # Keras' "same" would pad (0, 1); the published networks pad (1, 1).
+        x, padding = layers.ZeroPadding2D(1, name=f"{name}_pad")(x), "valid"
+    x = layers.Conv2D(
+        filters, 3, strides, padding, use_bias=False, kernel_initializer=_he_normal(), name=f"{name}_conv"
+    )(x)
+    return BatchNormalization(name=f"{name}_bn")(x)
+
+
+def _block(x: Any, filters: int, strides: int, name: str) -> Any:
+    shortcut = x
+    if strides > 1 or x.shape[-1] != filters:
+        shortcut = StridedShortcut(filters, strides, name=f"{name}_shortcut")(x)
+    x = layers.ReLU(name=f"{name}_relu1")(_convolution(x, filters, strides, f"{name}_1"))
+    x = _convolution(x, filters, 1, f"{name}_2")
+    return layers.ReLU(name=f"{name}_relu2")(layers.Add(name=f"{name}_add")([x, shortcut]))

@@ -1,0 +1,143 @@
+"""tf.data input: augmented training batches epoch after epoch, and plain test batches."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tf_mmloss._validation import integer
+from tf_mmloss.imbalance import check_labels
+from tf_mmloss.sampling import draw_epoch
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Batches of an epoch, the last partial one counted."""
+    return -(-num_examples // batch_size)
+
+
+def train_dataset(
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    normalize: Callable[[Any], Any],
+    batch_size: int = 128,
+    seed: int = 0,
+    first_epoch: int = 0,
+    resampling: Callable[[int], np.ndarray | None] | None = None,
+    pad: int = 4,
+    flip: bool = True,
+) -> "tf.data.Dataset":
+    """Endless training batches: epoch `first_epoch`, the next one, and so on.
+
+    Each epoch is a pure function of (seed, epoch), see `tf_mmloss.sampling.draw_epoch`: the same seed gives
+    the same run, and a run resumed at an epoch sees what the uninterrupted one saw. Images are padded with
+    zeros and cropped, mirrored, then normalised, in batches.
+
+    Args:
+        images: uint8 (N, H, W, D).
+        labels: (N,) whole numbers in [0, num_classes), checked here.
+        num_classes: C.
+        normalize: the layer of `tf_mmloss.models.normalization`.
+        batch_size: default 128; the last batch of an epoch may be smaller.
+        seed: of the run. Default 0.
+        first_epoch: where to start, for resuming. Default 0.
+        resampling: from the epoch to class weights (C,) for class-balanced drawing, or to None;
+            `DeferredResampling` is one. Default: never.
+        pad: zeros on each side before the random crop. Default 4.
+        flip: mirror with probability 1/2. Default True.
+
+    Returns:
+        `tf.data.Dataset` of (float32 images, int32 labels), without end: pass
+        `steps_per_epoch(N, batch_size)` to `fit`.
+
+    Raises:
+        ValueError: images not uint8 of rank 4, other labels, numbers out of range.
+
+    Example:
+        >>> data = train_dataset(x, y, num_classes=10, normalize=normalization(mean, std))
+        >>> model.fit(data, steps_per_epoch=steps_per_epoch(len(x), 128), epochs=200)
+    """
+    import tensorflow as tf
+
+    images = _check_images(images)
+    labels = check_labels(labels, num_classes).astype(np.int32)
+    integer("batch_size", batch_size, at_least=1)
+    height, width, channels = images.shape[1:]
+
+    def rows(epoch: np.int64) -> np.ndarray:
+        weights = resampling(int(epoch)) if resampling else None
+        return np.stack(draw_epoch(labels, seed, int(epoch), class_weights=weights, pad=pad, flip=flip), axis=1)
+
+    def draw(epoch: tf.Tensor) -> tf.data.Dataset:
+        table = tf.ensure_shape(tf.numpy_function(rows, [epoch], tf.int32), (len(labels), 4))
+        return tf.data.Dataset.from_tensor_slices(table).batch(batch_size)
+
+    with tf.device("cpu"):
+        all_images, all_labels = tf.constant(images), tf.constant(labels)
+
+    def batch(table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        index, top, left, mirrored = tf.unstack(table, axis=1)
+        x = tf.pad(tf.gather(all_images, index), [(0, 0), (pad, pad), (pad, pad), (0, 0)])
+        rows = top[:, None] + tf.range(height)
+        columns = tf.where(mirrored[:, None] > 0, tf.range(width - 1, -1, -1), tf.range(width)) + left[:, None]
+        x = tf.gather(tf.gather(x, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+        x = tf.ensure_shape(x, (None, height, width, channels))
+        return normalize(x), tf.gather(all_labels, index)
+
+    data = tf.data.Dataset.range(integer("first_epoch", first_epoch), np.iinfo(np.int64).max).flat_map(draw)
+    return data.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4).with_options(_options())
+
+
+def eval_dataset(
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    normalize: Callable[[Any], Any],
+    batch_size: int = 500,
+) -> "tf.data.Dataset":
+    """Every image once, in order, normalised.
+
+    Args:
+        images, labels, num_classes, normalize: as in `train_dataset`.
+        batch_size: default 500.
+
+    Returns:
+        `tf.data.Dataset` of (float32 images, int32 labels).
+
+    Raises:
+        ValueError: as in `train_dataset`.
+
+    Example:
+        >>> model.evaluate(eval_dataset(x, y, num_classes=10, normalize=normalization(mean, std)))
+    """
+    import tensorflow as tf
+
+    labels = check_labels(labels, num_classes).astype(np.int32)
+    with tf.device("cpu"):
+        data = tf.data.Dataset.from_tensor_slices((_check_images(images), labels))
+    data = data.batch(integer("batch_size", batch_size, at_least=1))
+    return data.map(lambda x, y: (normalize(x), y)).prefetch(2).with_options(_options())
+
+
+def _check_images(images: np.ndarray) -> np.ndarray:
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        raise ValueError(
+            f"`images` must be a uint8 array (N, height, width, channels). Received: "
+            f"{type(images).__name__}, shape={np.shape(images)}, dtype={getattr(images, 'dtype', None)}"
+        )
+    return images
+
+
+def _options() -> "tf.data.Options":
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    # With autotune, dropping an iterator can block for seconds; two workers and a buffer are enough here.
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = 2
+    return options

@@ -1,0 +1,68 @@
+"""Which images an epoch shows, in which order and how cropped: a pure function of (seed, epoch). NumPy only.
+
+Every input path draws from here, so a run shows the same images on every backend and after a resume.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tf_mmloss._validation import integer
+
+
+class Epoch(NamedTuple):
+    """One epoch's draw of N images.
+
+    Attributes:
+        position: (N,) int32 positions in the training set.
+        top, left: (N,) int32 corner of the crop in the padded image.
+        flip: (N,) bool, mirrored left to right.
+    """
+
+    position: np.ndarray
+    top: np.ndarray
+    left: np.ndarray
+    flip: np.ndarray
+
+
+def draw_epoch(
+    labels: np.ndarray,
+    seed: int,
+    epoch: int,
+    *,
+    class_weights: np.ndarray | None = None,
+    pad: int = 4,
+    flip: bool = True,
+) -> Epoch:
+    """Draw an epoch: a permutation, or with `class_weights` N images with replacement.
+
+    Args:
+        labels: (N,) int labels of the training set.
+        seed: of the run, >= 0.
+        epoch: from 0.
+        class_weights: None for a permutation, else (C,) weights w: image i is drawn with
+            P(i) ~ w_{y_i}, with replacement, N times.
+        pad: crops start anywhere in [0, 2 pad] of the image padded by `pad` on each side. Default 4.
+        flip: mirror with probability 1/2. Default True.
+
+    Returns:
+        `Epoch` of N images.
+
+    Raises:
+        ValueError: seed or epoch negative or not an integer.
+
+    Example:
+        >>> draw_epoch(np.zeros(4, int), seed=0, epoch=3).position.shape
+        (4,)
+    """
+    rng = np.random.default_rng([integer("seed", seed), integer("epoch", epoch)])
+    n = len(labels)
+    if class_weights is None:
+        position = rng.permutation(n)
+    else:
+        cumulative = np.cumsum(np.asarray(class_weights, np.float64)[labels])
+        # side="right" never returns an image of weight 0, min() guards the rounding of the last product.
+        position = np.minimum(np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right"), n - 1)
+    top, left = rng.integers(0, 2 * pad + 1, (2, n), dtype=np.int32)
+    mirrored = rng.random(n) < 0.5 if flip else np.zeros(n, bool)
+    return Epoch(position.astype(np.int32), top, left, mirrored)
