@@ -1,0 +1,333 @@
+"""Archives and batches that are damaged, foreign or hostile: each must be refused by name, and nothing run."""
+
+import contextlib
+import gzip
+import os
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+from test_datasets import TINY10, TINY100, check_tiny, tiny_pickles, tiny_records, write_archive, write_folder
+
+from tf_mmloss.datasets import archives
+from tf_mmloss.datasets.archives import unpickle
+from tf_mmloss.datasets.cifar_search import load_cifar
+
+
+class Call:
+    """Pickles as a call of `function`."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+# Pickles
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+@pytest.mark.parametrize("form", ["folder", "archive"])
+def test_hostile_pickle_is_not_run(tmp_path, form, protocol):
+    marker = tmp_path / "marker"
+    hostile = pickle.dumps({b"data": Call(os.system, f"touch {marker}"), b"labels": []}, protocol)
+    pickle.loads(hostile)
+    assert marker.exists(), "the attack does not work, so the test proves nothing"
+    marker.unlink()
+    pickles = {**tiny_pickles(TINY10), "data_batch_2": hostile}
+    if form == "folder":
+        write_folder(tmp_path, TINY10, pickles)
+    else:
+        write_archive(tmp_path / TINY10.archive, TINY10, pickles)
+    with pytest.raises(ValueError, match=r"data_batch_2: .*refused, it asks for the global (posix|nt)\.system"):
+        load_cifar(TINY10, tmp_path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (pickle.dumps({b"data": Call(eval, "1")}), "global builtins.eval"),
+        (pickle.dumps({b"data": np.float64(1)}), "multiarray.scalar"),
+        (pickle.dumps({b"data": np.array([object()])}, 2), "global .*object|type 'O8'"),
+        (pickle.dumps({b"data": np.array([None, "a"], object)}, 2), "of the type 'O8', only uint8"),
+        (pickle.dumps({b"data": np.zeros((2, 3072))}, 2), "of the type 'f8', only uint8"),
+        (pickle.dumps({b"data": np.zeros(2, [("a", "u1")])}, 2), "of the type 'V1', only uint8"),
+        (pickle.dumps([1, 2]), "it holds a list, not a dict"),
+        (pickle.dumps({b"data": 1})[:-1], "not a batch of the public python version"),
+        (b"", "Ran out of input"),
+        (b"\x89PNG\r\n", "not a batch of the public python version"),
+        (b"cnumpy.core.multiarray\n__builtins__\n.", "global numpy.core.multiarray.__builtins__"),
+        (b"\x80\x04\x8c\x05numpy\x8c\x0bndarray.ctx\x93.", "global numpy.ndarray.ctx"),
+        (b"Pname\n.", "persistent"),
+        # The encodings of `_codecs.encode` can import modules and blow text up.
+        (
+            b"}X\x01\x00\x00\x00dc_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00zlib_\x86Rs.",
+            "asks for the encoding",
+        ),
+        (b"}X\x01\x00\x00\x00dc_codecs\nencode\nK\x01X\x06\x00\x00\x00latin1\x86Rs.", "not a batch of the public"),
+    ],
+)
+def test_pickles_of_anything_else(content, message):
+    with pytest.raises(ValueError, match=f"^some file: .*({message})"):
+        unpickle(content, "some file")
+
+
+DTYPE = b"cnumpy\ndtype\nX\x02\x00\x00\x00u1\x85R"
+
+
+def array_pickle(state):
+    """Return a dict of one array whose state is the given opcodes."""
+    return b"}X\x01\x00\x00\x00acnumpy.core.multiarray\n_reconstruct\n)R" + state + b"bs."
+
+
+def state(shape=b"K\x02\x85", dtype=DTYPE, content=b"B\x02\x00\x00\x00\x07\x09"):
+    return b"(K\x01" + shape + dtype + b"\x89" + content + b"t"
+
+
+def test_array_from_its_state():
+    assert unpickle(array_pickle(state()), "some file")["a"].tolist() == [7, 9]
+
+
+@pytest.mark.parametrize(
+    "opcodes",
+    [
+        state(shape=b"K\x03\x85"),
+        state(shape=b"J\xff\xff\xff\xffJ\xfe\xff\xff\xff\x86"),
+        state(shape=b"\x8a\x08" + b"\xff" * 7 + b"\x7f\x85"),
+        state(shape=b"G?\xf0\x00\x00\x00\x00\x00\x00\x85"),
+        state(shape=b"K\x02"),
+        state(dtype=b"N"),
+        state(dtype=b"X\x02\x00\x00\x00u1"),
+        state(dtype=b"cnumpy\ndtype\n"),
+        state(dtype=b"cnumpy\ndtype\n)R"),
+        state(content=b"](K\x07K\x09e"),
+        state(content=b"X\x02\x00\x00\x00ab"),
+        b"(K\x01K\x02t",
+        b"N",
+    ],
+)
+def test_states_that_lie(opcodes):
+    with pytest.raises(ValueError, match=r"^some file: "):
+        unpickle(array_pickle(opcodes), "some file")
+
+
+def test_flags_of_a_dtype_are_of_no_consequence():
+    # Real NumPy would take these flags for its own, with which bytes can pass for Python objects.
+    flags = b"(K\x03X\x01\x00\x00\x00|NNNK\x08K\x08K\x3ftb"
+    assert unpickle(array_pickle(state(dtype=DTYPE + flags)), "some file")["a"].tolist() == [7, 9]
+
+
+@pytest.mark.parametrize(
+    "name", [b"numpy.core.multiarray\n_reconstruct", b"numpy\ndtype", b"numpy\nndarray", b"_codecs\nencode"]
+)
+def test_pickle_cannot_alter_the_reader(name):
+    # BUILD on the global itself with (None, {"to_numpy": 1}) would set an attribute of a class or function.
+    alter = b"c" + name + b"\nN}X\x08\x00\x00\x00to_numpyK\x01s\x86b0"
+    defaults = b"c" + name + b"\nN}X\x0c\x00\x00\x00__defaults__K\x01\x85s\x86b0"
+    for opcodes in (alter, defaults):
+        with contextlib.suppress(ValueError):
+            unpickle(opcodes + b"}.", "some file")
+        assert unpickle(array_pickle(state()), "some file")["a"].tolist() == [7, 9]
+        assert unpickle(pickle.dumps({b"k": b"\xff"}, 2), "some file") == {b"k": b"\xff"}
+
+
+# Batches
+
+
+def change(file, **changes):
+    """Return the tiny pickles with some keys of one file changed, or removed where None."""
+    records = tiny_records(TINY10)
+    for key, value in changes.items():
+        records[file][key.encode()] = value
+        if value is None:
+            del records[file][key.encode()]
+    return {name: pickle.dumps(record, 2) for name, record in records.items()}
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("data_batch_1", {"data": np.zeros((4, 3071), np.uint8)}, r"\(N, 3072\)\. Received: shape \(4, 3071\)"),
+        ("data_batch_1", {"data": np.zeros((4, 3, 32, 32), np.uint8)}, r"Received: shape \(4, 3, 32, 32\)"),
+        ("data_batch_1", {"data": np.zeros(3072, np.uint8)}, r"Received: shape \(3072,\)"),
+        ("data_batch_1", {"data": [0] * 4}, "Received: list"),
+        ("data_batch_1", {"data": np.zeros((4, 3072), np.float32)}, "of the type 'f4'"),
+        ("data_batch_1", {"data": np.zeros((4, 3072), np.uint8).astype(object)}, "of the type 'O8'"),
+        ("data_batch_1", {"data": None}, "the key b'data' is missing"),
+        ("data_batch_1", {"labels": None}, "the key b'labels' is missing"),
+        ("data_batch_1", {"labels": [0, 1, 2, 10]}, r"labels must be in 0 \.\. 9\. Received: 0 \.\. 10"),
+        ("data_batch_1", {"labels": [0, 1, 2, -1]}, r"Received: -1 \.\. 2"),
+        ("data_batch_1", {"labels": [0, 1, 2, 2**70]}, "labels must be in"),
+        ("data_batch_1", {"labels": [0, 1, 2]}, "4 images but 3 labels"),
+        ("data_batch_1", {"labels": [0, 1, 2, 3.0]}, "must be a list of integers"),
+        ("data_batch_1", {"labels": [0, 1, 2, True]}, "must be a list of integers"),
+        ("data_batch_1", {"labels": b"0123"}, "must be a list of integers"),
+        ("data_batch_1", {"data": np.zeros((3, 3072), np.uint8), "labels": [0] * 3}, "20 train images.*: 19"),
+        ("test_batch", {"data": np.zeros((11, 3072), np.uint8), "labels": [0] * 11}, "10 test images.*: 11"),
+        ("test_batch", {"data": np.zeros((9, 3072), np.uint8), "labels": [0] * 9}, "10 test images.*: 9"),
+        ("batches.meta", {"label_names": [b"a"] * 9}, "10 class names. Received: 9"),
+        ("batches.meta", {"label_names": [0] * 10}, "must be a list of names"),
+        ("batches.meta", {"label_names": None}, "the key b'label_names' is missing"),
+    ],
+)
+def test_batches_of_another_content(tmp_path, file, changes, message):
+    folder = write_folder(tmp_path, TINY10, change(file, **changes))
+    with pytest.raises(ValueError, match=message) as caught:
+        load_cifar(TINY10, tmp_path)
+    assert str(folder) in str(caught.value)
+    if "images." not in message and "class names" not in message:
+        assert str(folder / file) in str(caught.value)
+
+
+def test_oversized_file_in_a_folder(tmp_path, monkeypatch):
+    write_folder(tmp_path, TINY10)
+    monkeypatch.setattr(archives, "MEMBER_LIMIT", 5000)
+    with pytest.raises(ValueError, match=r"data_batch_1: refused, its size is \d+ bytes"):
+        load_cifar(TINY10, tmp_path)
+
+
+# Archives
+
+
+def write_tar(path, *extra, pickles=None):
+    """Write the tiny archive with extra `(TarInfo, content)` in front."""
+    plain = []
+    for file, content in (tiny_pickles(TINY10) if pickles is None else pickles).items():
+        member = tarfile.TarInfo(f"{TINY10.folder}/{file}")
+        member.size = len(content)
+        plain.append((member, content))
+    with gzip.open(path, "wb") as file:
+        for member, content in (*extra, *plain):
+            file.write(member.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512))
+        file.write(bytes(1024))
+    return path
+
+
+def special(name, kind=tarfile.REGTYPE, target="", size=0):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.size = kind, target, size
+    return member
+
+
+def test_the_writer_of_these_tests(tmp_path):
+    check_tiny(load_cifar(TINY10, write_tar(tmp_path / "a.tar.gz")), TINY10)
+
+
+@pytest.mark.parametrize("name", ["../escaped", "{root}/escaped", "cifar-10-batches-py/../../escaped"])
+def test_path_traversal_writes_nothing(tmp_path, name):
+    root = tmp_path / "a" / "b"
+    root.mkdir(parents=True)
+    hostile = special(name.format(root=tmp_path), size=4)
+    archive = write_tar(root / "a.tar.gz", (hostile, b"evil"))
+    check_tiny(load_cifar(TINY10, archive), TINY10)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [archive]
+
+
+def test_batches_under_a_traversal_are_not_taken(tmp_path):
+    pickles = {f"../../{TINY10.folder}/{file}": content for file, content in tiny_pickles(TINY10).items()}
+    with pytest.raises(ValueError, match=r"a\.tar\.gz: not the public archive, it lacks .*/data_batch_1"):
+        load_cifar(TINY10, write_tar(tmp_path / "a.tar.gz", pickles=pickles))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        tarfile.SYMTYPE,
+        tarfile.LNKTYPE,
+        tarfile.CHRTYPE,
+        tarfile.BLKTYPE,
+        tarfile.FIFOTYPE,
+        tarfile.GNUTYPE_SPARSE,
+    ],
+)
+def test_links_and_devices(tmp_path, kind):
+    secret = tmp_path / "secret"
+    secret.write_bytes(tiny_pickles(TINY10)["test_batch"])
+    pickles = tiny_pickles(TINY10)
+    del pickles["test_batch"]
+    hostile = special(f"{TINY10.folder}/test_batch", kind, str(secret))
+    with pytest.raises(ValueError, match="test_batch: refused, neither a plain file nor a folder"):
+        load_cifar(TINY10, write_tar(tmp_path / "a.tar.gz", (hostile, b""), pickles=pickles))
+
+
+@pytest.mark.parametrize("size", [2**40, -1, -(2**40)])
+def test_huge_or_negative_member(tmp_path, size):
+    hostile = special(f"{TINY10.folder}/readme.html", size=size)
+    with pytest.raises(ValueError, match=rf"readme\.html: refused, its size is {size} bytes"):
+        load_cifar(TINY10, write_tar(tmp_path / "a.tar.gz", (hostile, b"")))
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_huge_header(tmp_path, kind):
+    hostile = special("header", kind, size=2**40)
+    with pytest.raises(ValueError, match=r"a\.tar\.gz: "):
+        load_cifar(TINY10, write_tar(tmp_path / "a.tar.gz", (hostile, b"")))
+
+
+def test_member_longer_than_the_archive(tmp_path):
+    pickles = tiny_pickles(TINY10)
+    last = pickles.pop("batches.meta")
+    path = write_tar(tmp_path / "a.tar.gz", pickles=pickles)
+    content = gzip.decompress(path.read_bytes())[:-1024]
+    header = special(f"{TINY10.folder}/batches.meta", size=100_000).tobuf(tarfile.GNU_FORMAT)
+    path.write_bytes(gzip.compress(content + header + last))
+    with pytest.raises(ValueError, match=r"a\.tar\.gz: damaged"):
+        load_cifar(TINY10, path)
+
+
+def test_decompression_bomb(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "ARCHIVE_LIMIT", 200_000)
+    hostile = special("zeros", size=1_000_000)
+    path = write_tar(tmp_path / "a.tar.gz", (hostile, bytes(1_000_000)))
+    with pytest.raises(ValueError, match=r"a\.tar\.gz: refused, it unpacks to more than 200000 bytes"):
+        load_cifar(TINY10, path)
+
+
+def test_too_many_members(tmp_path):
+    extra = [(special(f"file {k}"), b"") for k in range(archives.MEMBER_COUNT_LIMIT + 1)]
+    with pytest.raises(ValueError, match="refused, more than 100 members"):
+        load_cifar(TINY10, write_tar(tmp_path / "a.tar.gz", *extra))
+
+
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.3, 0.9, 0.99999])
+def test_truncated_archive(tmp_path, part):
+    path = write_tar(tmp_path / "a.tar.gz")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(ValueError, match=r"a\.tar\.gz: damaged, or not a \.tar\.gz archive"):
+        load_cifar(TINY10, path)
+
+
+def test_flipped_byte(tmp_path):
+    path = write_tar(tmp_path / "a.tar.gz")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.tar\.gz: damaged"):
+        load_cifar(TINY10, path)
+
+
+@pytest.mark.parametrize("content", [b"<html>404</html>", gzip.compress(b"<html>404</html>" * 100)])
+def test_no_archive_at_all(tmp_path, content):
+    path = tmp_path / TINY10.archive
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cifar-10-python\.tar\.gz: damaged, or not a \.tar\.gz archive"):
+        load_cifar(TINY10, tmp_path)
+    assert path.read_bytes() == content
+
+
+def test_archive_of_the_other_cifar(tmp_path):
+    path = write_archive(tmp_path / TINY10.archive, TINY100)
+    with pytest.raises(ValueError, match="not the public archive, it lacks cifar-10-batches-py/data_batch_1"):
+        load_cifar(TINY10, path)
+
+
+def test_batch_that_is_a_folder(tmp_path):
+    pickles = tiny_pickles(TINY10)
+    del pickles["test_batch"]
+    folder = special(f"{TINY10.folder}/test_batch", tarfile.DIRTYPE)
+    with pytest.raises(ValueError, match=r"lacks cifar-10-batches-py/test_batch$"):
+        load_cifar(TINY10, write_tar(tmp_path / "a.tar.gz", (folder, b""), pickles=pickles))
