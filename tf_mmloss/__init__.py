@@ -6,7 +6,7 @@ Importing this needs Keras with any of its backends. TensorFlow itself is import
 
 from tf_mmloss import imbalance
 from tf_mmloss._version import __version__
-from tf_mmloss.callbacks import Checkpoint, DeferredResampling, DeferredReweighting, StopOnNonFinite
+from tf_mmloss.callbacks import Checkpoint, DeferredResampling, DeferredReweighting, NonFiniteLossError, StopOnNonFinite
 from tf_mmloss.layers import BatchNormalization, CosineDense, StridedShortcut
 from tf_mmloss.losses import (
     CrossEntropyLoss,
@@ -38,6 +38,7 @@ __all__ = [
     "LDAMLoss",
     "LongTailLoss",
     "MaxMarginLoss",
+    "NonFiniteLossError",
     "ShotAccuracy",
     "StopOnNonFinite",
     "StridedShortcut",

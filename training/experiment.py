@@ -1,0 +1,379 @@
+"""One run: from a `Config` to a folder with everything that it gave.
+
+RUN/
+  config.json        the resolved config
+  environment.json   versions, commit and machine of every start
+  history.csv        a row an epoch; tensorboard/ shows the same
+  checkpoint/        the last complete epoch, for --resume
+  best.keras         the model of the best evaluated epoch
+  last.keras         the model of the last epoch
+  metrics.json       the result, written at the end
+  plots/             class distribution, learning curves, per-class error
+"""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import tf_mmloss
+from presets import METHODS, RECIPES, Config, resolve
+from tf_mmloss import imbalance
+from tf_mmloss.callbacks.checkpoint import atomic_path, write_json
+from tf_mmloss.datasets import ImageDataset, load
+from tf_mmloss.metrics import per_class_error, shot_masks
+from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+JIT_COMPILE = {"auto": "auto", "on": True, "off": False}
+
+
+class RunFolderError(ValueError):
+    """The run folder is not what the command needs it to be; nothing in it was changed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The images of a run: an imbalanced training set, and what it is evaluated on."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    eval_images: np.ndarray
+    eval_labels: np.ndarray
+    cls_counts: np.ndarray
+
+
+def split(data: ImageDataset, config: Config) -> Splits:
+    """Hold out, then make imbalanced, as the config says.
+
+    Raises:
+        ValueError: a ratio or a holdout that leaves a class empty.
+    """
+    available = imbalance.class_counts(data.train_labels, data.num_classes)
+    n_max = int(available.min()) - config.holdout
+    if n_max < 1:
+        raise ValueError(
+            f"`holdout` must leave training images of every class: at most {available.min() - 1}. "
+            f"Received: holdout={config.holdout}"
+        )
+    images, labels = data.train_images, data.train_labels
+    evaluated = (data.test_images, data.test_labels)
+    if config.holdout:
+        held = imbalance.subset_indices(labels, [config.holdout] * data.num_classes, config.subset_seed)
+        evaluated = (images[held], labels[held])
+        images, labels = np.delete(images, held, axis=0), np.delete(labels, held)
+    cls_counts = imbalance.imbalanced_counts(n_max, data.num_classes, config.imbalance, config.ratio)
+    kept = imbalance.subset_indices(labels, cls_counts, config.subset_seed)
+    return Splits(images[kept], labels[kept], *evaluated, cls_counts)
+
+
+def build(config: Config, data: ImageDataset, cls_counts: np.ndarray) -> keras.Model:
+    """The compiled network of a resolved config."""
+    method = METHODS[config.method]
+    arguments = config.loss_arguments
+    if "cls_counts" in method.loss.__init__.__code__.co_varnames:
+        arguments["cls_counts"] = cls_counts
+    model = tf_mmloss.resnet(config.depth or 0, data.num_classes, method.head, data.train_images.shape[1:])
+    model.compile(
+        optimizer=tf_mmloss.SGD(config.learning_rate, config.momentum, config.weight_decay),
+        loss=method.loss(**arguments),
+        metrics=["accuracy"],
+        jit_compile=JIT_COMPILE[config.jit],
+    )
+    return model
+
+
+def run(
+    config: Config, folder: str | os.PathLike[str], *, data_dir: str | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Train and evaluate a config, and leave a run folder.
+
+    Args:
+        config: what to run; gaps are filled from the presets.
+        folder: the run's folder. Without `resume` it must not hold a run.
+        data_dir: where CIFAR is; see `tf_mmloss.datasets.load`.
+        resume: continue the run in `folder`, which must have the same config; start it if there is none.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        ValueError: a config that cannot be run.
+        RunFolderError: a folder that holds a run (without `resume`) or one of another config.
+        NonFiniteLossError: the loss became NaN; the last complete epoch is kept.
+        FileNotFoundError: the data set is nowhere to be found.
+    """
+    config, folder = resolve(config), Path(folder)
+    _check_folder(config, folder, resume)
+    data = load(config.dataset, data_dir)
+    splits = split(data, config)
+
+    keras.config.set_dtype_policy(POLICIES[config.precision])
+    keras.utils.set_random_seed(config.seed)
+    model = build(config, data, splits.cls_counts)
+    checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint")
+    first_epoch = checkpoint.restore(model)
+    epochs = config.epochs or 0
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", dataclasses.asdict(config))
+    _record_environment(folder, first_epoch)
+
+    resampling = _deferred(tf_mmloss.DeferredResampling, METHODS[config.method].resampling, config, splits)
+    reweighting = _deferred(tf_mmloss.DeferredReweighting, METHODS[config.method].reweighting, config, splits)
+    recipe = RECIPES[config.dataset]
+    normalize = tf_mmloss.normalization(data.mean, data.std)
+    common = {"num_classes": data.num_classes, "normalize": normalize}
+    train = train_dataset(
+        splits.train_images,
+        splits.train_labels,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        first_epoch=first_epoch,
+        resampling=resampling,
+        pad=recipe.pad,
+        flip=recipe.flip,
+        **common,
+    )
+    evaluation = eval_dataset(splits.eval_images, splits.eval_labels, **common)
+    timer = _Timer(len(splits.train_labels))
+    callbacks = [
+        keras.callbacks.LearningRateScheduler(tf_mmloss.WarmupStepSchedule.published(epochs, config.learning_rate)),
+        *([reweighting] if reweighting else []),
+        *([resampling] if resampling else []),
+        tf_mmloss.StopOnNonFinite(),
+        timer,
+        _BestModel(folder / "best.keras", checkpoint),
+        checkpoint,
+        keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False),
+        _History(folder / "history.csv", checkpoint, epochs),
+    ]
+    if first_epoch < epochs:
+        model.fit(
+            train,
+            steps_per_epoch=steps_per_epoch(len(splits.train_labels), config.batch_size),
+            initial_epoch=first_epoch,
+            epochs=epochs,
+            shuffle=False,  # tf_mmloss.sampling shuffles
+            validation_data=evaluation,
+            validation_freq=[e for e in range(1, epochs + 1) if e % config.eval_every == 0 or e == epochs],
+            callbacks=callbacks,
+            verbose=0,
+        )
+    with atomic_path(folder / "last.keras") as temporary:
+        model.save(temporary)
+    predictions = model.predict(evaluation, verbose=0).argmax(axis=-1)
+    metrics = _metrics(config, data, splits, predictions, checkpoint.history, model)
+    write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """A result as text: error, balanced accuracy and a table by class."""
+    shots = "  ".join(f"{k}-shot {v:.2%}" for k, v in metrics["shot_accuracy"].items() if v is not None)
+    width = max(len(name) for name in ("class", *metrics["class_names"]))
+    rows = zip(metrics["class_names"], metrics["cls_counts"], metrics["per_class_error"], strict=True)
+    return "\n".join(
+        [
+            f"\nLast epoch, {metrics['evaluated_on']}: top-1 error {metrics['error']:.2%}, "
+            f"balanced accuracy {metrics['balanced_accuracy']:.2%}",
+            f"accuracy by class size: {shots}",
+            f"{'class':{width}}  images   error",
+            *(f"{name:{width}}  {count:6d}  {error:6.2%}" for name, count, error in rows),
+            f"{metrics['epochs']} epochs in {_clock(metrics['seconds'])}",
+        ]
+    )
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Read a file of a run folder.
+
+    Raises:
+        RunFolderError: it is missing or not JSON.
+    """
+    try:
+        return json.loads((folder / name).read_text())
+    except FileNotFoundError:
+        raise RunFolderError(f"{folder} is no finished run folder: it has no {name}.") from None
+    except ValueError as error:
+        raise RunFolderError(f"{folder / name} is not JSON: {error}") from error
+
+
+def read_config(folder: Path) -> Config:
+    """Read the config of a run folder.
+
+    Raises:
+        RunFolderError: none there, or one with unknown keys.
+    """
+    content = read_json(folder, "config.json")
+    unknown = sorted(set(content) - {field.name for field in dataclasses.fields(Config)})
+    if unknown:
+        raise RunFolderError(f"{folder / 'config.json'} has unknown keys, of another version: {', '.join(unknown)}.")
+    return Config(**content)
+
+
+def _check_folder(config: Config, folder: Path, resume: bool) -> None:
+    if not (folder / "config.json").exists():
+        return
+    if not resume:
+        raise RunFolderError(f"{folder} already holds a run. Continue it with --resume, or choose another --out.")
+    saved, wanted = dataclasses.asdict(read_config(folder)), dataclasses.asdict(config)
+    differing = [
+        f"{key}: {saved[key]!r} there, {wanted[key]!r} asked for" for key in saved if saved[key] != wanted[key]
+    ]
+    if differing:
+        raise RunFolderError(f"{folder} holds a run of another config ({'; '.join(differing)}).")
+
+
+def _deferred(callback: Any, when: str, config: Config, splits: Splits) -> Any:
+    if when == "never":
+        return None
+    start = (config.start_epoch or 0) if when == "deferred" else 0
+    return callback(start, splits.cls_counts, config.weights)
+
+
+def _metrics(
+    config: Config,
+    data: ImageDataset,
+    splits: Splits,
+    predictions: np.ndarray,
+    history: list[dict[str, float]],
+    model: keras.Model,
+) -> dict[str, Any]:
+    errors = per_class_error(splits.eval_labels, predictions, data.num_classes)
+    evaluated = [row for row in history if "val_accuracy" in row]
+    best = max(evaluated, key=lambda row: row["val_accuracy"])
+    checksum = hashlib.sha256()
+    for variable in sorted(model.weights, key=lambda v: v.path):
+        if not variable.path.startswith("class_weights"):
+            checksum.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
+    return {
+        "error": float(np.mean(predictions != splits.eval_labels)),
+        "balanced_accuracy": float(1 - np.mean(errors)),
+        "shot_accuracy": {
+            shot: float(1 - errors[mask].mean()) if mask.any() else None
+            for shot, mask in shot_masks(splits.cls_counts).items()
+        },
+        "per_class_error": errors.tolist(),
+        "best_epoch": {"epoch": best["epoch"], "error": 1 - best["val_accuracy"], "evaluated": len(evaluated)},
+        "evaluated_on": "held-out training images" if config.holdout else "test split",
+        "cls_counts": splits.cls_counts.tolist(),
+        "class_names": list(data.class_names),
+        "epochs": len(history),
+        "seconds": sum(row["seconds"] for row in history),
+        "images_per_second": float(np.median([row["images_per_second"] for row in history])),
+        "checksum": checksum.hexdigest(),
+    }
+
+
+def _record_environment(folder: Path, first_epoch: int) -> None:
+    path = folder / "environment.json"
+    starts = json.loads(path.read_text())["starts"] if path.exists() else []
+    versions = {"python": platform.python_version(), "tf_mmloss": tf_mmloss.__version__, "keras": keras.__version__}
+    backend = keras.backend.backend()
+    versions[backend] = __import__(backend).__version__
+    start = {
+        "first_epoch": first_epoch,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "backend": backend,
+        "versions": versions,
+        "commit": _commit(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "processor": _processor(),
+    }
+    write_json(path, {"starts": [*starts, start]})
+
+
+def _commit() -> str | None:
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+class _Timer(keras.callbacks.Callback):
+    """Seconds of each epoch, and the speed of its training part."""
+
+    def __init__(self, num_images: int) -> None:
+        super().__init__()
+        self.num_images = num_images
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.began = self.trained = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.trained = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs["images_per_second"] = self.num_images / (self.trained - self.began)
+        logs["seconds"] = time.perf_counter() - self.began
+
+
+class _BestModel(keras.callbacks.Callback):
+    """Save the model when the evaluated accuracy rises above all epochs before."""
+
+    def __init__(self, path: Path, checkpoint: tf_mmloss.Checkpoint) -> None:
+        super().__init__()
+        self.path, self.checkpoint = path, checkpoint
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        before = [row.get("val_accuracy", -1.0) for row in self.checkpoint.history[:epoch]]
+        if logs.get("val_accuracy", -1.0) > max(before, default=-1.0):
+            with atomic_path(self.path) as temporary:
+                self.model.save(temporary)
+
+
+class _History(keras.callbacks.Callback):
+    """Write history.csv from the checkpoint's rows, and show the progress."""
+
+    def __init__(self, path: Path, checkpoint: tf_mmloss.Checkpoint, epochs: int) -> None:
+        super().__init__()
+        self.path, self.checkpoint, self.epochs = path, checkpoint, epochs
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        rows = self.checkpoint.history
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        with atomic_path(self.path) as temporary:
+            temporary.write_text(text.getvalue())
+        row = rows[-1]
+        evaluated = f"  error {1 - row['val_accuracy']:6.2%}" if "val_accuracy" in row else ""
+        left = np.median([r["seconds"] for r in rows[-5:]]) * (self.epochs - epoch - 1)
+        print(
+            f"epoch {epoch + 1:3d}/{self.epochs}  loss {row['loss']:.4f}  train error {1 - row['accuracy']:6.2%}"
+            f"{evaluated}  {row['images_per_second']:,.0f} images/s  {_clock(left)} left",
+            flush=True,
+        )
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.gmtime(seconds))

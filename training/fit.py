@@ -1,0 +1,104 @@
+"""Train a network on an imbalanced data set.
+
+    python training/fit.py --dataset cifar100 --ratio 10
+    python training/fit.py --dataset cifar10 --imbalance step --method ldam-drw --seed 1
+    python training/fit.py --dataset digits --ratio 20
+    python training/fit.py --resume runs/cifar100-longtail10-mm-drw-seed0
+
+A run leaves a folder with its config, versions, history, metrics, models and plots. It can be stopped at any
+moment, with ctrl-C or harder, and continued with --resume; it then ends as if it had not been stopped.
+"""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import presets
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. Options that are not given are absent, so that --resume can tell."""
+    main = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS
+    )
+    add_config_options(main)
+    folder = main.add_argument_group("files")
+    folder.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="where CIFAR is: the public python version as archive or folder, or a TFDS folder; default: the caches "
+        "of Keras and TFDS, then a download",
+    )
+    folder.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/ and a name from the options")
+    folder.add_argument(
+        "--resume", metavar="RUN", help="continue the run in this folder, with the options it was started with"
+    )
+    return main
+
+
+def add_config_options(main: argparse.ArgumentParser) -> None:
+    """Options of a `Config`, for every command that trains."""
+    data = main.add_argument_group("training set")
+    data.add_argument("--dataset", help=f"{', '.join(presets.RECIPES)}; default cifar10")
+    data.add_argument("--imbalance", help="longtail (default) or step")
+    data.add_argument("--ratio", type=float, help="largest over smallest class, >= 1; default 100")
+    data.add_argument("--subset-seed", type=int, help="choice of the images kept; default 0")
+    data.add_argument("--holdout", type=int, metavar="N", help="evaluate on N training images a class, held out")
+
+    loss = main.add_argument_group("method and loss (defaults: the method's published constants)")
+    loss.add_argument("--method", help=f"{', '.join(presets.METHODS)}; default mm-drw")
+    loss.add_argument("--scale", type=float, help="s, multiplies the cosines")
+    loss.add_argument("--delta-neg", type=float, help="MM: delta^- of Eq. 3")
+    loss.add_argument("--beta", type=float, help="MM: delta^+ / delta^- of Eq. 5")
+    loss.add_argument("--class-margin", type=float, help="MM-LDAM: largest gamma of Eq. 6 and 7")
+    loss.add_argument("--margin-space", help="MM: cosine (default) or logit, the unit of the margin")
+    loss.add_argument("--max-margin", type=float, help="LDAM: margin of the rarest class")
+    loss.add_argument("--margin", type=float, help="M: margin of every class")
+    loss.add_argument("--gamma", type=float, help="focal: exponent")
+    loss.add_argument("--weights", help="class weights of the -drw methods: effective (default) or inverse")
+    loss.add_argument("--start-epoch", type=int, help="-drw: first re-weighted epoch; default: first drop of the rate")
+
+    train = main.add_argument_group("training")
+    train.add_argument("--epochs", type=int, help="default 200 (digits 60); warm-up and drops of the rate scale")
+    train.add_argument("--batch-size", type=int, help="default 128")
+    train.add_argument("--learning-rate", type=float, help="default 0.1")
+    train.add_argument("--momentum", type=float, help="default 0.9")
+    train.add_argument("--weight-decay", type=float, help="default 2e-4, coupled")
+    train.add_argument("--depth", type=int, help="of the ResNet, 6n+2; default 32")
+    train.add_argument("--seed", type=int, help="initial weights, order and augmentation; default 0")
+    train.add_argument("--eval-every", type=int, metavar="N", help="evaluate every N epochs and at the end; default 1")
+    train.add_argument("--precision", help="float32 (default), bfloat16 or float16")
+    train.add_argument("--jit", help="XLA: auto (default), on or off")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options: dict[str, Any] = vars(parser().parse_args(arguments))
+    data_dir, out, resume = (options.pop(name, None) for name in ("data_dir", "out", "resume"))
+
+    import experiment  # after parsing: --help and mistakes need no TensorFlow
+    from tf_mmloss import NonFiniteLossError
+
+    try:
+        config = experiment.read_config(Path(resume)) if resume else presets.Config()
+        config = presets.resolve(dataclasses.replace(config, **options))
+        folder = Path(resume or out or Path("runs") / config.name)
+        print(f"{config.name}: {folder}", flush=True)
+        metrics = experiment.run(config, folder, data_dir=data_dir, resume=bool(resume))
+    except KeyboardInterrupt:
+        print(f"\nStopped. Every complete epoch is saved. Continue: python {sys.argv[0]} --resume {folder}")
+        return 130
+    except NonFiniteLossError as error:
+        print(f"error: {error} The last complete epoch is kept in {folder}.", file=sys.stderr)
+        return 1
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(experiment.summary(metrics))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""What a method and a data set stand for: every number with its source.
+
+METHODS are systems of the paper's Table 1; RECIPES hold what depends on the data set alone. `resolve` turns a
+`Config` with gaps into one without.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import tf_mmloss
+from tf_mmloss._validation import choice, integer, number
+from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+JIT = ("auto", "on", "off")
+
+# The options that go into a loss, under the loss's own argument names.
+LOSS_OPTIONS = (
+    "scale",
+    "delta_neg",
+    "beta",
+    "class_margin",
+    "margin_space",
+    "max_margin",
+    "margin",
+    "gamma",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A run. None stands for the value of the method's or the data set's preset.
+
+    Attributes:
+        dataset, imbalance, ratio: the training set.
+        method: a key of METHODS.
+        scale ... gamma: arguments of the method's loss.
+        weights: class weights of re-weighting and re-sampling: "effective" or "inverse".
+        start_epoch: first re-balanced epoch of the deferred methods.
+        epochs, batch_size, learning_rate, momentum, weight_decay, depth: the training.
+        seed: of initial weights, order and augmentation. subset_seed: of the choice of training images.
+        holdout: images of each class taken from the training split, before it is made imbalanced, and evaluated
+            in place of the test split (for tuning); 0 evaluates on the test split.
+        eval_every: evaluate every so many epochs, and after the last one.
+        precision: "float32", "bfloat16" or "float16". jit: "auto", "on" or "off" (XLA).
+    """
+
+    dataset: str = "cifar10"
+    imbalance: str = "longtail"
+    ratio: float = 100.0
+    method: str = "mm-drw"
+    scale: float | None = None
+    delta_neg: float | None = None
+    beta: float | None = None
+    class_margin: float | None = None
+    margin_space: str | None = None
+    max_margin: float | None = None
+    margin: float | None = None
+    gamma: float | None = None
+    weights: str = "effective"
+    start_epoch: int | None = None
+    epochs: int | None = None
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 2e-4
+    depth: int | None = None
+    seed: int = 0
+    subset_seed: int = 0
+    holdout: int = 0
+    eval_every: int = 1
+    precision: str = "float32"
+    jit: str = "auto"
+
+    @property
+    def loss_arguments(self) -> dict[str, Any]:
+        """The loss options that are set."""
+        return {name: getattr(self, name) for name in LOSS_OPTIONS if getattr(self, name) is not None}
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder, by default."""
+        return f"{self.dataset}-{self.imbalance}{self.ratio:g}-{self.method}-seed{self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A system of Table 1.
+
+    Attributes:
+        loss: class of the loss.
+        head: head of the network.
+        arguments: of the loss; "paper" for MM's constants of the setting, see MM_CONSTANTS.
+        reweighting, resampling: "never", "deferred" (from the first drop of the learning rate) or "always".
+        source: where the definition and its numbers stand.
+    """
+
+    loss: type[tf_mmloss.LongTailLoss]
+    head: str
+    arguments: Mapping[str, Any]
+    source: str
+    reweighting: str = "never"
+    resampling: str = "never"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What depends on the data set alone: length of the run, depth of the network, augmentation."""
+
+    epochs: int
+    depth: int
+    pad: int
+    flip: bool
+
+
+# Section 4, implementation details; digits are no paper's: small enough for minutes on two cores.
+RECIPES = {
+    "cifar10": Recipe(epochs=200, depth=32, pad=4, flip=True),
+    "cifar100": Recipe(epochs=200, depth=32, pad=4, flip=True),
+    "digits": Recipe(epochs=60, depth=32, pad=1, flip=False),
+}
+
+# (delta_neg, beta) of MM-DRW, Tables 2 and 3. None were published for MM and MM-LDAM-DRW: the same are used.
+MM_CONSTANTS = {
+    ("cifar10", "longtail", 100): (0.6, 1.5),
+    ("cifar10", "step", 100): (0.6, 1.3),
+    ("cifar10", "longtail", 10): (0.7, 1.2),
+    ("cifar10", "step", 10): (2.1, 1.0),
+    ("cifar100", "longtail", 100): (1.2, 1.3),
+    ("cifar100", "step", 100): (1.8, 1.8),
+    ("cifar100", "longtail", 10): (1.5, 1.4),
+    ("cifar100", "step", 10): (2.4, 1.1),
+}
+
+_MM = {"scale": 10.0, "margin_space": "cosine"}
+_LDAM = {"scale": 30.0, "max_margin": 0.5}
+_M = {"scale": 30.0, "margin": 0.5}
+_DRW = " Re-weighted from the first drop of the learning rate (Cao et al. 2019, Algorithm 1)."
+
+_PLAIN = {
+    "erm": Method(tf_mmloss.CrossEntropyLoss, "dense", {"scale": 1.0}, "Cross-entropy."),
+    "focal": Method(
+        tf_mmloss.FocalLoss, "dense", {"scale": 1.0, "gamma": 1.0}, "Lin et al. 2017, gamma as in LDAM's code."
+    ),
+    "ldam": Method(tf_mmloss.LDAMLoss, "cosine", _LDAM, "Cao et al. 2019; scale and margin as in their code."),
+    "m": Method(
+        tf_mmloss.UniformMarginLoss, "cosine", _M, "Wang et al. 2018; margin 0.5 unpublished, LDAM's scale and margin."
+    ),
+    "mm": Method(
+        tf_mmloss.MaxMarginLoss, "cosine", _MM, "The paper, Eq. 1-5, scale of section 3.1, constants of Tables 2 and 3."
+    ),
+    "mm-ldam": Method(
+        tf_mmloss.MaxMarginLoss,
+        "cosine",
+        {**_MM, "class_margin": 0.5},
+        "The paper, Eq. 6 and 7; MM's constants, LDAM's largest margin.",
+    ),
+}
+METHODS = _PLAIN | {
+    f"{name}-drw": dataclasses.replace(method, reweighting="deferred", source=method.source + _DRW)
+    for name, method in _PLAIN.items()
+}
+
+
+def resolve(config: Config) -> Config:
+    """Fill the gaps of a config from its presets, and check every value.
+
+    Raises:
+        ValueError: an unknown name, a number out of range, a loss option that the method does not have.
+    """
+    choice("dataset", config.dataset, RECIPES)
+    choice("imbalance", config.imbalance, IMBALANCES)
+    choice("method", config.method, METHODS)
+    choice("weights", config.weights, WEIGHT_SCHEMES)
+    choice("precision", config.precision, PRECISIONS)
+    choice("jit", config.jit, JIT)
+    number("ratio", config.ratio, at_least=1)
+    number("learning_rate", config.learning_rate, above=0)
+    number("momentum", config.momentum, at_least=0, below=1)
+    number("weight_decay", config.weight_decay, at_least=0)
+    for name in ("batch_size", "eval_every"):
+        integer(name, getattr(config, name), at_least=1)
+    for name in ("seed", "subset_seed", "holdout"):
+        integer(name, getattr(config, name))
+
+    recipe, method = RECIPES[config.dataset], METHODS[config.method]
+    defaults: dict[str, Any] = dict(method.arguments)
+    if method.loss is tf_mmloss.MaxMarginLoss:
+        constants = MM_CONSTANTS.get((config.dataset, config.imbalance, config.ratio), (0.6, 1.5))
+        defaults["delta_neg"], defaults["beta"] = constants
+    for name in config.loss_arguments:
+        takes_class_margin = name == "class_margin" and method.loss is tf_mmloss.MaxMarginLoss
+        if name not in defaults and not takes_class_margin:
+            raise ValueError(
+                f"`{name}` is no option of method {config.method}, whose loss takes {', '.join(defaults)}. "
+                f"Received: {name}={getattr(config, name)!r}"
+            )
+    given = {key: value for key, value in dataclasses.asdict(config).items() if value is not None}
+    resolved = dataclasses.replace(
+        config, **{"epochs": recipe.epochs, "depth": recipe.depth, **defaults, **given, "ratio": float(config.ratio)}
+    )
+    epochs = integer("epochs", resolved.epochs or 0, at_least=1)
+    if "deferred" in (method.reweighting, method.resampling):
+        first_drop = tf_mmloss.WarmupStepSchedule.published(epochs).milestones[0]
+        start = first_drop if config.start_epoch is None else integer("start_epoch", config.start_epoch)
+        return dataclasses.replace(resolved, start_epoch=start)
+    if config.start_epoch is not None:
+        raise ValueError(
+            f"`start_epoch` is no option of method {config.method}, which defers nothing. "
+            f"Received: start_epoch={config.start_epoch}"
+        )
+    return resolved
