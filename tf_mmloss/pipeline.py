@@ -63,8 +63,7 @@ def train_dataset(
     """
     import tensorflow as tf
 
-    images = _check_images(images)
-    labels = check_labels(labels, num_classes).astype(np.int32)
+    images, labels = _check(images, labels, num_classes)
     integer("batch_size", batch_size, at_least=1)
     height, width, channels = images.shape[1:]
 
@@ -117,20 +116,25 @@ def eval_dataset(
     """
     import tensorflow as tf
 
-    labels = check_labels(labels, num_classes).astype(np.int32)
+    arrays = _check(images, labels, num_classes)
     with tf.device("cpu"):
-        data = tf.data.Dataset.from_tensor_slices((_check_images(images), labels))
+        data = tf.data.Dataset.from_tensor_slices(arrays)
     data = data.batch(integer("batch_size", batch_size, at_least=1))
     return data.map(lambda x, y: (normalize(x), y)).prefetch(2).with_options(_options())
 
 
-def _check_images(images: np.ndarray) -> np.ndarray:
+def _check(images: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         raise ValueError(
             f"`images` must be a uint8 array (N, height, width, channels). Received: "
             f"{type(images).__name__}, shape={np.shape(images)}, dtype={getattr(images, 'dtype', None)}"
         )
-    return images
+    labels = check_labels(labels, num_classes)
+    if len(labels) != len(images):
+        raise ValueError(
+            f"`images` and `labels` must have one length. Received: {len(images)} images, {len(labels)} labels"
+        )
+    return images, labels.astype(np.int32)
 
 
 def _options() -> "tf.data.Options":

@@ -27,7 +27,9 @@ import keras
 import numpy as np
 
 import tf_mmloss
+import plots
 from presets import METHODS, RECIPES, Config, resolve
+from run_folder import RunFolderError, read_config
 from tf_mmloss import imbalance
 from tf_mmloss.callbacks.checkpoint import atomic_path, write_json
 from tf_mmloss.datasets import ImageDataset, load
@@ -36,10 +38,6 @@ from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 JIT_COMPILE = {"auto": "auto", "on": True, "off": False}
-
-
-class RunFolderError(ValueError):
-    """The run folder is not what the command needs it to be; nothing in it was changed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +173,7 @@ def run(
     predictions = model.predict(evaluation, verbose=0).argmax(axis=-1)
     metrics = _metrics(config, data, splits, predictions, checkpoint.history, model)
     write_json(folder / "metrics.json", metrics)
+    plots.plot_run(folder)
     return metrics
 
 
@@ -193,33 +192,6 @@ def summary(metrics: dict[str, Any]) -> str:
             f"{metrics['epochs']} epochs in {_clock(metrics['seconds'])}",
         ]
     )
-
-
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """Read a file of a run folder.
-
-    Raises:
-        RunFolderError: it is missing or not JSON.
-    """
-    try:
-        return json.loads((folder / name).read_text())
-    except FileNotFoundError:
-        raise RunFolderError(f"{folder} is no finished run folder: it has no {name}.") from None
-    except ValueError as error:
-        raise RunFolderError(f"{folder / name} is not JSON: {error}") from error
-
-
-def read_config(folder: Path) -> Config:
-    """Read the config of a run folder.
-
-    Raises:
-        RunFolderError: none there, or one with unknown keys.
-    """
-    content = read_json(folder, "config.json")
-    unknown = sorted(set(content) - {field.name for field in dataclasses.fields(Config)})
-    if unknown:
-        raise RunFolderError(f"{folder / 'config.json'} has unknown keys, of another version: {', '.join(unknown)}.")
-    return Config(**content)
 
 
 def _check_folder(config: Config, folder: Path, resume: bool) -> None:
@@ -269,6 +241,8 @@ def _metrics(
         "evaluated_on": "held-out training images" if config.holdout else "test split",
         "cls_counts": splits.cls_counts.tolist(),
         "class_names": list(data.class_names),
+        "mean": list(data.mean),
+        "std": list(data.std),
         "epochs": len(history),
         "seconds": sum(row["seconds"] for row in history),
         "images_per_second": float(np.median([row["images_per_second"] for row in history])),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import presets
+import run_folder
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS
     )
     add_config_options(main)
+    main.add_argument("--show", action="store_true", help="print what the options stand for, and stop")
     folder = main.add_argument_group("files")
     folder.add_argument(
         "--data-dir",
@@ -33,7 +35,12 @@ def parser() -> argparse.ArgumentParser:
     )
     folder.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/ and a name from the options")
     folder.add_argument(
-        "--resume", metavar="RUN", help="continue the run in this folder, with the options it was started with"
+        "--resume",
+        metavar="RUN",
+        nargs="?",
+        const=True,
+        help="continue the run in this folder, with the options it was started with; without a folder, continue the "
+        "one of --out, or start it",
     )
     return main
 
@@ -76,15 +83,19 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options: dict[str, Any] = vars(parser().parse_args(arguments))
-    data_dir, out, resume = (options.pop(name, None) for name in ("data_dir", "out", "resume"))
+    data_dir, out, resume, show = (options.pop(name, None) for name in ("data_dir", "out", "resume", "show"))
 
     import experiment  # after parsing: --help and mistakes need no TensorFlow
     from tf_mmloss import NonFiniteLossError
 
     try:
-        config = experiment.read_config(Path(resume)) if resume else presets.Config()
+        named = isinstance(resume, str)
+        config = run_folder.read_config(Path(resume)) if named else presets.Config()
         config = presets.resolve(dataclasses.replace(config, **options))
-        folder = Path(resume or out or Path("runs") / config.name)
+        if show:
+            print(presets.show(config))
+            return 0
+        folder = Path(resume if named else out or Path("runs") / config.name)
         print(f"{config.name}: {folder}", flush=True)
         metrics = experiment.run(config, folder, data_dir=data_dir, resume=bool(resume))
     except KeyboardInterrupt:
@@ -96,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(experiment.summary(metrics))
+    print(f"{experiment.summary(metrics)}\nEverything is in {folder}")
     return 0
 
 

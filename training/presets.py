@@ -106,19 +106,26 @@ class Method:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What depends on the data set alone: length of the run, depth of the network, augmentation."""
+    """What depends on the data set alone.
+
+    Attributes:
+        epochs, depth: length of the run and depth of the network.
+        pad, flip: augmentation.
+        holdout: images of each class that tuning holds out, a tenth of the training split.
+    """
 
     epochs: int
     depth: int
     pad: int
     flip: bool
+    holdout: int
 
 
 # Section 4, implementation details; digits are no paper's: small enough for minutes on two cores.
 RECIPES = {
-    "cifar10": Recipe(epochs=200, depth=32, pad=4, flip=True),
-    "cifar100": Recipe(epochs=200, depth=32, pad=4, flip=True),
-    "digits": Recipe(epochs=60, depth=32, pad=1, flip=False),
+    "cifar10": Recipe(epochs=200, depth=32, pad=4, flip=True, holdout=500),
+    "cifar100": Recipe(epochs=200, depth=32, pad=4, flip=True, holdout=50),
+    "digits": Recipe(epochs=60, depth=32, pad=1, flip=False, holdout=12),
 }
 
 # (delta_neg, beta) of MM-DRW, Tables 2 and 3. None were published for MM and MM-LDAM-DRW: the same are used.
@@ -211,3 +218,18 @@ def resolve(config: Config) -> Config:
             f"Received: start_epoch={config.start_epoch}"
         )
     return resolved
+
+
+def show(config: Config) -> str:
+    """A resolved config as text: the method, where its constants come from, and every value."""
+    method = METHODS[config.method]
+    arguments = ", ".join(f"{name}={value}" for name, value in config.loss_arguments.items())
+    return "\n".join(
+        [
+            f"{config.method}: {method.loss.__name__}({arguments}), {method.head} head",
+            f"re-weighting {method.reweighting}, re-sampling {method.resampling}"
+            + (f", from epoch {config.start_epoch}" if config.start_epoch is not None else ""),
+            f"source: {method.source}",
+            *(f"  {name} = {value}" for name, value in dataclasses.asdict(config).items() if value is not None),
+        ]
+    )

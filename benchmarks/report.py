@@ -1,0 +1,104 @@
+"""Write README.md from results.json."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+UNITS = {"speed": "x", "time": "x", "arrays": "", "images": "/s"}
+
+TEXT = """# Benchmarks
+
+    python benchmarks/run.py        # measures, writes results.json; --torch-python for a PyTorch elsewhere
+    python benchmarks/report.py     # writes this file from it
+
+All contestants have the same threads and take turns in processes of their own, A B C A B C, so that a ratio compares
+neighbours in time. A step is forward, backward and SGD with momentum and weight decay, of ResNet-32 on 32x32 images
+with a cosine head and the LDAM loss; the PyTorch network is [our own](torch_step.py), trained in a plain loop, and its
+bfloat16 is autocast. The loss is measured as value and gradient at the logits. Processor time counts all threads and
+suffers less than the clock when other programs run, but waiting threads that spin count too.
+"""
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["-"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def goals(report: dict[str, Any]) -> str:
+    rows = []
+    for goal in report["goals"]:
+        title = goal["text"] + (f" ({size(report, goal['part'])})" if "loss" in goal["part"] else "")
+        unit = UNITS[goal["measure"]]
+        bound = f"{'>=' if goal['at_least'] else '<='} {goal['bound']:,g}{unit}"
+        if goal["met"] is None:
+            rows.append([title, bound, "rival not installed", "", ""])
+            continue
+        spread = f"{number(min(goal['values']))} to {number(max(goal['values']))}"
+        rows.append([title, bound, f"**{number(goal['median'])}{unit}**", spread, "yes" if goal["met"] else "**no**"])
+    return table(["goal", "bound", "measured (median)", "min to max", "met"], rows)
+
+
+def size(report: dict[str, Any], part: str) -> str:
+    options = next(iter(report["parts"][part].values()))["options"]
+    return f"batch {options['batch']:,}" + (f", {options['classes']:,} classes" if "classes" in options else "")
+
+
+def contestants(report: dict[str, Any], part: str) -> str:
+    rows = []
+    for name, result in report["parts"][part].items():
+        if not result["samples"]:
+            rows.append([name, f"{result['missing']} not installed", "", "", "", ""])
+            continue
+        seconds = [sample["seconds"] for sample in result["samples"]]
+        processor = sorted(sample["processor"] for sample in result["samples"])[len(seconds) // 2]
+        memory = (
+            (result["samples"][-1]["peak"] - result["facts"]["peak"]) / 2**20 if "peak" in result["facts"] else None
+        )
+        rows.append(
+            [
+                name,
+                f"{1000 * result['median_seconds']:,.2f}",
+                f"{1000 * min(seconds):,.2f} to {1000 * max(seconds):,.2f}",
+                f"{1000 * processor:,.2f}",
+                f"{result['images'] / result['median_seconds']:,.0f}",
+                memory,
+            ]
+        )
+    head = ["contestant", "ms (median)", "min to max", "processor ms", "images/s", "peak MiB above input"]
+    return f"## {part.capitalize()} ({size(report, part)})\n\n{table(head, rows)}"
+
+
+def render(report: dict[str, Any]) -> str:
+    """The text of README.md."""
+    hardware = report["hardware"]
+    samples = max(len(result["samples"]) for part in report["parts"].values() for result in part.values())
+    extensions = ", ".join(hardware["bfloat16"]) or "no bfloat16 instructions"
+    facts = [
+        f"- {hardware['processor']}, {hardware['cores']} cores ({extensions}), {hardware['system']}; "
+        f"{report['threads']} threads each",
+        f"- load average {report['load'][0]:.1f} at the beginning and {report['load'][1]:.1f} at the end "
+        f"(an idle machine: 0 and about {report['threads']})",
+        "- " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
+        f"- {report['date']}, {samples} rounds"
+        + (", QUICK: sizes too small to mean anything" if report["quick"] else ""),
+    ]
+    sections = [contestants(report, part) for part in report["parts"]]
+    return "\n".join([TEXT, *facts, "", "## Goals\n", goals(report), "", "\n\n".join(sections), ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--results", type=Path, default=HERE / "results.json", help="what run.py wrote")
+    parser.add_argument("--out", type=Path, default=HERE / "README.md", help="the file to write")
+    args = parser.parse_args()
+    args.out.write_text(render(json.loads(args.results.read_text())))
+
+
+if __name__ == "__main__":
+    main()

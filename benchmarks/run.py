@@ -1,0 +1,248 @@
+"""Measure the training step, the loss and the input pipeline beside other implementations.
+
+Peers take turns (A B C A B C), so that a ratio compares neighbours in time; all get the same threads.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from peer import Peer
+
+HERE = Path(__file__).parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """What a `Peer` runs: `module.prepare(**options)`, so many `steps` a turn, of `images` images each."""
+
+    module: str
+    options: dict[str, Any]
+    steps: int
+    images: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """A number that each round gives, and the bound on its median.
+
+    Attributes:
+        part: where it is measured.
+        measure: "speed" (ours / theirs), "time" (ours / theirs), "arrays" (peak memory, ours - theirs, in
+            arrays of (batch, classes)) or "images" (ours a second).
+        ours, theirs: contestants; of several rivals the fastest one counts.
+        bound: a lower one for "speed" and "images", else an upper one.
+    """
+
+    part: str
+    text: str
+    measure: str
+    ours: str
+    theirs: tuple[str, ...]
+    bound: float
+
+    @property
+    def at_least(self) -> bool:
+        return self.measure in ("speed", "images")
+
+
+PACKAGE_32, PACKAGE_16 = "tf_mmloss float32", "tf_mmloss bfloat16"
+TORCH_32, TORCH_32_LAST = "PyTorch float32, channels first", "PyTorch float32, channels_last"
+TORCH_16, TORCH_16_COMPILED = "PyTorch bfloat16, channels_last", "PyTorch bfloat16, channels_last, compiled"
+MM, CROSS_ENTROPY = "MaxMarginLoss", "Keras SparseCategoricalCrossentropy"
+PACKAGE_DATA, MAP_DATA = "tf_mmloss pipeline", "tf.data map of single images"
+
+
+def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
+    """Every part's contestants. `quick` is tiny and only proves that everything runs."""
+    batch, depth, turns = (8, 8, 1) if quick else (128, 32, 4)
+    common = {"batch": batch, "threads": threads}
+
+    def package(precision: str) -> Contestant:
+        return Contestant("keras_step", {"precision": precision, "depth": depth, **common}, turns, batch)
+
+    def torch(channels_last: bool = True, bfloat16: bool = False, compiled: bool = False) -> Contestant:
+        options = {"channels_last": channels_last, "bfloat16": bfloat16, "compiled": compiled, "depth": depth}
+        return Contestant("torch_step", {**options, **common}, turns, batch)
+
+    def loss(name: str, batch: int, classes: int, steps: int) -> Contestant:
+        options = {"loss": name, "batch": batch, "classes": classes, "threads": threads}
+        return Contestant("loss", options, 1 if quick else steps, batch)
+
+    def pipeline(kind: str, steps: int) -> Contestant:
+        options = {"kind": kind, "images": 100 if quick else 50_000, **common}
+        return Contestant("pipeline", options, 2 if quick else steps, batch)
+
+    classes = 1000 if quick else 100_000
+    found = {
+        "step": {
+            PACKAGE_32: package("float32"),
+            PACKAGE_16: package("bfloat16"),
+            TORCH_32: torch(channels_last=False),
+            TORCH_32_LAST: torch(),
+            TORCH_16: torch(bfloat16=True),
+            TORCH_16_COMPILED: torch(bfloat16=True, compiled=True),
+            MM: loss("mm", batch, 10, 20),
+        },
+        "loss": {
+            MM: loss("mm", 8 if quick else 256, classes, 3),
+            CROSS_ENTROPY: loss("cross_entropy", 8 if quick else 256, classes, 3),
+        },
+        "large loss": {
+            MM: loss("mm", 4096, classes, 1),
+            CROSS_ENTROPY: loss("cross_entropy", 4096, classes, 1),
+        },
+        "pipeline": {PACKAGE_DATA: pipeline("package", 400), MAP_DATA: pipeline("map", 100)},
+    }
+    if quick:
+        del found["large loss"]
+    return found
+
+
+GOALS = (
+    Goal("step", "float32 step, speed over PyTorch eager channels-first", "speed", PACKAGE_32, (TORCH_32,), 1.2),
+    Goal(
+        "step",
+        "bfloat16 step, speed over PyTorch's fastest",
+        "speed",
+        PACKAGE_16,
+        (TORCH_32_LAST, TORCH_16, TORCH_16_COMPILED),
+        0.9,
+    ),
+    Goal("step", "MM loss and gradient, share of the float32 step", "time", MM, (PACKAGE_32,), 0.05),
+    Goal("step", "MM loss and gradient, share of the bfloat16 step", "time", MM, (PACKAGE_16,), 0.05),
+    *(
+        goal
+        for part in ("loss", "large loss")
+        for goal in (
+            Goal(part, "MM loss and gradient, time over Keras' cross-entropy", "time", MM, (CROSS_ENTROPY,), 1.5),
+            # A temporary is a whole array; what is below half of one is noise.
+            Goal(part, "MM loss and gradient, (B, C) arrays beyond Keras'", "arrays", MM, (CROSS_ENTROPY,), 0.5),
+        )
+    ),
+    Goal("pipeline", "augmented images a second", "images", PACKAGE_DATA, (), 60_000),
+)
+
+
+def measure(contestants: dict[str, Contestant], rounds: int, torch_python: str) -> dict[str, dict[str, Any]]:
+    """Let the contestants take turns; return every sample of each."""
+    peers = {
+        name: Peer(name, c.module, c.options, torch_python if c.module == "torch_step" else sys.executable)
+        for name, c in contestants.items()
+    }
+    results: dict[str, dict[str, Any]] = {}
+    try:
+        for name, peer in peers.items():
+            c = contestants[name]
+            results[name] = {**dataclasses.asdict(c), **peer.ready(), "samples": []}
+        for _ in range(rounds):
+            for name, peer in peers.items():
+                if "missing" not in results[name]:
+                    results[name]["samples"].append(peer.time(contestants[name].steps))
+    finally:
+        for peer in peers.values():
+            peer.close()
+    for result in results.values():
+        if result["samples"]:
+            result["median_seconds"] = median(sample["seconds"] for sample in result["samples"])
+    return results
+
+
+def judge(goal: Goal, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The goal's number in every round, the median and whether it is within the bound (None: no rival there)."""
+    judged: dict[str, Any] = {**dataclasses.asdict(goal), "at_least": goal.at_least, "values": [], "met": None}
+    ours = results[goal.ours]
+    rivals = [name for name in goal.theirs if results[name]["samples"]]
+    if goal.theirs and not rivals:
+        return judged
+    rival = min(rivals, key=lambda name: results[name]["median_seconds"], default=goal.ours)
+    theirs = results[rival]
+    judged["theirs"] = rival
+    for a, b in zip(ours["samples"], theirs["samples"], strict=True):
+        if goal.measure == "speed":
+            value = b["seconds"] / a["seconds"]
+        elif goal.measure == "time":
+            value = a["seconds"] / b["seconds"]
+        elif goal.measure == "images":
+            value = ours["images"] / a["seconds"]
+        else:
+            array = 4 * ours["images"] * ours["options"]["classes"]
+            value = ((a["peak"] - ours["facts"]["peak"]) - (b["peak"] - theirs["facts"]["peak"])) / array
+        judged["values"].append(value)
+    judged["median"] = median(judged["values"])
+    judged["met"] = judged["median"] >= goal.bound if goal.at_least else judged["median"] <= goal.bound
+    return judged
+
+
+def available_memory() -> float:
+    """Bytes that can be had without swapping; unlimited where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return float("inf")
+    return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+
+
+def hardware() -> dict[str, Any]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "bfloat16": sorted({"avx512_bf16", "amx_bf16"} & set(flags)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: only proves that everything runs")
+    parser.add_argument("--out", type=Path, default=HERE / "results.json", help="where to write the results")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each contestant")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each contestant")
+    parser.add_argument("--torch-python", default=sys.executable, help="interpreter that has PyTorch")
+    args = parser.parse_args()
+
+    report: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "quick": args.quick,
+        "threads": args.threads,
+        "hardware": hardware(),
+        "load": [os.getloadavg()[0]],
+        "versions": {"python": platform.python_version()},
+        "parts": {},
+        "goals": [],
+        "skipped": {},
+    }
+    for part, contestants in parts(args.quick, args.threads).items():
+        # Twelve arrays of 4096 x 100,000 numbers: the logits of both, and the temporaries of one.
+        if part == "large loss" and available_memory() < 12 * 4 * 4096 * 100_000:
+            report["skipped"][part] = "too little memory"
+            continue
+        print(f"{part}: ...", flush=True)
+        results = measure(contestants, 2 if args.quick else args.rounds, args.torch_python)
+        report["parts"][part] = results
+        for name, result in results.items():
+            report["versions"] |= result.get("facts", {}).get("versions", {})
+            median_seconds = result.get("median_seconds")
+            print(f"  {name}: {f'{1000 * median_seconds:.2f} ms' if median_seconds else 'not installed'}", flush=True)
+        report["goals"] += [judge(goal, results) for goal in GOALS if goal.part == part]
+    report["load"].append(os.getloadavg()[0])
+    args.out.write_text(json.dumps(report, indent=1) + "\n")
+    for goal in report["goals"]:
+        print(f"{goal['text']}: {goal.get('median', float('nan')):.3g} (goal {goal['bound']:g}, met: {goal['met']})")
+
+
+if __name__ == "__main__":
+    main()

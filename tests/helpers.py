@@ -1,0 +1,139 @@
+"""What several test files share: gradients and jit on every backend, a new process, the published code's outputs."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import tf_mmloss
+
+BACKEND = keras.backend.backend()
+DATA = Path(__file__).parent / "data"
+
+needs_jit = pytest.mark.skipif(BACKEND == "torch", reason="jit_compile is tested on TensorFlow and JAX")
+
+
+def to_numpy(x):
+    return np.asarray(keras.ops.convert_to_numpy(x.value if isinstance(x, keras.Variable) else x))
+
+
+def assert_close(actual, expected, rel):
+    """All within `rel` of the largest magnitude of `expected`."""
+    actual, expected = to_numpy(actual).astype(np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape
+    assert np.isfinite(actual).all()
+    error = np.max(np.abs(actual - expected)) / np.max(np.abs(expected))
+    assert error <= rel, f"relative error {error:.3g} > {rel:g}"
+
+
+def value_and_gradient(function, x):
+    """Return the tensors `function(x)` and the gradient of its sum."""
+    x = keras.ops.convert_to_tensor(x)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = function(x)
+        return value, tape.gradient(value, x)
+    if BACKEND == "jax":
+        import jax
+
+        value, pull_back = jax.vjp(function, x)
+        return value, pull_back(jax.numpy.ones_like(value))[0]
+    x = x.detach().requires_grad_()
+    value = function(x)
+    value.sum().backward()
+    return value, x.grad
+
+
+def jitted(function):
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True)
+    import jax
+
+    return jax.jit(function)
+
+
+@contextlib.contextmanager
+def float64():
+    """Let the backend compute in float64, and make it the default of layers, optimizers and metrics."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    with contextlib.ExitStack() as stack:
+        if BACKEND == "jax":
+            import jax
+
+            stack.enter_context(jax.enable_x64(True))
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
+        try:
+            yield
+        finally:
+            keras.config.set_floatx(floatx)
+            keras.config.set_dtype_policy(policy)
+
+
+def in_new_process(code, *arguments):
+    """Run Python `code` on the same backend; return the JSON of its last line."""
+    here = [str(Path(tf_mmloss.__file__).parents[1]), str(Path(__file__).parent)]
+    path = os.pathsep.join([*here, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def official(name="official_code"):
+    """Outputs of the published PyTorch code on random inputs."""
+    with np.load(DATA / f"{name}.npz") as arrays:
+        return dict(arrays)
+
+
+def keras_name(name):
+    """Layer and variable of this package's ResNet for a PyTorch name: 'layer2.0.bn1.bias' -> 'stage2_block1_1_bn', 'beta'."""
+    module, variable = name.rsplit(".", 1)
+    if module == "linear":
+        return "head", "kernel"
+    match = re.fullmatch(r"(?:layer(\d)\.(\d+)\.)?(conv|bn)(\d)", module)
+    stage, block, kind, index = match.groups()
+    layer = f"stage{stage}_block{int(block) + 1}_{index}_{kind}" if stage else f"stem_{kind}"
+    names = {"bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+    return layer, names.get(variable, "kernel" if kind == "conv" else "gamma")
+
+
+def carry_weights(model, state):
+    """Assign a published ResNet's state to this package's: convolutions go from OIHW to HWIO."""
+    assigned = []
+    for name, array in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        layer, attribute = keras_name(name)
+        variable = getattr(model.get_layer(layer), attribute)
+        variable.assign(array.transpose(2, 3, 1, 0) if array.ndim == 4 else array)
+        assigned.append(id(variable))
+    assert sorted(assigned) == sorted(id(variable) for variable in model.weights)
+
+
+def model_in(dtype, model):
+    """Clone a model with all its layers in `dtype`: the package's heads stay in float32 otherwise."""
+
+    def clone(layer):
+        return type(layer).from_config({**layer.get_config(), "dtype": dtype})
+
+    return keras.models.clone_model(model, clone_function=clone)

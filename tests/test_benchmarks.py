@@ -1,0 +1,66 @@
+"""The benchmarks run, and their table is made. Nothing here looks at a time."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def call(script, *arguments):
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    path = tmp_path_factory.mktemp("benchmarks") / "results.json"
+    call("run.py", "--quick", "--out", path)
+    return path
+
+
+def test_every_contestant_runs_or_says_what_is_missing(results):
+    report = json.loads(results.read_text())
+    assert {"step", "loss", "pipeline"} == set(report["parts"])
+    for part in report["parts"].values():
+        for name, result in part.items():
+            if result.get("missing"):
+                assert (name.split()[0], result["missing"]) == ("PyTorch", "torch")
+            else:
+                assert len(result["samples"]) == 2
+    assert {"python", "tensorflow", "keras", "tf_mmloss"} <= set(report["versions"])
+
+
+def test_the_networks_compared_have_as_many_parameters(results):
+    step = json.loads(results.read_text())["parts"]["step"]
+    counts = {r["facts"]["parameters"] for r in step.values() if "parameters" in r.get("facts", {})}
+    assert len(counts) == 1
+
+
+def test_goals_are_judged_by_the_median_of_the_rounds(results):
+    for goal in json.loads(results.read_text())["goals"]:
+        if goal["met"] is None:
+            assert not goal["values"]
+            continue
+        low, high = sorted(goal["values"])
+        assert low <= goal["median"] <= high
+        assert goal["met"] == (goal["median"] >= goal["bound"] if goal["at_least"] else goal["median"] <= goal["bound"])
+
+
+def test_the_table_names_every_contestant_and_goal(results, tmp_path):
+    call("report.py", "--results", results, "--out", tmp_path / "README.md")
+    text, report = (tmp_path / "README.md").read_text(), json.loads(results.read_text())
+    assert "QUICK" in text
+    for name in [goal["text"] for goal in report["goals"]] + [
+        name for part in report["parts"].values() for name in part
+    ]:
+        assert name in text

@@ -1,0 +1,460 @@
+"""The callbacks, mostly in running fits, whose losses are compared with the oracle's weighted mean."""
+
+import copy
+import json
+import os
+import signal
+
+import keras
+import numpy as np
+import oracles
+import pytest
+from helpers import BACKEND, in_new_process, needs_jit, to_numpy
+
+from tf_mmloss import (
+    SGD,
+    Checkpoint,
+    CrossEntropyLoss,
+    DeferredResampling,
+    DeferredReweighting,
+    MaxMarginLoss,
+    StopOnNonFinite,
+)
+from tf_mmloss.callbacks import NonFiniteLossError
+
+COUNTS = [60, 25, 8, 2]
+BATCH = 6
+START = 2
+WEIGHTS = {
+    "effective": oracles.effective_number_weights(COUNTS),
+    "inverse": oracles.inverse_frequency_weights(COUNTS),
+}
+
+
+def data(seed=0):
+    """24 examples, all classes in every batch of 6."""
+    x = np.random.default_rng(seed).normal(size=(24, 5)).astype("float32")
+    return x, np.array([0, 1, 2, 3, 0, 1] * 4)
+
+
+def functional():
+    inputs = keras.Input((5,))
+    return keras.Model(inputs, keras.layers.Dense(len(COUNTS), name="head")(inputs))
+
+
+def compiled(model=None, loss=None, rate=0.0, **arguments):
+    """A model that a fit at rate 0 leaves as it is, so that its losses can be told in advance."""
+    model = model or functional()
+    model.compile(SGD(rate), loss or MaxMarginLoss(COUNTS), **arguments)
+    return model
+
+
+def fit(model, epochs=4, callbacks=None, **arguments):
+    x, y = data()
+    if callbacks is None:
+        callbacks = [DeferredReweighting(START, COUNTS)]
+    return model.fit(
+        x, y, batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks, **arguments
+    ).history
+
+
+def oracle_loss(model, weights=None, seed=0):
+    """Mean over batches of the weighted mean over a batch, as `fit` logs it."""
+    x, y = data(seed)
+    losses = oracles.max_margin(y, to_numpy(model(x)), COUNTS)
+    weights = np.ones(len(COUNTS)) if weights is None else weights
+    means = [oracles.weighted_mean(losses[i : i + BATCH], weights[y[i : i + BATCH]]) for i in range(0, len(y), BATCH)]
+    return np.mean(means)
+
+
+def stages(model, epochs=4, start=START, scheme="effective"):
+    return [oracle_loss(model, WEIGHTS[scheme] if epoch >= start else None) for epoch in range(epochs)]
+
+
+def assert_losses(history, expected):
+    np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)
+
+
+def class_weights(model):
+    return to_numpy(model.loss.class_weights.weight)
+
+
+class CountingLoss(MaxMarginLoss):
+    """Counts how often Python runs it: once for each trace, or for each step where nothing is traced."""
+
+    calls = 0
+
+    def call(self, y_true, y_pred):
+        type(self).calls += 1
+        return super().call(y_true, y_pred)
+
+
+def test_weighting_changes_the_loss_enough_to_be_seen():
+    model = compiled()
+    plain, *weighted = oracle_loss(model), *(oracle_loss(model, w) for w in WEIGHTS.values())
+    assert all(abs(value / plain - 1) > 0.01 for value in weighted)
+
+
+@pytest.mark.parametrize("scheme", sorted(WEIGHTS))
+def test_each_stage_has_its_loss(scheme):
+    model = compiled()
+    history = fit(model, callbacks=[DeferredReweighting(START, COUNTS, scheme)])
+    assert_losses(history, stages(model, scheme=scheme))
+    assert history["reweighting"] == [0, 0, 1, 1]
+    np.testing.assert_array_equal(class_weights(model), np.ones(len(COUNTS)))
+
+
+@needs_jit
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_weights_change_without_a_new_trace(jit_compile):
+    CountingLoss.calls = 0
+    calls = []
+    model = compiled(loss=CountingLoss(COUNTS), jit_compile=jit_compile)
+    count = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: calls.append(CountingLoss.calls))
+    history = fit(model, callbacks=[DeferredReweighting(START, COUNTS), count])
+    assert_losses(history, stages(model))
+    assert calls[0] > 0
+    if BACKEND == "tensorflow" or jit_compile:
+        assert calls == calls[:1] * 4
+
+
+def test_steps_per_execution():
+    model = compiled(steps_per_execution=4)
+    assert_losses(fit(model), stages(model))
+
+
+def test_right_after_a_resume():
+    model = compiled()
+    history = fit(model, epochs=5, initial_epoch=3)
+    assert_losses(history, stages(model, epochs=5)[3:])
+    assert history["reweighting"] == [1, 1]
+
+
+def test_from_the_first_epoch():
+    model = compiled()
+    history = fit(model, epochs=2, callbacks=[DeferredReweighting(0, COUNTS)])
+    assert_losses(history, stages(model, epochs=2, start=0))
+
+
+def test_after_a_fit_without_it():
+    model = compiled()
+    assert_losses(fit(model, epochs=1, callbacks=[]), [oracle_loss(model)])
+    assert_losses(fit(model), stages(model))
+
+
+def test_fits_without_and_with_it_again():
+    """The weights that one fit leaves must not show in the next."""
+    model = compiled()
+    fit(model)
+    assert_losses(fit(model, epochs=2, callbacks=[]), [oracle_loss(model)] * 2)
+    assert_losses(fit(model, callbacks=[DeferredReweighting(1, COUNTS, "inverse")]), stages(model, 4, 1, "inverse"))
+
+
+def test_with_sample_weight():
+    model, (x, y) = compiled(), data()
+    sample_weight = np.random.default_rng(1).uniform(0.5, 2, len(y)).astype("float32")
+    callback = DeferredReweighting(1, COUNTS)
+    history = model.fit(x, y, sample_weight=sample_weight, batch_size=24, epochs=2, verbose=0, callbacks=[callback])
+    losses = oracles.max_margin(y, to_numpy(model(x)), COUNTS)
+    expected = [oracles.weighted_mean(losses, sample_weight * w) for w in (np.ones(24), WEIGHTS["effective"][y])]
+    assert_losses(history.history, expected)
+
+
+def test_val_loss_stays_unweighted():
+    model = compiled()
+    history = fit(model, validation_data=data(seed=1), validation_batch_size=BATCH)
+    assert_losses(history, stages(model))
+    np.testing.assert_allclose(history["val_loss"], [oracle_loss(model, seed=1)] * 4, rtol=1e-5)
+
+
+def test_evaluate_after_fit_is_unweighted():
+    model = compiled()
+    fit(model)
+    x, y = data()
+    assert model.evaluate(x, y, batch_size=BATCH, verbose=0) == pytest.approx(oracle_loss(model), rel=1e-5)
+
+
+def test_weights_act_on_the_gradient():
+    """One step at rate 1 equals the step of a model that is given the weights as sample weights."""
+    kernels, (x, y) = [], data()
+    for reweighted in (True, False):
+        keras.utils.set_random_seed(0)
+        model = compiled(rate=1.0)
+        if reweighted:
+            model.fit(x, y, batch_size=24, verbose=0, callbacks=[DeferredReweighting(0, COUNTS)])
+        else:
+            model.fit(x, y, sample_weight=WEIGHTS["effective"][y].astype("float32"), batch_size=24, verbose=0)
+        kernels.append(to_numpy(model.trainable_variables[0]))
+    np.testing.assert_allclose(kernels[0], kernels[1], rtol=1e-5, atol=1e-6)
+
+
+def test_every_loss_of_a_model_is_weighted():
+    inputs = keras.Input((5,))
+    outputs = {name: keras.layers.Dense(len(COUNTS), name=name)(inputs) for name in ("a", "b")}
+    model, (x, y) = keras.Model(inputs, outputs), data()
+    model.compile(SGD(0.0), {name: MaxMarginLoss(COUNTS) for name in outputs})
+    callback = DeferredReweighting(1, COUNTS)
+    history = model.fit(x, {"a": y, "b": y}, batch_size=24, epochs=2, verbose=0, callbacks=[callback]).history
+    rows = [oracles.max_margin(y, to_numpy(u), COUNTS) for u in model(x).values()]
+    weights = [np.ones(24), WEIGHTS["effective"][y]]
+    assert_losses(history, [sum(oracles.weighted_mean(r, w) for r in rows) for w in weights])
+
+
+def test_a_model_saved_in_mid_training(tmp_path):
+    """It loads in a new process, un-weighted, and goes on re-weighted."""
+    model = compiled()
+    save = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras")
+    fit(model, callbacks=[DeferredReweighting(START, COUNTS), save])
+    x, y = data()
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    code = f"""
+import json, sys
+import keras, numpy as np, tf_mmloss
+folder = sys.argv[1]
+data = dict(np.load(folder + "/data.npz"))
+model = keras.models.load_model(folder + "/4.keras")
+before = float(model.evaluate(**data, batch_size={BATCH}, verbose=0))
+drw = tf_mmloss.DeferredReweighting({START}, {COUNTS})
+fit = model.fit(**data, batch_size={BATCH}, shuffle=False, epochs=5, initial_epoch=4, verbose=0, callbacks=[drw])
+print(json.dumps([before, fit.history["loss"][0]]))
+"""
+    expected = [oracle_loss(model), oracle_loss(model, WEIGHTS["effective"])]
+    np.testing.assert_allclose(in_new_process(code, tmp_path), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("reweighted_first", [True, False])
+def test_weight_files_go_between_fits_with_and_without_it(tmp_path, reweighted_first):
+    plain, reweighted = compiled(), compiled()
+    fit(reweighted)
+    fit(plain, callbacks=[])
+    source, target = (reweighted, plain) if reweighted_first else (plain, reweighted)
+    source.save_weights(tmp_path / "model.weights.h5")
+    target.load_weights(tmp_path / "model.weights.h5")
+    for saved, loaded in zip(source.trainable_variables, target.trainable_variables, strict=True):
+        np.testing.assert_array_equal(to_numpy(saved), to_numpy(loaded))
+
+
+def test_sequential():
+    model = compiled(keras.Sequential([keras.Input((5,)), keras.layers.Dense(len(COUNTS))]))
+    if BACKEND == "jax":
+        with pytest.raises(TypeError, match="Sequential"):
+            fit(model)
+    else:
+        assert_losses(fit(model), stages(model))
+
+
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", keras.losses.SparseCategoricalCrossentropy()])
+def test_foreign_losses_are_refused(loss):
+    with pytest.raises(TypeError, match="tf_mmloss"):
+        fit(compiled(loss=loss))
+
+
+@pytest.mark.parametrize("counts", [COUNTS[:3], [*COUNTS, 2]], ids=["fewer", "more"])
+@pytest.mark.parametrize("loss", [MaxMarginLoss, CrossEntropyLoss])
+def test_counts_of_another_number_are_refused(loss, counts):
+    model = compiled(loss=loss(COUNTS) if loss is MaxMarginLoss else loss())
+    with pytest.raises(ValueError, match="cls_counts"):
+        fit(model, callbacks=[DeferredReweighting(0, counts)])
+
+
+@pytest.mark.parametrize("callback", [DeferredReweighting, DeferredResampling])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("start_epoch", {"start_epoch": -1}),
+        ("start_epoch", {"start_epoch": 1.5}),
+        ("cls_counts", {"cls_counts": [3, 0]}),
+        ("scheme", {"scheme": "efective"}),
+        ("beta", {"beta": 1.0}),
+        ("beta", {"beta": -0.1}),
+    ],
+)
+def test_bad_arguments_are_refused(callback, name, arguments):
+    with pytest.raises(ValueError, match=name):
+        callback(**{"start_epoch": 1, "cls_counts": COUNTS, **arguments})
+
+
+def test_callbacks_can_be_copied():
+    """As Keras Tuner does for every trial."""
+    model = compiled()
+    assert_losses(fit(model, callbacks=copy.deepcopy([DeferredReweighting(START, COUNTS)])), stages(model))
+
+
+@pytest.mark.parametrize("scheme", sorted(WEIGHTS))
+def test_resampling_is_a_function_of_the_epoch(scheme):
+    resampling = DeferredResampling(START, COUNTS, scheme)
+    for epoch in (3, 0, 2, 1):  # in any order
+        weights = resampling(epoch)
+        if epoch < START:
+            assert weights is None
+        else:
+            np.testing.assert_allclose(weights, WEIGHTS[scheme], rtol=1e-10)
+
+
+def test_resampling_logs():
+    history = fit(compiled(), callbacks=[DeferredResampling(START, COUNTS)], initial_epoch=1)
+    assert history["resampling"] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_non_finite_loss_stops_the_run(bad):
+    """In epoch 1, step 2; the epoch is not completed."""
+    model, (x, y) = compiled(), data()
+    ended = []
+
+    def batches():
+        for step in range(12):
+            rows = slice(BATCH * (step % 4), BATCH * (step % 4) + BATCH)
+            yield (x[rows] * bad if step == 6 else x[rows]), y[rows]
+
+    callbacks = [
+        StopOnNonFinite(),
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ended.append(epoch)),
+    ]
+    with pytest.raises(NonFiniteLossError, match=r"epoch 1, step 2\b"):
+        model.fit(batches(), steps_per_epoch=4, epochs=3, shuffle=False, verbose=0, callbacks=callbacks)
+    assert ended == [0]
+
+
+def state(model):
+    return [to_numpy(v).copy() for v in [*model.variables, *model.optimizer.variables]]
+
+
+def assert_same_state(actual, expected):
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(a, e)
+
+
+def with_everything():
+    """A model whose state has running statistics and a random seed."""
+    inputs = keras.Input((5,))
+    x = keras.layers.BatchNormalization(name="bn")(keras.layers.Dense(7, name="hidden")(inputs))
+    x = keras.layers.Dropout(0.5, name="dropout")(x)
+    return keras.Model(inputs, keras.layers.Dense(len(COUNTS), name="head")(x))
+
+
+def nested():
+    """Two sub-models whose layers have the same names, and so do their variables."""
+
+    def part(name):
+        inputs = keras.Input((5,))
+        return keras.Model(inputs, keras.layers.Dense(5, name="dense")(inputs), name=name)
+
+    inputs = keras.Input((5,))
+    x = part("second")(part("first")(inputs))
+    return keras.Model(inputs, keras.layers.Dense(len(COUNTS), name="head")(x))
+
+
+@pytest.mark.parametrize("build", [with_everything, nested])
+def test_a_checkpoint_gives_back_every_bit(tmp_path, build):
+    model = compiled(build(), rate=0.01)
+    fit(model, epochs=3, callbacks=[Checkpoint(tmp_path)])
+    restored = compiled(build(), rate=0.01)
+    assert Checkpoint(tmp_path).restore(restored) == 3
+    assert_same_state(state(restored), state(model))
+
+
+def test_a_resumed_run_ends_like_an_uninterrupted_one(tmp_path):
+    def run(epochs, folder):
+        model = compiled(with_everything(), rate=0.01)
+        checkpoint = Checkpoint(folder)
+        first = checkpoint.restore(model)
+        fit(model, epochs=epochs, initial_epoch=first, callbacks=[DeferredReweighting(START, COUNTS), checkpoint])
+        return state(model), checkpoint.history
+
+    whole, history = run(4, tmp_path / "whole")
+    run(3, tmp_path / "parts")
+    keras.utils.set_random_seed(1)
+    resumed, resumed_history = run(4, tmp_path / "parts")
+    assert_same_state(resumed, whole)
+    assert resumed_history == history
+    assert [row["epoch"] for row in history] == [0, 1, 2, 3]
+    assert [row["reweighting"] for row in history] == [0, 0, 1, 1]
+
+
+def test_nothing_to_restore(tmp_path):
+    model = compiled()
+    before = state(model)
+    assert Checkpoint(tmp_path / "missing").restore(model) == 0
+    assert_same_state(state(model)[: len(before)], before)
+
+
+def saved_twice(folder, fail):
+    """Save epoch 0, then epoch 1 with `fail` in its way; return the model's state at epoch 0."""
+    model = compiled(rate=0.01)
+    checkpoint = Checkpoint(folder)
+    fit(model, epochs=1, callbacks=[checkpoint])
+    first = state(model)
+    fit(model, epochs=1, callbacks=[])
+    fail()
+    return model, checkpoint, first
+
+
+@pytest.mark.parametrize("replaced", [0, 1], ids=["before-the-state", "between-state-and-commit"])
+def test_a_killed_write_leaves_the_previous_state(tmp_path, monkeypatch, replaced):
+    class Killed(BaseException):
+        pass
+
+    replace, calls = os.replace, []
+
+    def killed(source, target):
+        calls.append(target)
+        if len(calls) > replaced:
+            raise Killed
+        replace(source, target)
+
+    model, checkpoint, first = saved_twice(tmp_path, lambda: monkeypatch.setattr(os, "replace", killed))
+    # What a process that dies at once cannot clean up.
+    (tmp_path / "state-0001.partial-1.npz").write_bytes(b"PK truncated")
+    (tmp_path / "latest.partial-1.json").write_text("{")
+    with pytest.raises(Killed):
+        checkpoint.on_epoch_end(1, {"loss": 0.5})
+    monkeypatch.undo()
+    restored = compiled(rate=0.01)
+    again = Checkpoint(tmp_path)
+    assert again.restore(restored) == 1
+    assert_same_state(state(restored), first)
+    again.set_model(model)
+    again.on_epoch_end(1, {"loss": 0.5})
+    assert Checkpoint(tmp_path).restore(restored) == 2
+    assert_same_state(state(restored), state(model))
+
+
+def test_an_interrupt_waits_for_the_save(tmp_path, monkeypatch):
+    savez = np.savez
+
+    def interrupted(*arguments, **arrays):
+        signal.raise_signal(signal.SIGINT)
+        savez(*arguments, **arrays)
+
+    model, checkpoint, _ = saved_twice(tmp_path, lambda: monkeypatch.setattr(np, "savez", interrupted))
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.on_epoch_end(1, {"loss": 0.5})
+    assert signal.getsignal(signal.SIGINT) is handler
+    restored = compiled(rate=0.01)
+    assert Checkpoint(tmp_path).restore(restored) == 2
+    assert_same_state(state(restored), state(model))
+
+
+@pytest.mark.parametrize("foreign", ["model", "optimizer"])
+def test_a_foreign_checkpoint_is_refused(tmp_path, foreign):
+    fit(compiled(rate=0.01), epochs=1, callbacks=[Checkpoint(tmp_path)])
+    if foreign == "model":
+        other = compiled(with_everything(), rate=0.01)
+    else:
+        other = functional()
+        other.compile("adam", MaxMarginLoss(COUNTS))
+        other.optimizer.build(other.trainable_variables)
+    before = state(other)
+    with pytest.raises(ValueError, match="another model or optimizer"):
+        Checkpoint(tmp_path).restore(other)
+    assert_same_state(state(other)[: len(before)], before)
+
+
+def test_only_the_last_state_is_kept(tmp_path):
+    fit(compiled(), epochs=3, callbacks=[Checkpoint(tmp_path)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest.json", "state-0002.npz"]
+    latest = json.loads((tmp_path / "latest.json").read_text())
+    assert latest["state"] == "state-0002.npz"
+    assert [row["epoch"] for row in latest["history"]] == [0, 1, 2]

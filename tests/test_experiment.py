@@ -1,0 +1,180 @@
+"""Runs at small size: what a run folder holds, and what is refused."""
+
+import dataclasses
+import json
+
+import experiment
+import keras
+import numpy as np
+import pytest
+from presets import METHODS, RECIPES, Config, resolve
+from run_folder import RunFolderError, read_config, read_history
+
+import tf_mmloss
+from tf_mmloss.datasets import load
+
+SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    return folder, experiment.run(SMALL, folder)
+
+
+def test_run_folder_explains_itself(finished):
+    folder, metrics = finished
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    plots = {f"plots/{stem}.{kind}" for stem in ("class_distribution", "learning_curves", "per_class_error")
+             for kind in ("svg", "png")}  # fmt: skip
+    assert (
+        names >= {"config.json", "environment.json", "history.csv", "metrics.json", "best.keras", "last.keras"} | plots
+    )
+    assert any(name.startswith("tensorboard/") for name in names)
+    assert not any("partial" in name for name in names)
+    assert read_config(folder) == resolve(SMALL)
+    start = json.loads((folder / "environment.json").read_text())["starts"][0]
+    assert start["versions"]["keras"] == keras.__version__
+    assert [row["epoch"] for row in read_history(folder)] == [0, 1]
+    assert metrics == json.loads((folder / "metrics.json").read_text())
+
+
+def test_metrics_agree_with_the_saved_model(finished):
+    folder, metrics = finished
+    data = load("digits")
+    model = keras.models.load_model(folder / "last.keras")
+    images = tf_mmloss.normalization(data.mean, data.std)(data.test_images)
+    wrong = model.predict(images, verbose=0).argmax(-1) != data.test_labels
+    assert metrics["error"] == pytest.approx(wrong.mean())
+    assert metrics["per_class_error"] == pytest.approx([wrong[data.test_labels == c].mean() for c in range(10)])
+    assert metrics["error"] == pytest.approx(1 - read_history(folder)[-1]["val_accuracy"], abs=1e-6)
+    assert metrics["cls_counts"] == [124, 88, 63, 45, 32, 23, 16, 12, 8, 6]
+
+
+def test_same_seed_same_run_other_seed_other_run(finished, tmp_path):
+    _, metrics = finished
+    assert experiment.run(SMALL, tmp_path / "again")["checksum"] == metrics["checksum"]
+    other = dataclasses.replace(SMALL, seed=1)
+    assert experiment.run(other, tmp_path / "other")["checksum"] != metrics["checksum"]
+
+
+def test_finished_run_resumes_to_itself(finished):
+    folder, metrics = finished
+    assert experiment.run(SMALL, folder, resume=True)["checksum"] == metrics["checksum"]
+
+
+def test_folder_of_a_run_is_not_overwritten(finished):
+    folder, _ = finished
+    before = (folder / "metrics.json").read_bytes()
+    with pytest.raises(RunFolderError, match="already holds a run"):
+        experiment.run(SMALL, folder)
+    with pytest.raises(RunFolderError, match=r"another config \(beta: 1.5 there, 1.7 asked for\)"):
+        experiment.run(dataclasses.replace(SMALL, beta=1.7), folder, resume=True)
+    assert (folder / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_builds_its_loss_and_head(method):
+    config = resolve(dataclasses.replace(SMALL, method=method))
+    data = load("digits")
+    counts = experiment.split(data, config).cls_counts
+    model = experiment.build(config, data, counts)
+    assert type(model.loss) is METHODS[method].loss
+    for name, value in METHODS[method].arguments.items():
+        assert getattr(model.loss, name) == value
+    if model.loss.cls_counts is not None:
+        assert model.loss.cls_counts == counts.tolist()
+    head = model.get_layer("head")
+    assert isinstance(head, tf_mmloss.CosineDense if METHODS[method].head == "cosine" else keras.layers.Dense)
+    assert METHODS[method].reweighting == ("deferred" if method.endswith("-drw") else "never")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_trains_and_is_seen_in_the_model(precision, tmp_path):
+    experiment.run(dataclasses.replace(SMALL, precision=precision), tmp_path / "run")
+    model = keras.models.load_model(tmp_path / "run" / "last.keras")
+    assert model.get_layer("stem_conv").compute_dtype == precision
+    assert model.get_layer("head").compute_dtype == "float32"
+    rows = read_history(tmp_path / "run")
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+
+def test_reweighting_starts_at_the_first_drop_of_the_rate(tmp_path):
+    experiment.run(dataclasses.replace(SMALL, epochs=10), tmp_path / "run")
+    rows = read_history(tmp_path / "run")
+    assert [row["reweighting"] for row in rows] == [0] * 8 + [1, 1]
+    assert [row["learning_rate"] for row in rows] == pytest.approx([0.1] * 8 + [1e-3, 1e-5])
+
+
+def test_holdout_leaves_the_test_split_alone():
+    data = load("digits")
+    splits = experiment.split(data, dataclasses.replace(SMALL, holdout=12))
+    assert np.bincount(splits.eval_labels).tolist() == [12] * 10
+    assert splits.cls_counts[0] == 112
+    seen = {image.tobytes() for image in splits.train_images}
+    assert not seen & {image.tobytes() for image in splits.eval_images}
+
+
+def test_nan_loss_stops_naming_the_step_and_keeps_the_checkpoint(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    config = dataclasses.replace(SMALL, method="erm", epochs=4)
+    real = tf_mmloss.WarmupStepSchedule.__call__
+    monkeypatch.setattr(
+        tf_mmloss.WarmupStepSchedule, "__call__", lambda self, e, r=None: 1e12 if e == 2 else real(self, e)
+    )
+    with pytest.raises(tf_mmloss.NonFiniteLossError, match=r"epoch 2, step \d"):
+        experiment.run(config, folder)
+    assert not (folder / "metrics.json").exists()
+    monkeypatch.undo()
+    metrics = experiment.run(config, folder, resume=True)
+    assert metrics["checksum"] == experiment.run(config, tmp_path / "whole")["checksum"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "cifar"}, "`dataset` must be one of .* Did you mean 'cifar10'"),
+        ({"method": "ldm"}, "`method` must be one of .* Did you mean 'ldam'"),
+        ({"imbalance": "longtails"}, "Did you mean 'longtail'"),
+        ({"weights": "inverted"}, "`weights` .* Did you mean 'inverse'"),
+        ({"precision": "half"}, "`precision` must be one of"),
+        ({"jit": "yes"}, "`jit` must be one of"),
+        ({"ratio": 0.5}, "`ratio` must be a finite number >= 1"),
+        ({"epochs": 0}, "`epochs` must be an integer >= 1"),
+        ({"batch_size": 0}, "`batch_size` must be an integer >= 1"),
+        ({"seed": -1}, "`seed` must be an integer >= 0"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be"),
+        ({"momentum": 1.0}, "`momentum` must be"),
+        ({"method": "ldam", "beta": 1.5}, "`beta` is no option of method ldam"),
+        ({"method": "mm", "start_epoch": 3}, "`start_epoch` is no option of method mm"),
+    ],
+)
+def test_bad_config_is_refused_before_any_work(change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        experiment.run(dataclasses.replace(SMALL, **change), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ratio": 200}, "`ratio` must leave an example in every class: at most 124"),
+        ({"holdout": 200}, "`holdout` must leave training images of every class: at most 123"),
+        ({"depth": 9}, "`depth` must be 6n[+]2"),
+        ({"method": "mm-ldam", "class_margin": 0.9}, "`class_margin` must not exceed `delta_neg`"),
+    ],
+)
+def test_what_only_the_data_shows_is_refused_before_the_folder_is_made(change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        experiment.run(dataclasses.replace(SMALL, **change), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_constants_of_the_paper():
+    assert resolve(Config(dataset="cifar10", ratio=100)).loss_arguments == {
+        "scale": 10.0, "delta_neg": 0.6, "beta": 1.5, "margin_space": "cosine"
+    }  # fmt: skip
+    resolved = resolve(Config(dataset="cifar100", imbalance="step", ratio=10, method="mm-ldam-drw"))
+    assert (resolved.delta_neg, resolved.beta, resolved.class_margin) == (2.4, 1.1, 0.5)
+    assert (resolved.epochs, resolved.start_epoch, resolved.depth) == (200, 160, 32)
+    assert {recipe.epochs for name, recipe in RECIPES.items() if name.startswith("cifar")} == {200}

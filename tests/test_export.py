@@ -1,0 +1,91 @@
+"""SavedModels: the command on a run folder, and what the library refuses."""
+
+import json
+
+import experiment
+import export
+import keras
+import numpy as np
+import pytest
+from presets import Config
+
+import tf_mmloss
+from tf_mmloss import export as library
+from tf_mmloss.datasets import load
+
+tf = pytest.importorskip("tensorflow")
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def exported(request, tmp_path_factory):
+    root = tmp_path_factory.mktemp("export")
+    config = Config(dataset="digits", ratio=20, depth=8, epochs=3, precision=request.param)
+    metrics = experiment.run(config, root / "run")
+    assert export.main([str(root / "run"), "--out", str(root / "saved")]) == 0
+    return root, metrics
+
+
+def test_saved_model_takes_raw_images_and_returns_probabilities(exported):
+    root, metrics = exported
+    data = load("digits")
+    served = tf.saved_model.load(str(root / "saved")).signatures["serving_default"]
+    probabilities = served(tf.constant(data.test_images))["probabilities"].numpy()
+    assert probabilities.shape == (500, 10)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
+    trained = keras.models.load_model(root / "run" / "last.keras")
+    cosines = trained.predict(tf_mmloss.normalization(data.mean, data.std)(data.test_images), verbose=0)
+    exponent = np.exp(10.0 * cosines)  # MM's scale
+    tolerance = 1e-5 if trained.get_layer("stem_conv").compute_dtype == "float32" else 0.1
+    np.testing.assert_allclose(probabilities, exponent / exponent.sum(-1, keepdims=True), atol=tolerance)
+    error = np.mean(probabilities.argmax(-1) != data.test_labels)
+    assert error == pytest.approx(metrics["error"], abs=0.0 if tolerance < 0.1 else 0.02)
+
+
+def test_saved_model_names_its_classes_and_refuses_floats(exported):
+    root, _ = exported
+    loaded = tf.saved_model.load(str(root / "saved"))
+    assert [name.decode() for name in loaded.class_names()["class_names"].numpy()] == [str(d) for d in range(10)]
+    metadata = json.loads((root / "saved" / "metadata.json").read_text())
+    assert metadata["class_names"] == [str(digit) for digit in range(10)]
+    assert metadata["scale"] == 10.0
+    assert metadata["method"] == "mm-drw"
+    with pytest.raises((TypeError, ValueError, tf.errors.InvalidArgumentError)):
+        loaded.signatures["serving_default"](tf.zeros((1, 8, 8, 1), tf.float32))
+
+
+def test_export_overwrites_nothing(exported, capsys):
+    root, _ = exported
+    before = (root / "saved" / "saved_model.pb").read_bytes()
+    assert export.main([str(root / "run"), "--out", str(root / "saved")]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert (root / "saved" / "saved_model.pb").read_bytes() == before
+
+
+def test_export_of_no_run_names_the_folder(tmp_path, capsys):
+    assert export.main([str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+@pytest.fixture
+def small():
+    return tf_mmloss.resnet(8, 3, input_shape=(8, 8, 1)), tf_mmloss.normalization((0.5,), (0.5,))
+
+
+def test_wrong_names_and_scale_are_refused(small, tmp_path):
+    model, normalize = small
+    with pytest.raises(ValueError, match="`class_names` must have 3 names"):
+        library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=1.0, class_names=["a", "b"])
+    with pytest.raises(ValueError, match="`scale` must be"):
+        library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=0.0, class_names=["a", "b", "c"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_differs_after_reload_is_not_kept(small, tmp_path, monkeypatch):
+    model, normalize = small
+    monkeypatch.setattr(
+        library, "_RELOAD", library._RELOAD.replace('served["probabilities"]', 'served["probabilities"] + 0.1')
+    )
+    with pytest.raises(library.ExportError, match="differs"):
+        library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=1.0, class_names=["a", "b", "c"])
+    assert not list(tmp_path.iterdir())

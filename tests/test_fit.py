@@ -1,0 +1,111 @@
+"""The main command, and runs that are killed."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import experiment
+import fit
+import pytest
+from presets import Config
+
+SCRIPT = Path(fit.__file__)
+DIGITS = ["--dataset", "digits", "--ratio", "20", "--depth", "8"]
+
+
+def epochs_done(folder):
+    latest = folder / "checkpoint" / "latest.json"
+    return len(json.loads(latest.read_text())["history"]) if latest.exists() else 0
+
+
+def wait_for_epoch(folder, epoch, process):
+    deadline = time.monotonic() + 300
+    while epochs_done(folder) < epoch:
+        alive = process.is_alive() if hasattr(process, "is_alive") else process.poll() is None
+        assert alive, "the run ended early"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_command_trains_and_prints_the_result(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert fit.main([*DIGITS, "--epochs", "2", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "epoch   2/2" in printed
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert f"top-1 error {metrics['error']:.2%}" in printed
+    assert f"balanced accuracy {metrics['balanced_accuracy']:.2%}" in printed
+    assert fit.main([*DIGITS, "--epochs", "2", "--out", str(out)]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert fit.main(["--resume", str(out), "--seed", "7"]) == 2
+    assert "seed: 0 there, 7 asked for" in capsys.readouterr().err
+    assert fit.main([*DIGITS, "--epochs", "2", "--out", str(out), "--resume"]) == 0
+
+
+def test_show_prints_constants_and_their_source(capsys):
+    assert fit.main(["--dataset", "cifar100", "--ratio", "10", "--show"]) == 0
+    printed = capsys.readouterr().out
+    assert "delta_neg=1.5, beta=1.4" in printed
+    assert "Tables 2 and 3" in printed
+
+
+def test_mistakes_exit_with_2_and_one_line(tmp_path, capsys):
+    assert fit.main(["--method", "mm-drv"]) == 2
+    assert "Did you mean 'mm-drw'?" in capsys.readouterr().err
+    assert fit.main(["--data-dir", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+    assert fit.main(["--resume", str(tmp_path)]) == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_interrupt_finishes_the_save_and_says_how_to_resume(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, str(SCRIPT), *DIGITS, "--epochs", "500", "--eval-every", "500", "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        wait_for_epoch(out, 2, process)
+        process.send_signal(signal.SIGINT)
+        printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 130
+    assert f"--resume {out}" in printed
+    assert "Traceback" not in printed
+    assert epochs_done(out) >= 2
+    assert not list(out.rglob("*partial*"))
+
+
+KILLED = Config(dataset="digits", ratio=20, depth=8, epochs=45, eval_every=3)
+
+
+def resume_in_child(folder):
+    experiment.run(KILLED, folder, resume=True)
+
+
+def test_killed_run_ends_like_an_uninterrupted_one(tmp_path):
+    """At least 20 times kill -9 at a random moment after progress, each followed by a resume."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["experiment", "tensorflow"])
+    moments = random.Random(0)
+    killed, kills = tmp_path / "killed", 0
+    while kills < 20:
+        child = context.Process(target=resume_in_child, args=(killed,))
+        child.start()
+        wait_for_epoch(killed, epochs_done(killed) + 1, child)
+        time.sleep(moments.uniform(0, 0.25))
+        assert child.is_alive(), "too few epochs for so many kills"
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        kills += 1
+    after_kills = epochs_done(killed)
+    assert 20 <= after_kills < KILLED.epochs
+    whole = experiment.run(KILLED, tmp_path / "whole")
+    resumed = experiment.run(KILLED, killed, resume=True)
+    assert resumed["checksum"] == whole["checksum"]
+    timing = ("seconds", "images_per_second")
+    assert {k: v for k, v in resumed.items() if k not in timing} == {k: v for k, v in whole.items() if k not in timing}
+    assert len(json.loads((killed / "environment.json").read_text())["starts"]) == kills + 1

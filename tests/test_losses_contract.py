@@ -1,0 +1,433 @@
+"""The contract of every loss of the package, discovered from its exports."""
+
+import inspect
+import json
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import oracles
+import pytest
+from helpers import (
+    assert_close,
+    float64,
+    in_new_process,
+    jitted,
+    needs_jit,
+    to_numpy,
+    value_and_gradient,
+)
+from keras import ops
+
+import tf_mmloss
+from tf_mmloss import (
+    CrossEntropyLoss,
+    FocalLoss,
+    HingeLoss,
+    LDAMHingeLoss,
+    LDAMLoss,
+    LongTailLoss,
+    MaxMarginLoss,
+    UniformMarginLoss,
+)
+
+COUNTS = [500, 120, 40, 12, 3]
+LABELS = np.array([0, 1, 2, 3, 4, 0, 1, 0], np.int32)
+
+
+class Case(NamedTuple):
+    """A loss with arguments, and its oracle: a function of (labels, logits)."""
+
+    loss: type[LongTailLoss]
+    arguments: dict[str, Any]
+    oracle: Callable[..., np.ndarray]
+
+    def build(self, **more):
+        return self.loss(**{**self.arguments, "reduction": None, **more})
+
+
+def mm(**arguments):
+    """A case of the Maximum Margin loss; its oracle takes the same hyper-parameters."""
+    hyper = {key: value for key, value in arguments.items() if key != "stop_margin_gradient"}
+    return Case(
+        MaxMarginLoss,
+        {"cls_counts": COUNTS, **arguments},
+        lambda labels, logits, **frozen: oracles.max_margin(labels, logits, COUNTS, **hyper, **frozen),
+    )
+
+
+CASES = {
+    "cross-entropy": Case(CrossEntropyLoss, {}, oracles.cross_entropy),
+    "cross-entropy-scaled": Case(CrossEntropyLoss, {"scale": 7.0}, lambda y, u: oracles.cross_entropy(y, u, scale=7.0)),
+    "uniform-margin": Case(
+        UniformMarginLoss, {"margin": 0.3, "scale": 21.0}, lambda y, u: oracles.uniform_margin(y, u, 0.3, 21.0)
+    ),
+    "ldam": Case(
+        LDAMLoss,
+        {"cls_counts": COUNTS, "max_margin": 0.4, "scale": 25.0},
+        lambda y, u: oracles.ldam(y, u, COUNTS, 0.4, 25.0),
+    ),
+    "mm": mm(delta_neg=0.7, beta=1.4, scale=12.0),
+    "mm-logit": mm(margin_space="logit"),
+    "mm-ldam": mm(delta_neg=1.2, beta=1.3, class_margin=0.5),
+    "mm-ldam-logit": mm(delta_neg=0.8, class_margin=0.4, margin_space="logit"),
+    "mm-through": mm(stop_margin_gradient=False),
+    "mm-ldam-logit-through": mm(delta_neg=0.8, class_margin=0.4, margin_space="logit", stop_margin_gradient=False),
+    "focal": Case(FocalLoss, {}, oracles.focal),
+    "focal-scaled": Case(FocalLoss, {"gamma": 2.5, "scale": 4.0}, lambda y, u: oracles.focal(y, u, 2.5, 4.0)),
+    "hinge": Case(
+        HingeLoss, {"margin": 0.4, "scale": 3.0}, lambda y, u: oracles.hinge(y, u, [0.4] * len(y), scale=3.0)
+    ),
+    "ldam-hinge": Case(
+        LDAMHingeLoss,
+        {"cls_counts": COUNTS, "max_margin": 0.6, "scale": 2.0},
+        lambda y, u: oracles.ldam_hinge(y, u, COUNTS, 0.6, 2.0),
+    ),
+}
+
+# Values that a constructor must refuse, naming the argument.
+BAD_NUMBERS = [math.nan, math.inf, "0.5", None]
+BAD_ARGUMENTS = {
+    "cls_counts": [[], [100], [[5, 3], [2, 1]], [10, 0, 5], [10, -2], [10, 2.5], [10, math.nan], ["a", "b"], 7, None],
+    "scale": [0.0, -1.0, *BAD_NUMBERS],
+    "margin": [-0.1, *BAD_NUMBERS],
+    "gamma": [-1.0, *BAD_NUMBERS],
+    "max_margin": [0.0, -0.5, *BAD_NUMBERS],
+    "delta_neg": [-0.1, *BAD_NUMBERS],
+    "beta": [0.0, -1.0, *BAD_NUMBERS],
+    "class_margin": [0.0, -0.5, 100.0, *BAD_NUMBERS[:3]],
+    "margin_space": ["cos", "Logit", None, 1],
+    "dtype": ["float16", "bfloat16", "mixed_bfloat16", "int32", "double trouble"],
+    "reduction": ["average"],
+}
+ANYTHING_GOES = {"name", "stop_margin_gradient"}
+
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+# One case of every class, where what is tested does not depend on the arguments.
+CLASSES = {case.loss.__name__: case for case in CASES.values()}
+each_class = pytest.mark.parametrize("case", CLASSES.values(), ids=CLASSES)
+
+
+def exported(module):
+    """Names of the losses in a module's `__all__`, the base left out."""
+    values = {name: getattr(module, name) for name in module.__all__}
+    return {
+        name
+        for name, value in values.items()
+        if isinstance(value, type) and issubclass(value, LongTailLoss) and value is not LongTailLoss
+    }
+
+
+def constructor_parameters(loss):
+    """Parameters of a loss's constructor, those it passes on to its bases included."""
+    parameters = {}
+    for cls in loss.__mro__:
+        if issubclass(cls, LongTailLoss) and "__init__" in vars(cls):
+            own = inspect.signature(cls.__init__).parameters.values()
+            parameters.update({p.name: p for p in own if p.name != "self" and p.kind is not p.VAR_KEYWORD})
+            if not any(p.kind is p.VAR_KEYWORD for p in own):
+                break
+    # `cls_counts` belongs to the losses that require it.
+    if "cls_counts" not in inspect.signature(loss).parameters or loss.__init__ is LongTailLoss.__init__:
+        parameters.pop("cls_counts", None)
+    return set(parameters)
+
+
+def refused():
+    return [
+        pytest.param(case, argument, value, id=f"{name}-{argument}-{value}")
+        for name, case in CLASSES.items()
+        for argument in sorted(constructor_parameters(case.loss) - ANYTHING_GOES)
+        for value in BAD_ARGUMENTS[argument]
+    ]
+
+
+def cosines():
+    """Cosines whose even rows are classified correctly and whose odd rows are not."""
+    logits = np.random.default_rng(0).uniform(-1, 1, (len(LABELS), len(COUNTS))).astype("float32")
+    for i, (row, label) in enumerate(zip(logits, LABELS, strict=True)):
+        ranked = row.argsort()
+        taken = ranked[-1] if i % 2 == 0 else ranked[i // 2]
+        row[[label, taken]] = row[[taken, label]]
+    return logits
+
+
+def one_hot(dtype):
+    return np.eye(len(COUNTS), dtype=dtype)[LABELS]
+
+
+def small_model(loss, **arguments):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Dense(len(COUNTS))(inputs))
+    model.compile("sgd", loss, **arguments)
+    return model
+
+
+def features():
+    return np.random.default_rng(1).normal(size=(len(LABELS), 6)).astype("float32")
+
+
+def test_every_exported_loss_has_a_case():
+    assert exported(tf_mmloss) == exported(tf_mmloss.losses) == set(CLASSES)
+
+
+def test_every_parameter_has_values_to_refuse():
+    parameters = set().union(*(constructor_parameters(case.loss) for case in CLASSES.values()))
+    assert parameters == set(BAD_ARGUMENTS) | ANYTHING_GOES
+
+
+@each_case
+def test_value_against_the_oracle(case):
+    logits = cosines()
+    assert_close(case.build()(LABELS, logits), case.oracle(LABELS, logits), 1e-5)
+
+
+@each_case
+def test_value_and_gradient_in_float64(case):
+    logits, expected = cosines().astype("float64"), case.oracle
+    if case.loss is MaxMarginLoss and case.arguments.get("stop_margin_gradient", True):
+        gradient = oracles.gradient(lambda u: expected(LABELS, u, margin_at=logits), logits)
+    else:
+        gradient = oracles.gradient(lambda u: expected(LABELS, u), logits)
+    with float64():
+        loss = case.build(dtype="float64")
+        value, actual = (to_numpy(a) for a in value_and_gradient(lambda u: loss(LABELS, u), logits))
+    assert value.dtype == actual.dtype == np.float64
+    assert_close(value, expected(LABELS, logits), 1e-10)
+    assert_close(actual, gradient, 1e-8)
+    single = value_and_gradient(lambda u: case.build()(LABELS, u), logits.astype("float32"))[1]
+    assert_close(single, gradient, 1e-5)
+
+
+@each_case
+def test_config_round_trip(case):
+    loss = case.build(reduction="sum", name="mine", dtype="float64")
+    config = json.loads(json.dumps(loss.get_config()))
+    assert config["reduction"] == "sum"
+    assert config["name"] == "mine"
+    assert config["dtype"] == "float64"
+    assert set(config) == constructor_parameters(case.loss)
+    for restored in (case.loss.from_config(config), keras.losses.deserialize(keras.losses.serialize(loss))):
+        assert type(restored) is case.loss
+        assert restored.get_config() == loss.get_config()
+
+
+@each_case
+def test_attributes_are_the_arguments(case):
+    loss = case.build()
+    for name, value in case.arguments.items():
+        assert getattr(loss, name) == value
+
+
+def test_saved_models_in_a_new_process(tmp_path):
+    """All cases at once: class, config and value of the compiled loss."""
+    inputs, expected = features(), {}
+    for name, case in CASES.items():
+        model = small_model(case.build(reduction="mean_with_sample_weight"))
+        model.save(tmp_path / f"{name}.keras")
+        logits = to_numpy(model(inputs))
+        expected[name] = case.oracle(LABELS, logits).mean()
+    np.savez(tmp_path / "data.npz", x=inputs, y=LABELS)
+    code = """
+import json, pathlib, sys
+import keras, numpy as np, tf_mmloss
+folder = pathlib.Path(sys.argv[1])
+data = np.load(folder / "data.npz")
+found = {}
+for path in folder.glob("*.keras"):
+    model = keras.models.load_model(path)
+    value = model.loss(data["y"], model(data["x"]))
+    found[path.stem] = {"class": type(model.loss).__name__, "config": model.loss.get_config(), "loss": float(value)}
+print(json.dumps(found))
+"""
+    found = in_new_process(code, tmp_path)
+    assert set(found) == set(CASES)
+    for name, case in CASES.items():
+        assert found[name]["class"] == case.loss.__name__
+        assert found[name]["config"] == case.build(reduction="mean_with_sample_weight").get_config() | {
+            "name": found[name]["config"]["name"]
+        }
+        assert found[name]["loss"] == pytest.approx(expected[name], rel=1e-5)
+
+
+@each_case
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS.astype("int64"),
+        LABELS.astype("uint8"),
+        LABELS.astype("float32"),
+        LABELS[:, None],
+        LABELS[:, None].astype("float32"),
+        one_hot("float32"),
+        one_hot("int32"),
+        LABELS.tolist(),
+    ],
+    ids=["int64", "uint8", "float", "column", "float-column", "one-hot", "int-one-hot", "list"],
+)
+def test_forms_of_labels_agree(case, labels):
+    loss, logits = case.build(), cosines()
+    np.testing.assert_array_equal(to_numpy(loss(labels, logits)), to_numpy(loss(LABELS, logits)))
+    loss.enable_class_weights(len(COUNTS))
+    loss.class_weights.weight.assign(oracles.inverse_frequency_weights(COUNTS))
+    np.testing.assert_array_equal(to_numpy(loss(labels, logits)), to_numpy(loss(LABELS, logits)))
+
+
+@each_case
+def test_permuting_the_batch(case):
+    order = np.random.default_rng(3).permutation(len(LABELS))
+    loss, logits = case.build(), cosines()
+    assert_close(loss(LABELS[order], logits[order]), to_numpy(loss(LABELS, logits))[order], 1e-6)
+    mean = case.build(reduction="mean_with_sample_weight")
+    assert_close(mean(LABELS[order], logits[order]), mean(LABELS, logits), 1e-6)
+
+
+@each_case
+def test_a_row_does_not_depend_on_the_others(case):
+    loss, logits = case.build(), cosines()
+    alone = [to_numpy(loss(LABELS[i : i + 1], logits[i : i + 1]))[0] for i in range(len(LABELS))]
+    assert_close(loss(LABELS, logits), alone, 1e-6)
+
+
+@each_case
+def test_reductions(case):
+    logits = cosines()
+    expected = case.oracle(LABELS, logits)
+    assert to_numpy(case.build()(LABELS, logits)).shape == LABELS.shape
+    assert_close(case.build(reduction="sum")(LABELS, logits), expected.sum(), 1e-5)
+    for reduction in ("mean_with_sample_weight", "sum_over_batch_size"):
+        assert_close(case.build(reduction=reduction)(LABELS, logits), expected.mean(), 1e-5)
+    default = case.loss(**case.arguments)
+    assert default.reduction == "mean_with_sample_weight"
+
+
+@each_case
+def test_weights_of_one_change_nothing(case):
+    loss, logits = case.build(reduction="mean_with_sample_weight"), cosines()
+    plain = to_numpy(loss(LABELS, logits))
+    ones = np.ones(len(LABELS), "float32")
+    assert_close(loss(LABELS, logits, ones), plain, 1e-6)
+    assert loss.enable_class_weights(len(COUNTS))
+    assert not loss.enable_class_weights(len(COUNTS))
+    assert_close(loss(LABELS, logits), plain, 1e-6)
+    assert_close(loss(LABELS, logits, ones[:, None]), plain, 1e-6)
+
+
+@each_case
+def test_weight_two_is_the_example_twice(case):
+    loss, logits = case.build(reduction="mean_with_sample_weight"), cosines()
+    twice = np.array([*range(len(LABELS)), 0, 4])
+    weights = np.bincount(twice).astype("float32")
+    assert_close(loss(LABELS, logits, weights), loss(LABELS[twice], logits[twice]), 1e-5)
+
+
+@each_case
+@pytest.mark.parametrize("with_sample_weight", [False, True])
+def test_class_weights_against_the_oracle(case, with_sample_weight):
+    logits = cosines()
+    class_weights = oracles.effective_number_weights(COUNTS)
+    sample_weight = np.random.default_rng(5).uniform(0, 2, len(LABELS)) if with_sample_weight else np.ones(len(LABELS))
+    weights = class_weights[LABELS] * sample_weight
+    rows, mean = case.build(), case.build(reduction="mean_with_sample_weight")
+    for loss in (rows, mean):
+        loss.enable_class_weights(len(COUNTS))
+        loss.class_weights.weight.assign(class_weights)
+    given = (sample_weight.astype("float32"),) if with_sample_weight else ()
+    expected = case.oracle(LABELS, logits)
+    assert_close(rows(LABELS, logits, *given), weights * expected, 1e-5)
+    assert_close(mean(LABELS, logits, *given), oracles.weighted_mean(expected, weights), 1e-5)
+
+
+@each_case
+@pytest.mark.parametrize("size", ["cosine", "scale", "1e4"])
+def test_finite_at_extreme_logits(case, size):
+    """Target far above, far below, level with all rivals, and mixed; the wrong rows must keep a gradient."""
+    loss = case.build()
+    magnitude = {"cosine": 1.0, "scale": loss.scale, "1e4": 1e4}[size]
+    target = one_hot("float32")
+    rows = [2 * target - 1, 1 - 2 * target, np.ones_like(target), -np.ones_like(target), np.zeros_like(target)]
+    rows.append(np.random.default_rng(7).choice([-1.0, 1.0], target.shape))
+    logits, labels = magnitude * np.concatenate(rows).astype("float32"), np.tile(LABELS, len(rows))
+    value, gradient = value_and_gradient(lambda u: loss(labels, u), logits)
+    value, gradient = to_numpy(value), to_numpy(gradient)
+    assert np.isfinite(value).all()
+    assert np.isfinite(gradient).all()
+    at_target = gradient[np.arange(len(labels)), labels]
+    wrong = slice(len(LABELS), 2 * len(LABELS))
+    assert np.all(value[wrong] > 0)
+    assert np.all(at_target[wrong] < 0)
+    assert np.all(gradient[wrong].sum(axis=1) - at_target[wrong] > 0)
+
+
+@needs_jit
+@each_case
+def test_jit_equals_eager(case):
+    loss, logits = case.build(), ops.convert_to_tensor(cosines())
+    loss.enable_class_weights(len(COUNTS))
+    loss.class_weights.weight.assign(oracles.inverse_frequency_weights(COUNTS))
+
+    def both(u):
+        return value_and_gradient(lambda v: loss(LABELS, v), u)
+
+    for fast, eager in zip(jitted(both)(logits), both(logits), strict=True):
+        assert_close(fast, to_numpy(eager), 1e-6)
+
+
+@each_class
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(case, policy):
+    """The loss of a half-precision model is that of its rounded logits, and training keeps all finite."""
+    keras.config.set_dtype_policy(policy)
+    loss = case.build(reduction="mean_with_sample_weight")
+    assert loss.dtype == "float32"
+    model = small_model(loss, run_eagerly=True)
+    logits = model(features())
+    assert keras.backend.standardize_dtype(logits.dtype) == policy.removeprefix("mixed_")
+    expected = case.oracle(LABELS, to_numpy(ops.cast(logits, "float32"))).mean()
+    before = [to_numpy(v) for v in model.trainable_variables]
+    assert float(model.train_on_batch(features(), LABELS)) == pytest.approx(expected, rel=1e-5)
+    for _ in range(7):  # float16: the first steps may only lower the loss scale
+        assert np.isfinite(model.train_on_batch(features(), LABELS))
+    after = [to_numpy(v) for v in model.trainable_variables]
+    assert all(np.isfinite(v).all() for v in after)
+    assert any(np.any(old != new) for old, new in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(("case", "argument", "value"), refused())
+def test_bad_arguments_are_refused(case, argument, value):
+    with pytest.raises((ValueError, TypeError), match=argument):
+        case.loss(**{**case.arguments, argument: value})
+
+
+@each_class
+@pytest.mark.parametrize("shape", [(8,), (8, 1), (8, 5, 1), (5, 8, 5)])
+def test_bad_logits_are_refused(case, shape):
+    with pytest.raises(ValueError, match="y_pred"):
+        case.build()(LABELS, np.zeros(shape, "float32"))
+
+
+@each_class
+@pytest.mark.parametrize("shape", [(8, 4), (8, 6), (8, 5, 1), ()])
+def test_bad_labels_are_refused(case, shape):
+    with pytest.raises(ValueError, match="y_true"):
+        case.build()(np.zeros(shape, "float32"), cosines())
+
+
+@each_class
+def test_logits_of_another_width_than_the_counts_are_refused(case):
+    wide = np.zeros((len(LABELS), len(COUNTS) + 1), "float32")
+    if "cls_counts" in case.arguments:
+        with pytest.raises(ValueError, match=r"y_pred.*cls_counts"):
+            case.build()(LABELS, wide)
+    else:
+        assert to_numpy(case.build()(LABELS, wide)).shape == LABELS.shape
+
+
+@each_class
+def test_class_weights_of_another_number_are_refused(case):
+    loss = case.build()
+    loss.enable_class_weights(len(COUNTS))
+    with pytest.raises(ValueError, match="cls_counts"):
+        loss.enable_class_weights(len(COUNTS) - 1)

@@ -1,0 +1,92 @@
+"""The tf.data input against NumPy, and what it refuses."""
+
+import numpy as np
+import pytest
+
+from tf_mmloss import DeferredResampling, normalization
+from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
+from tf_mmloss.sampling import draw_epoch
+
+pytest.importorskip("tensorflow")
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (50, 6, 5, 3), dtype=np.uint8), rng.integers(0, 4, 50)
+
+
+def batches(dataset, count):
+    return [(x.numpy(), y.numpy()) for x, y in dataset.take(count)]
+
+
+def by_hand(images, drawn, pad):
+    out = []
+    for position, top, left, mirrored in zip(*drawn, strict=True):
+        padded = np.pad(images[position], ((pad, pad), (pad, pad), (0, 0)))
+        crop = padded[top : top + images.shape[1], left : left + images.shape[2]]
+        out.append((crop[:, ::-1] if mirrored else crop) / 255)
+    return (np.array(out) - MEAN) / STD
+
+
+@pytest.mark.parametrize(("pad", "flip"), [(4, True), (1, False), (0, True)])
+def test_an_epoch_is_what_sampling_draws(data, pad, flip):
+    images, labels = data
+    dataset = train_dataset(
+        images, labels, num_classes=4, normalize=normalization(MEAN, STD), batch_size=16, seed=3, pad=pad, flip=flip
+    )
+    got = batches(dataset, 2 * steps_per_epoch(50, 16))
+    assert [len(y) for _, y in got] == [16, 16, 16, 2] * 2
+    for epoch in (0, 1):
+        drawn = draw_epoch(labels, 3, epoch, pad=pad, flip=flip)
+        part = got[4 * epoch : 4 * epoch + 4]
+        np.testing.assert_array_equal(np.concatenate([y for _, y in part]), labels[drawn.position])
+        np.testing.assert_allclose(np.concatenate([x for x, _ in part]), by_hand(images, drawn, pad), atol=1e-5)
+
+
+def test_resumed_at_an_epoch_it_shows_the_same(data):
+    def start(first):
+        return train_dataset(
+            *data, num_classes=4, normalize=normalization(MEAN, STD), batch_size=16, seed=1, first_epoch=first
+        )
+
+    whole, resumed = batches(start(0), 12)[8:], batches(start(2), 4)
+    for (x, y), (u, v) in zip(whole, resumed, strict=True):
+        np.testing.assert_array_equal(x, u)
+        np.testing.assert_array_equal(y, v)
+
+
+def test_resampling_starts_at_its_epoch_and_balances(data):
+    images, _ = data
+    labels = np.repeat([0, 1], [45, 5])
+    resampling = DeferredResampling(1, [45, 5], "inverse")
+    dataset = train_dataset(
+        images, labels, num_classes=2, normalize=normalization(MEAN, STD), batch_size=50, resampling=resampling
+    )
+    counts = [int(y.sum()) for _, y in batches(dataset, 41)]
+    assert counts[0] == 5
+    assert np.mean(counts[1:]) == pytest.approx(25, abs=4 * (0.25 * 50 / 40) ** 0.5)
+
+
+def test_evaluation_shows_every_image_once_in_order(data):
+    images, labels = data
+    got = batches(eval_dataset(images, labels, num_classes=4, normalize=normalization(MEAN, STD), batch_size=20), 9)
+    assert [len(y) for _, y in got] == [20, 20, 10]
+    np.testing.assert_array_equal(np.concatenate([y for _, y in got]), labels)
+    np.testing.assert_allclose(np.concatenate([x for x, _ in got]), (images / 255 - MEAN) / STD, atol=1e-5)
+
+
+@pytest.mark.parametrize("build", [train_dataset, eval_dataset])
+def test_bad_input_is_refused(build, data):
+    images, labels = data
+    normalize = normalization(MEAN, STD)
+    with pytest.raises(ValueError, match=r"`labels` must lie in \[0, 3\)"):
+        build(images, labels, num_classes=3, normalize=normalize)
+    with pytest.raises(ValueError, match="`images` must be a uint8 array"):
+        build(images / 255, labels, num_classes=4, normalize=normalize)
+    with pytest.raises(ValueError, match="`images` and `labels`"):
+        build(images, labels[:-1], num_classes=4, normalize=normalize)
+    with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
+        build(images, labels, num_classes=4, normalize=normalize, batch_size=0)

@@ -1,0 +1,161 @@
+"""Figures of run folders written by hand: they are drawn, the same bytes each time, and say what they show."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+import plots
+import run_folder
+
+FIGURES = ("class_distribution", "learning_curves", "per_class_error")
+HISTORY = """epoch,accuracy,learning_rate,reweighting,val_accuracy
+0,0.5,0.05,0.0,
+1,0.6,0.1,0.0,0.4
+2,0.7,0.1,0.0,
+3,0.8,0.001,1.0,0.6
+"""
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The axes of every figure, which is not saved: that takes long."""
+    axes = []
+
+    def savefig(figure, path, **options):
+        if path.endswith(".svg"):
+            axes.extend(figure.axes)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return axes
+
+
+def write_run(folder, num_classes=10, **options):
+    config = {"dataset": "cifar10", "imbalance": "longtail", "ratio": 100.0, "method": "mm-drw", "seed": 0}
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({**config, "start_epoch": 3, **options}))
+    metrics = {
+        "cls_counts": [int(5000 * 100 ** (-c / (num_classes - 1))) for c in range(num_classes)],
+        "class_names": [f"class ${c}$" for c in range(num_classes)],
+        "per_class_error": [c / num_classes for c in range(num_classes)],
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "history.csv").write_text(HISTORY)
+    return folder
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.figure.legends[0].get_texts()] if axes.figure.legends else []
+
+
+def test_a_run_gets_three_figures_with_the_same_bytes_each_time(tmp_path):
+    folder = write_run(tmp_path / "run")
+    plots.plot_run(folder)
+    files = {path.name: path.read_bytes() for path in (folder / "plots").iterdir()}
+    assert sorted(files) == sorted(f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg"))
+    assert not any(re.search(rb"<dc:date>|\d{4}-\d\d-\d\d", files[f"{name}.svg"]) for name in FIGURES)
+    plots.plot_run(folder)
+    assert {path.name: path.read_bytes() for path in (folder / "plots").iterdir()} == files
+
+
+def test_figures_say_what_they_show(tmp_path, drawn):
+    plots.plot_run(write_run(tmp_path / "run"))
+    distribution, curves, errors = drawn
+    assert distribution.get_title() == "CIFAR-10, long-tailed 100:1, 12,406 images"
+    assert curves.get_title() == errors.get_title() == "CIFAR-10, long-tailed 100:1: MM-DRW, seed 0"
+    assert all(axes.get_xlabel() and axes.get_ylabel() for axes in drawn)
+
+
+def test_distribution_is_logarithmic_from_a_ratio_of_10(tmp_path, drawn):
+    for smallest in (11, 10):
+        plots.class_distribution([100, smallest], ["a", "b"], tmp_path / "figure")
+    assert [axes.get_yscale() for axes in drawn] == ["linear", "log"]
+    assert [bar.get_height() for bar in drawn[0].patches] == [100, 11]
+
+
+def test_learning_curves_take_blanks_and_mark_drops_and_deferral(tmp_path, drawn):
+    (tmp_path / "history.csv").write_text(HISTORY)
+    rows = run_folder.read_history(tmp_path)
+    assert rows[0] == {"epoch": 0, "accuracy": 0.5, "learning_rate": 0.05, "reweighting": 0}
+    plots.learning_curves(rows, tmp_path / "figure", start_epoch=3)
+    lines = {line.get_label(): line.get_xydata().tolist() for line in drawn[0].lines}
+    assert lines["training (augmented)"] == [[1, 50], [2, 40], [3, pytest.approx(30)], [4, pytest.approx(20)]]
+    assert lines["evaluation"] == [[2, 60], [4, 40]]
+    assert lines["drop of learning rate"] == [[3.5, 0], [3.5, 1]]  # the warm-up is no drop
+    (deferred,) = drawn[0].patches
+    assert (deferred.get_x(), deferred.get_width()) == (3.5, 1)
+    assert "deferred re-weighting" in texts(drawn[0])
+
+
+@pytest.mark.parametrize("start_epoch", [None, 4])
+def test_learning_curves_of_a_run_that_defers_nothing(tmp_path, drawn, start_epoch):
+    rows = [{"epoch": e, "accuracy": 0.5, "learning_rate": 0.1} for e in range(4)]
+    plots.learning_curves(rows, tmp_path / "figure", start_epoch)
+    assert texts(drawn[0]) == ["training (augmented)"]
+
+
+def test_runs_side_by_side_share_a_title_and_are_told_apart_by_the_legend(tmp_path, drawn):
+    a = write_run(tmp_path / "a", method="erm", start_epoch=None)
+    b = write_run(tmp_path / "b")
+    assert plots.main([str(a), str(b), "--out", str(tmp_path / "new" / "out")]) == 0
+    assert (tmp_path / "new" / "out").is_dir()
+    assert drawn[0].get_title() == "CIFAR-10, long-tailed 100:1, seed 0"
+    assert texts(drawn[0]) == ["ERM", "MM-DRW"]
+    assert len(drawn[0].patches) == 20
+    c = write_run(tmp_path / "c", precision="bfloat16")
+    plots.compare([b, c], tmp_path)
+    assert texts(drawn[1]) == [f"MM-DRW ({b})", f"MM-DRW ({c})"]
+
+
+def test_a_hundred_classes_are_thin_bars_and_means_of_ten(tmp_path, drawn):
+    plots.plot_run(write_run(tmp_path / "run", num_classes=100, dataset="cifar100"))
+    distribution, _, errors = drawn
+    assert len(distribution.patches) == 100
+    assert len(distribution.get_xticklabels()) < 15
+    (means,) = errors.patches
+    assert means.get_data().values == pytest.approx([4.5 + 10 * i for i in range(10)])
+    assert texts(errors) == ["MM-DRW, mean of 10"]
+
+
+def test_runs_that_cannot_be_compared_are_refused(tmp_path, capsys):
+    a, b = write_run(tmp_path / "a"), write_run(tmp_path / "b", num_classes=5)
+    assert plots.main([str(a), str(b), "--out", str(tmp_path)]) == 2
+    assert "same classes" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="From 1 to 7 runs"):
+        plots.per_class_error({}, tmp_path / "figure")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("config.json", None, "no config.json"),
+        ("config.json", "{", "not JSON"),
+        ("config.json", "[]", "not a JSON object but a list"),
+        ("config.json", '{"dataset": "cifar10"}', "no imbalance, ratio, method, seed, start_epoch"),
+        ("metrics.json", None, "no metrics.json"),
+        ("metrics.json", "{}", "no cls_counts"),
+        ("history.csv", None, "no history.csv"),
+        ("history.csv", "", "no rows"),
+        ("history.csv", "epoch,accuracy\n", "no rows"),
+        ("history.csv", "loss\n1\n", "without an epoch"),
+        ("history.csv", "epoch\nfirst\n", "could not convert"),
+        ("history.csv", "epoch\n1,2\n", "no history of epochs"),
+    ],
+)
+def test_a_folder_that_is_no_finished_run_is_named(tmp_path, name, content, said):
+    folder = write_run(tmp_path / "run")
+    (folder / name).unlink() if content is None else (folder / name).write_text(content)
+    with pytest.raises(run_folder.RunFolderError, match=said) as raised:
+        plots.plot_run(folder)
+    assert str(folder) in str(raised.value)
+    assert not (folder / "plots").exists()
+
+
+def test_plots_need_neither_keras_nor_pyplot():
+    code = "import sys, plots; print({'keras', 'tensorflow', 'tf_mmloss', 'matplotlib.pyplot'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(plots.__file__).parent, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr

@@ -1,0 +1,259 @@
+"""results.csv and the README's tables, from run folders written by hand."""
+
+import csv
+import dataclasses
+import io
+import json
+
+import pytest
+
+import report
+from presets import Config, resolve
+
+NAMES = [f"class{c}" for c in range(10)]
+README = "# Title\n\n<!-- results:begin -->\nold\n<!-- results:end -->\n\nThe rest.\n"
+
+
+def write_run(root, *, folder=None, error=0.22, best=0.21, seconds=7200.0, metrics=(), **options):
+    """Write a finished run folder; return its path."""
+    config = resolve(Config(**options))
+    path = root / (folder or config.name)
+    path.mkdir(parents=True)
+    content = {
+        "error": error,
+        "balanced_accuracy": 1 - error,
+        "shot_accuracy": {"many": 0.875, "medium": 0.5, "few": None},
+        "per_class_error": [error] * 9 + [1.0],
+        "best_epoch": {"epoch": 3, "error": best, "evaluated": 40},
+        "cls_counts": [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50],
+        "class_names": NAMES,
+        "epochs": config.epochs,
+        "seconds": seconds,
+        "images_per_second": 900.4,
+        **dict(metrics),
+    }
+    versions = {"python": "3.11.7", "keras": "3.15.1", "tensorflow": "2.21.0"}
+    start = {"versions": versions, "commit": "0123456789ab", "cores": 2, "processor": "CPU"}
+    for name, data in (
+        ("config", dataclasses.asdict(config)),
+        ("metrics", content),
+        ("environment", {"starts": [start]}),
+    ):
+        (path / f"{name}.json").write_text(json.dumps(data))
+    return path
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder of runs and a README."""
+    (tmp_path / "README.md").write_text(README)
+    return tmp_path
+
+
+def run_report(place, *more):
+    return report.main(["--runs", str(place / "results"), "--readme", str(place / "README.md"), *more])
+
+
+def readme(place):
+    return (place / "README.md").read_text()
+
+
+def line_of(place, start):
+    (line,) = [line for line in readme(place).splitlines() if line.startswith(f"| {start}")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def refused(place, capsys, *said):
+    """The report is refused for the said reasons, and nothing is written."""
+    before = readme(place)
+    assert run_report(place) == 2
+    error = capsys.readouterr().err
+    assert all(text in error for text in said), error
+    assert readme(place) == before
+    assert not (place / "results" / "results.csv").exists()
+
+
+def test_the_whole_report_byte_for_byte(place, capsys):
+    for seed, error in enumerate([0.22, 0.23, 0.24]):
+        write_run(place / "results", error=error, best=error - 0.01, seconds=3600.0 * (seed + 1), seed=seed)
+    write_run(place / "results", method="erm", precision="bfloat16", error=0.2964, seconds=1800.0)
+    write_run(place / "results", folder="short", epochs=30, margin_space="logit", error=0.4)
+    write_run(place / "results", dataset="digits", ratio=20, error=0.09, seconds=25.0)
+    (place / "results" / "growing").mkdir()
+    (place / "results" / "growing" / "config.json").write_text("{}")
+    assert run_report(place) == 0
+    said = capsys.readouterr()
+    assert "6 runs" in said.out
+    assert "skipped" in said.err
+    assert "growing" in said.err
+    assert readme(place) == (
+        """# Title
+
+<!-- results:begin -->
+Top-1 error on the test split in %, mean ± standard deviation over n seeds. Ours is that of the last epoch; the paper \
+reports the best epoch on the test split, ours of k evaluated epochs stands beside it.
+
+| Data set | Method | Ours (last epoch) | Best epoch | Published (best epoch) | Independent re-run | Time |
+| --- | --- | --- | --- | --- | --- | --- |
+| CIFAR-10, long-tailed 100:1 | ERM, precision bfloat16 | 29.64 (n=1) | 21.00 (k=40) | 29.64 | 28.75 ± 0.10 (n=3) \
+| 30 min, CPU, 2 cores |
+| CIFAR-10, long-tailed 100:1 | MM-DRW | 23.00 ± 1.00 (n=3) † | 22.00 ± 1.00 (k=40) | 21.98 | – \
+| 2.0 h a run, CPU, 2 cores |
+
+† More than 1 point from the published error.
+
+Runs shorter or longer than the paper's:
+
+| Data set | Method | Ours (last epoch) | Best epoch | Time |
+| --- | --- | --- | --- | --- |
+| CIFAR-10, long-tailed 100:1 | MM-DRW, margin space logit, 30 epochs | 40.00 (n=1) | 21.00 (k=40) \
+| 2.0 h, CPU, 2 cores |
+
+Data sets that are not the paper's:
+
+| Data set | Method | Ours (last epoch) | Best epoch | Time |
+| --- | --- | --- | --- | --- |
+| digits, long-tailed 20:1 | MM-DRW | 9.00 (n=1) | 21.00 (k=40) | 25 s, CPU, 2 cores |
+
+CIFAR-10, long-tailed 100:1: error of each class in %, last epoch, mean over seeds:
+
+| Method | class0 | class1 | class2 | class3 | class4 | class5 | class6 | class7 | class8 | class9 |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| training images | 5000 | 2997 | 1796 | 1077 | 645 | 387 | 232 | 139 | 83 | 50 |
+| ERM, precision bfloat16 | 29.6 | 29.6 | 29.6 | 29.6 | 29.6 | 29.6 | 29.6 | 29.6 | 29.6 | 100.0 |
+| MM-DRW | 23.0 | 23.0 | 23.0 | 23.0 | 23.0 | 23.0 | 23.0 | 23.0 | 23.0 | 100.0 |
+| MM-DRW, margin space logit, 30 epochs | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 100.0 |
+<!-- results:end -->
+
+The rest.
+"""
+    )
+    lines = (place / "results" / "results.csv").read_bytes().decode().split("\n")
+    assert lines[0] == (
+        "run,dataset,imbalance,ratio,method,options,precision,depth,epochs,seed,last_epoch_error,best_epoch_error,"
+        "balanced_accuracy,many_accuracy,medium_accuracy,few_accuracy,epochs_evaluated,hours,images_per_second,"
+        "processor,cores,tensorflow,keras,commit"
+    )
+    assert lines[1] == (
+        "cifar10-longtail100-erm-seed0,cifar10,longtail,100.0,erm,precision bfloat16,bfloat16,32,200,0,29.640,21.000,"
+        "70.360,87.500,50.000,,40,0.5000,900,CPU,2,2.21.0,3.15.1,0123456789ab"
+    )
+    assert len(lines) == 1 + 6 + 1
+    assert lines[-1] == ""
+
+
+def test_check_says_what_is_out_of_date(place, capsys):
+    write_run(place / "results")
+    assert run_report(place, "--check") == 1
+    assert "README.md is not up to date" in capsys.readouterr().err
+    assert readme(place) == README
+    assert run_report(place) == 0
+    assert run_report(place, "--check") == 0
+    write_run(place / "results", seed=1)
+    assert run_report(place, "--check") == 1
+    said = capsys.readouterr().err
+    assert "README.md" in said
+    assert "results.csv" in said
+
+
+@pytest.mark.parametrize(("error", "marked"), [(0.2298, False), (0.2299, True), (0.2098, False), (0.2097, True)])
+def test_more_than_one_point_from_published_is_marked(place, error, marked):
+    write_run(place / "results", error=error)  # published: 21.98
+    assert run_report(place) == 0
+    assert line_of(place, "CIFAR-10, long-tailed")[2].endswith("†") == marked
+    assert ("† More than 1 point" in readme(place)) == marked
+
+
+def test_every_published_number_is_found_once():
+    with open(report.PUBLISHED, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["source"].startswith((report.PAPER, report.RERUN))]
+    keys = [tuple(row[key] for key in ("source", "method", "dataset", "imbalance", "ratio")) for row in rows]
+    assert len(set(keys)) == len(keys)
+    for label in ("ERM", "Focal", "LDAM", "MM", "LDAM-DRW", "MM-DRW", "MM-LDAM-DRW"):
+        assert sum(key[:2] == (report.PAPER, label) for key in keys) == 8
+
+
+def test_other_options_are_other_lines_and_other_seeds_are_not(place):
+    write_run(place / "results", seed=0, error=0.2)
+    write_run(place / "results", seed=1, error=0.21)
+    write_run(place / "results", folder="beta", beta=1.2, weights="inverse", depth=20)
+    assert run_report(place) == 0
+    assert line_of(place, "CIFAR-10, long-tailed 100:1 | MM-DRW |")[2] == "20.50 ± 0.71 (n=2) †"
+    assert line_of(place, "CIFAR-10, long-tailed 100:1 | MM-DRW, beta 1.2, weights inverse, depth 20")
+
+
+def test_held_out_runs_are_in_the_csv_only(place):
+    write_run(place / "results")
+    for search in ("a", "b"):
+        write_run(place / "results", folder=f"{search}/trial-0", holdout=100, beta=1.1, error=0.01)
+    assert run_report(place) == 0
+    assert "holdout" not in readme(place)
+    rows = list(csv.DictReader(io.StringIO((place / "results" / "results.csv").read_text())))
+    assert [row["options"] for row in rows] == ["", "beta 1.1, holdout 100", "beta 1.1, holdout 100"]
+
+
+def test_a_resumed_run_names_every_machine(place):
+    folder = write_run(place / "results")
+    environment = json.loads((folder / "environment.json").read_text())
+    environment["starts"].append({**environment["starts"][0], "processor": "B|C", "commit": None})
+    (folder / "environment.json").write_text(json.dumps(environment))
+    assert run_report(place) == 0
+    assert r"CPU; B\|C, 2 cores" in readme(place)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no markers", README.replace(":end", ":fin"), README + README, "<!-- results:end --><!-- results:begin -->"],
+)
+def test_a_readme_without_its_markers_is_refused(place, capsys, text):
+    write_run(place / "results")
+    (place / "README.md").write_text(text)
+    refused(place, capsys, "<!-- results:begin -->", "<!-- results:end -->")
+
+
+def test_nothing_finished_is_refused(place, capsys):
+    refused(place, capsys, "results has no finished run")
+    (write_run(place / "results") / "metrics.json").unlink()
+    refused(place, capsys, "1 unfinished")
+
+
+def test_a_config_of_another_version_is_refused(place, capsys):
+    write_run(place / "results")
+    folder = write_run(place / "results", seed=1)
+    config = json.loads((folder / "config.json").read_text())
+    for changed, said in (
+        ({**config, "colour": "red"}, "unknown keys, of another version: colour"),
+        ({**config, "method": "none"}, "`method`"),
+        ({}, "no dataset or no method"),
+        ([], "not a JSON object"),
+    ):
+        (folder / "config.json").write_text(json.dumps(changed))
+        refused(place, capsys, str(folder), said)
+    (folder / "config.json").unlink()
+    refused(place, capsys, str(folder), "config.json")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({"epochs": 7}, "7 epochs"),
+        ({"error": "low"}, "another version"),
+        ({"shot_accuracy": {}}, "'many'"),
+        ({"class_names": ["one"]}, "1 class_names"),
+    ],
+)
+def test_metrics_of_another_version_are_refused(place, capsys, metrics, said):
+    folder = write_run(place / "results", metrics=metrics)
+    refused(place, capsys, str(folder), said)
+
+
+def test_one_name_for_two_configs_is_refused(place, capsys):
+    write_run(place / "results", folder="a/run")
+    write_run(place / "results", folder="b/run", beta=1.2)
+    refused(place, capsys, "a/run", "b/run", "beta: 1.5 and 1.2")
+
+
+def test_one_config_in_two_folders_is_refused(place, capsys):
+    write_run(place / "results", folder="a")
+    write_run(place / "results", folder="b")
+    refused(place, capsys, "results/a", "results/b", "same config")

@@ -1,0 +1,202 @@
+"""Search the options of a loss on held-out training images, with Keras Tuner.
+
+    python training/tune.py --dataset cifar10 --ratio 100 --over beta=1.0:2.0 --trials 10
+    python training/tune.py --over beta=1.4,1.5,1.6 --over delta_neg=0.6 --search grid
+    python training/tune.py --dataset digits --ratio 20 --epochs 20 --over beta=1:2 --over scale=5:30 --trials 6
+
+--over NAME=LOW:HIGH searches a range, NAME=A,B,C the values given; NAME is an option of the method's loss: beta,
+delta_neg, scale, class_margin, ... Images of every class are held out of the training split before it is made
+imbalanced, and the test split is never looked at. Each trial is a run folder like any other. The same command
+continues a search that was stopped.
+"""
+
+import argparse
+import csv
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import fit
+import presets
+
+SEARCHES = ("bayesian", "random", "grid")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimension:
+    """An option and the values to search: a range if `high` is set, else those given."""
+
+    name: str
+    values: tuple[float | str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Dimension":
+        """Read NAME=LOW:HIGH or NAME=A,B,C.
+
+        Raises:
+            ValueError: another form, an unknown option, or LOW not below HIGH.
+        """
+        name, _, values = text.partition("=")
+        name = presets.choice("over", name.replace("-", "_"), presets.LOSS_OPTIONS)
+        try:
+            if ":" in values:
+                low, high = map(float, values.split(":"))
+                if not low < high:
+                    raise ValueError
+                return cls(name, low=low, high=high)
+            if name == "margin_space":
+                return cls(name, tuple(values.split(",")))
+            return cls(name, tuple(float(value) for value in values.split(",")))
+        except ValueError:
+            raise ValueError(f"`over` must be NAME=LOW:HIGH or NAME=A,B,C. Received: over={text!r}") from None
+
+
+def search(
+    config: presets.Config,
+    dimensions: list[Dimension],
+    folder: str | os.PathLike[str],
+    *,
+    kind: str = "bayesian",
+    trials: int = 10,
+    data_dir: str | None = None,
+) -> list[dict[str, Any]]:
+    """Run or continue a search, and leave its table and plot.
+
+    Args:
+        config: what all trials share; `holdout` must be set.
+        dimensions: the options searched.
+        folder: trials go to FOLDER/trial-N, Keras Tuner's state to FOLDER/tuner, the table to FOLDER/trials.csv.
+        kind: "bayesian", "random" or "grid".
+        trials: number of trials at most.
+        data_dir: where CIFAR is.
+
+    Returns:
+        The table, best trial first: trial, the searched options, held-out error.
+
+    Raises:
+        ValueError: an unknown search, no dimension, no holdout, a grid over a range, a config that cannot be run.
+    """
+    presets.choice("search", kind, SEARCHES)
+    presets.integer("trials", trials, at_least=1)
+    presets.integer("holdout", config.holdout, at_least=1)
+    if not dimensions or len({d.name for d in dimensions}) < len(dimensions):
+        raise ValueError(f"`over` must name at least one option, each once. Received: {[d.name for d in dimensions]}")
+    if kind == "grid" and any(d.high is not None for d in dimensions):
+        raise ValueError("`search` grid needs values, NAME=A,B,C, for every option.")
+    for dimension in dimensions:  # every bound must be a config that can be run
+        for value in dimension.values or (dimension.low, dimension.high):
+            presets.resolve(dataclasses.replace(config, **{dimension.name: value}))
+
+    import keras_tuner
+
+    import experiment
+    from tf_mmloss import NonFiniteLossError
+
+    folder = Path(folder)
+    space = keras_tuner.HyperParameters()
+    for d in dimensions:
+        if d.high is None:
+            space.Choice(d.name, list(d.values))
+        else:
+            space.Float(d.name, d.low, d.high)
+    oracles = {
+        "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
+        "random": keras_tuner.oracles.RandomSearchOracle,
+        "grid": keras_tuner.oracles.GridSearchOracle,
+    }
+    objective = keras_tuner.Objective("error", "min")
+    oracle = oracles[kind](objective=objective, max_trials=trials, hyperparameters=space, seed=config.seed)
+
+    class RunTuner(keras_tuner.engine.base_tuner.BaseTuner):
+        """Each trial is a run folder."""
+
+        def run_trial(self, trial: Any, *_: Any, **__: Any) -> dict[str, float]:
+            chosen = {d.name: trial.hyperparameters.get(d.name) for d in dimensions}
+            print(f"trial {trial.trial_id}: {chosen}", flush=True)
+            trial_config = dataclasses.replace(config, **chosen)
+            try:
+                metrics = experiment.run(
+                    trial_config, folder / f"trial-{trial.trial_id}", data_dir=data_dir, resume=True
+                )
+            except NonFiniteLossError as error:
+                print(error, flush=True)
+                return {"error": 1.0}
+            except (ValueError, OSError) as error:  # not this trial's fault: the tuner must not try again
+                raise keras_tuner.errors.FatalRuntimeError(str(error)) from error
+            return {"error": metrics["error"]}
+
+    tuner = RunTuner(oracle, directory=str(folder), project_name="tuner")
+    tuner.save()
+    tuner.search(verbose=0)
+    table = [
+        {"trial": trial.trial_id, **trial.hyperparameters.values, "error": trial.score}
+        for trial in oracle.get_best_trials(trials)
+    ]
+    _write_table(folder / "trials.csv", table)
+    return table
+
+
+def _write_table(path: Path, table: list[dict[str, Any]]) -> None:
+    from tf_mmloss.callbacks.checkpoint import atomic_path
+
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS
+    )
+    group = parser.add_argument_group("search")
+    group.add_argument("--over", action="append", metavar="NAME=VALUES", help="what to search; default beta=1:2")
+    group.add_argument("--search", default="bayesian", help="bayesian (default), random or grid")
+    group.add_argument("--trials", type=int, default=10, help="at most; default 10")
+    group.add_argument("--out", metavar="DIR", help="the search's folder; default: runs/tune- and a name")
+    group.add_argument("--data-dir", metavar="DIR", help="where CIFAR is, as for fit.py")
+    fit.add_config_options(parser)
+    options = vars(parser.parse_args(arguments))
+    over, kind, trials = options.pop("over", ["beta=1:2"]), options.pop("search"), options.pop("trials")
+    out, data_dir = options.pop("out", None), options.pop("data_dir", None)
+    try:
+        config = dataclasses.replace(presets.Config(), **options)
+        if not config.holdout:
+            presets.choice("dataset", config.dataset, presets.RECIPES)
+            config = dataclasses.replace(config, holdout=presets.RECIPES[config.dataset].holdout)
+        folder = Path(out or f"runs/tune-{config.name}")
+        table = search(
+            config, [Dimension.parse(text) for text in over], folder, kind=kind, trials=trials, data_dir=data_dir
+        )
+        import plots
+
+        plots.search(table, folder / "search")
+    except KeyboardInterrupt:
+        print("\nStopped. The same command continues the search.")
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    names = list(table[0])
+    print("\n" + "  ".join(f"{name:>10}" for name in names))
+    for row in table:
+        cells = (
+            f"{row[name]:.2%}"
+            if name == "error"
+            else f"{row[name]:.4g}"
+            if isinstance(row[name], float)
+            else str(row[name])
+            for name in names
+        )
+        print("  ".join(f"{cell:>10}" for cell in cells))
+    print(f"Held-out error, best first. Everything is in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
