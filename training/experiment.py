@@ -26,9 +26,9 @@ from typing import Any
 import keras
 import numpy as np
 
-import tf_mmloss
 import plots
-from presets import METHODS, RECIPES, Config, resolve
+import tf_mmloss
+from presets import METHODS, RECIPES, Config, loss, resolve
 from run_folder import RunFolderError, read_config
 from tf_mmloss import imbalance
 from tf_mmloss.callbacks.checkpoint import atomic_path, write_json
@@ -77,14 +77,11 @@ def split(data: ImageDataset, config: Config) -> Splits:
 
 def build(config: Config, data: ImageDataset, cls_counts: np.ndarray) -> keras.Model:
     """The compiled network of a resolved config."""
-    method = METHODS[config.method]
-    arguments = config.loss_arguments
-    if "cls_counts" in method.loss.__init__.__code__.co_varnames:
-        arguments["cls_counts"] = cls_counts
-    model = tf_mmloss.resnet(config.depth or 0, data.num_classes, method.head, data.train_images.shape[1:])
+    head = METHODS[config.method].head
+    model = tf_mmloss.resnet(config.depth or 0, data.num_classes, head, data.train_images.shape[1:])
     model.compile(
         optimizer=tf_mmloss.SGD(config.learning_rate, config.momentum, config.weight_decay),
-        loss=method.loss(**arguments),
+        loss=loss(config, cls_counts),
         metrics=["accuracy"],
         jit_compile=JIT_COMPILE[config.jit],
     )

@@ -189,6 +189,29 @@ def compare(folders: Sequence[str | Path], out: str | Path) -> None:
     per_class_error(runs, Path(out) / "per_class_error", title=", ".join(shared) or "Error of each class")
 
 
+def search(table: Sequence[Mapping[str, Any]], path_stem: str | Path) -> None:
+    """Draw the held-out error of a search against each option searched (the paper's Tables 2 and 3 as a picture).
+
+    Args:
+        table: rows with `trial`, the options, and `error` as a fraction; best first.
+        path_stem: where to; .svg and .png are appended.
+    """
+    options = [name for name in table[0] if name not in ("trial", "error")]
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        panels = figure.subplots(1, len(options), sharey=True, squeeze=False)[0]
+        for axes, name in zip(panels, options, strict=True):
+            rows = sorted(table, key=lambda row: row[name])
+            axes.plot([row[name] for row in rows], [100 * row["error"] for row in rows], "o", color=COLOURS[0])
+            axes.plot(table[0][name], 100 * table[0]["error"], "*", ms=14, color=COLOURS[1], label="best")
+            axes.set_xlabel(name)
+            axes.grid(axis="y")
+        panels[0].set_ylabel("held-out top-1 error (%)")
+        panels[0].legend(frameon=False)
+        figure.suptitle(f"{len(table)} trials")
+        _save(figure, path_stem)
+
+
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     contents = {name: run_folder.read_json(folder, name) for name in ("config.json", "metrics.json")}
     for name, needed in (

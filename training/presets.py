@@ -5,12 +5,13 @@ METHODS are systems of the paper's Table 1; RECIPES hold what depends on the dat
 """
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import tf_mmloss
 from tf_mmloss._validation import choice, integer, number
-from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES
+from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 JIT = ("auto", "on", "off")
@@ -129,7 +130,7 @@ RECIPES = {
 }
 
 # (delta_neg, beta) of MM-DRW, Tables 2 and 3. None were published for MM and MM-LDAM-DRW: the same are used.
-MM_CONSTANTS = {
+MM_CONSTANTS: dict[tuple[str, str, float], tuple[float, float]] = {
     ("cifar10", "longtail", 100): (0.6, 1.5),
     ("cifar10", "step", 100): (0.6, 1.3),
     ("cifar10", "longtail", 10): (0.7, 1.2),
@@ -208,6 +209,7 @@ def resolve(config: Config) -> Config:
         config, **{"epochs": recipe.epochs, "depth": recipe.depth, **defaults, **given, "ratio": float(config.ratio)}
     )
     epochs = integer("epochs", resolved.epochs or 0, at_least=1)
+    loss(resolved, cls_counts=[2, 1])  # refuses options out of range
     if "deferred" in (method.reweighting, method.resampling):
         first_drop = tf_mmloss.WarmupStepSchedule.published(epochs).milestones[0]
         start = first_drop if config.start_epoch is None else integer("start_epoch", config.start_epoch)
@@ -218,6 +220,18 @@ def resolve(config: Config) -> Config:
             f"Received: start_epoch={config.start_epoch}"
         )
     return resolved
+
+
+def loss(config: Config, cls_counts: Counts) -> tf_mmloss.LongTailLoss:
+    """The loss of a resolved config.
+
+    Raises:
+        ValueError: bad counts or an option out of range.
+    """
+    loss_class, arguments = METHODS[config.method].loss, config.loss_arguments
+    if "cls_counts" in inspect.signature(loss_class).parameters:
+        arguments["cls_counts"] = cls_counts
+    return loss_class(**arguments)
 
 
 def show(config: Config) -> str:

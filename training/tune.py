@@ -89,14 +89,15 @@ def search(
         raise ValueError("`search` grid needs values, NAME=A,B,C, for every option.")
     for dimension in dimensions:  # every bound must be a config that can be run
         for value in dimension.values or (dimension.low, dimension.high):
-            presets.resolve(dataclasses.replace(config, **{dimension.name: value}))
+            change: dict[str, Any] = {dimension.name: value}
+            presets.resolve(dataclasses.replace(config, **change))
 
     import keras_tuner
 
     import experiment
     from tf_mmloss import NonFiniteLossError
 
-    folder = Path(folder)
+    root = Path(folder)
     space = keras_tuner.HyperParameters()
     for d in dimensions:
         if d.high is None:
@@ -119,9 +120,7 @@ def search(
             print(f"trial {trial.trial_id}: {chosen}", flush=True)
             trial_config = dataclasses.replace(config, **chosen)
             try:
-                metrics = experiment.run(
-                    trial_config, folder / f"trial-{trial.trial_id}", data_dir=data_dir, resume=True
-                )
+                metrics = experiment.run(trial_config, root / f"trial-{trial.trial_id}", data_dir=data_dir, resume=True)
             except NonFiniteLossError as error:
                 print(error, flush=True)
                 return {"error": 1.0}
@@ -129,14 +128,14 @@ def search(
                 raise keras_tuner.errors.FatalRuntimeError(str(error)) from error
             return {"error": metrics["error"]}
 
-    tuner = RunTuner(oracle, directory=str(folder), project_name="tuner")
+    tuner = RunTuner(oracle, directory=str(root), project_name="tuner")
     tuner.save()
     tuner.search(verbose=0)
     table = [
         {"trial": trial.trial_id, **trial.hyperparameters.values, "error": trial.score}
         for trial in oracle.get_best_trials(trials)
     ]
-    _write_table(folder / "trials.csv", table)
+    _write_table(root / "trials.csv", table)
     return table
 
 

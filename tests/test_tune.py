@@ -1,0 +1,102 @@
+"""Searches on held-out images: the table, resuming, and what is refused."""
+
+import csv
+import json
+
+import experiment
+import plots
+import pytest
+import tune
+from presets import Config
+from run_folder import read_config
+from tune import Dimension
+
+SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2, holdout=12)
+ARGUMENTS = ["--dataset", "digits", "--ratio", "20", "--depth", "8", "--epochs", "2"]
+
+
+def test_command_searches_and_leaves_table_plot_and_runs(tmp_path, capsys):
+    out = tmp_path / "search"
+    command = [*ARGUMENTS, "--over", "beta=1.2,1.8", "--search", "grid", "--trials", "5", "--out", str(out)]
+    assert tune.main(command) == 0
+    printed = capsys.readouterr().out
+    with open(out / "trials.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["beta"] for row in rows} == {"1.2", "1.8"}
+    errors = [float(row["error"]) for row in rows]
+    assert errors == sorted(errors)
+    assert f"{errors[0]:.2%}" in printed
+    assert (out / "search.svg").stat().st_size > 0
+    assert (out / "search.png").stat().st_size > 0
+    for row in rows:
+        run = out / f"trial-{row['trial']}"
+        metrics = json.loads((run / "metrics.json").read_text())
+        assert metrics["error"] == float(row["error"])
+        assert metrics["evaluated_on"] == "held-out training images"
+        assert read_config(run).beta == float(row["beta"])
+        assert read_config(run).holdout == 12
+
+
+def test_a_stopped_search_continues(tmp_path, monkeypatch):
+    dimensions = [Dimension("beta", low=1.0, high=2.0), Dimension("scale", values=(5.0, 10.0))]
+    whole = tune.search(SMALL, dimensions, tmp_path / "whole", trials=3)
+    assert len(whole) == 3
+
+    started, real = [], experiment.run
+
+    def interrupted(config, folder, **options):
+        if len(started) == 1:
+            raise KeyboardInterrupt
+        started.append(folder)
+        return real(config, folder, **options)
+
+    monkeypatch.setattr(experiment, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune.search(SMALL, dimensions, tmp_path / "stopped", trials=3)
+    monkeypatch.setattr(experiment, "run", real)
+    table = tune.search(SMALL, dimensions, tmp_path / "stopped", trials=3)
+    assert table == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("beta=1:2", Dimension("beta", low=1.0, high=2.0)),
+        ("delta-neg=0.4,0.6", Dimension("delta_neg", (0.4, 0.6))),
+        ("margin_space=cosine,logit", Dimension("margin_space", ("cosine", "logit"))),
+    ],
+)
+def test_dimensions_are_read(text, expected):
+    assert Dimension.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["beta", "beta=", "beta=2:1", "beta=a", "beta=1:2:3"])
+def test_other_forms_are_refused(text):
+    with pytest.raises(ValueError, match="`over` must be NAME=LOW:HIGH or NAME=A,B,C. Received: over="):
+        Dimension.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--over", "bta=1:2"], "Did you mean 'beta'?"),
+        (["--over", "beta=0:2"], "`beta` must be a finite number > 0"),
+        (["--over", "gamma=0:2"], "`gamma` is no option of method mm-drw"),
+        (["--over", "beta=1:2", "--search", "grid"], "grid needs values"),
+        (["--search", "bayes"], "Did you mean 'bayesian'?"),
+        (["--trials", "0"], "`trials` must be an integer >= 1"),
+        (["--over", "beta=1:2", "--over", "beta=1,2"], "each once"),
+        (["--dataset", "mnist"], "`dataset` must be one of"),
+    ],
+)
+def test_mistakes_exit_with_2_before_any_work(arguments, message, tmp_path, capsys):
+    assert tune.main([*ARGUMENTS, "--out", str(tmp_path / "search"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "search").exists()
+
+
+def test_plot_of_one_and_two_options(tmp_path):
+    rows = [{"trial": str(i), "beta": 1 + i / 10, "scale": 10.0 * (1 + i % 2), "error": 0.3 - i / 100} for i in range(4)]
+    plots.search(rows, tmp_path / "two")
+    plots.search([{k: v for k, v in row.items() if k != "scale"} for row in rows], tmp_path / "one")
+    assert {path.name for path in tmp_path.iterdir()} == {"one.png", "one.svg", "two.png", "two.svg"}
