@@ -211,6 +211,15 @@ def test_a_readme_without_its_markers_is_refused(place, capsys, text):
     refused(place, capsys, "<!-- results:begin -->", "<!-- results:end -->")
 
 
+def test_the_readme_outside_the_markers_is_kept_to_the_byte(place):
+    write_run(place / "results")
+    (place / "README.md").write_bytes(b"a\r\n<!-- results:begin --><!-- results:end -->\r\n\xc3\xa4")
+    assert run_report(place) == 0
+    content = (place / "README.md").read_bytes()
+    assert content.startswith(b"a\r\n<!-- results:begin -->\nTop-1")
+    assert content.endswith(b"|\n<!-- results:end -->\r\n\xc3\xa4")
+
+
 def test_nothing_finished_is_refused(place, capsys):
     refused(place, capsys, "results has no finished run")
     (write_run(place / "results") / "metrics.json").unlink()

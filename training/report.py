@@ -82,7 +82,7 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
         runs: finished runs in order; those evaluated on held-out training images are left out.
         published: rows of published.csv.
     """
-    tested = (run for run in runs if True)
+    tested = (run for run in runs if not run.config.holdout)
     groups = [list(group) for _, group in itertools.groupby(tested, lambda run: _order(run)[:-1])]
     datasets = {row["dataset"] for row in published}
     papers = [group for group in groups if group[0].config.dataset in datasets]
@@ -274,7 +274,7 @@ def main(arguments: list[str] | None = None) -> int:
             published = list(csv.DictReader(file))
         wanted = {
             options.runs / "results.csv": results_csv(runs),
-            options.readme: insert(options.readme.read_text(encoding="utf-8"), tables(runs, published)),
+            options.readme: insert(options.readme.read_bytes().decode(), tables(runs, published)),
         }
         stale = [path for path, text in wanted.items() if not path.exists() or path.read_bytes() != text.encode()]
         if options.check:
