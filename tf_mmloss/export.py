@@ -20,7 +20,8 @@ import sys, numpy as np, tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1])
 images = np.load(sys.argv[2])
 served = loaded.signatures["serving_default"](tf.constant(images))
-np.savez(sys.argv[3], probabilities=served["probabilities"], class_names=loaded.class_names()["class_names"])
+names = [name.decode() for name in loaded.class_names()["class_names"].numpy()]
+np.savez(sys.argv[3], probabilities=served["probabilities"], class_names=names)
 """
 
 
@@ -115,7 +116,7 @@ def _check(written: Path, temporary: Path, images: np.ndarray, expected: np.ndar
         raise ExportError(f"The exported model does not load in a new process:\n{child.stderr}")
     with np.load(temporary / "out.npz") as out:
         difference = float(np.abs(out["probabilities"] - expected).max())
-        names = [name.decode() for name in out["class_names"].tolist()]
+        names = out["class_names"].tolist()
     if not difference <= 1e-5 or names != class_names:
         raise ExportError(f"The reloaded model differs: by {difference} in a probability, class names {names}.")
     return difference
