@@ -3,14 +3,14 @@
 import dataclasses
 import json
 
-import experiment
 import keras
 import numpy as np
 import pytest
+
+import experiment
+import tf_mmloss
 from presets import METHODS, RECIPES, Config, resolve
 from run_folder import RunFolderError, read_config, read_history
-
-import tf_mmloss
 from tf_mmloss.datasets import load
 
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2)

@@ -2,14 +2,14 @@
 
 import json
 
-import experiment
-import export
 import keras
 import numpy as np
 import pytest
-from presets import Config
 
+import experiment
+import export
 import tf_mmloss
+from presets import Config
 from tf_mmloss import export as library
 from tf_mmloss.datasets import load
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import experiment
 import fit
-import pytest
 from presets import Config
 
 SCRIPT = Path(fit.__file__)
@@ -108,4 +107,5 @@ def test_killed_run_ends_like_an_uninterrupted_one(tmp_path):
     assert resumed["checksum"] == whole["checksum"]
     timing = ("seconds", "images_per_second")
     assert {k: v for k, v in resumed.items() if k not in timing} == {k: v for k, v in whole.items() if k not in timing}
+    assert not list(killed.rglob("*partial*"))
     assert len(json.loads((killed / "environment.json").read_text())["starts"]) == kills + 1

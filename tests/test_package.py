@@ -14,11 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 WITHOUT_TENSORFLOW = """
 import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {blocked}:
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Block())
+for name in {blocked}:
+    sys.modules[name] = None  # importing it now fails, as if it were not installed
 import numpy as np
 import tf_mmloss
 from tf_mmloss import callbacks, datasets, metrics, sampling
@@ -29,7 +26,6 @@ x, y = np.ones((16, 8, 8, 1), "float32"), np.repeat([0, 1, 2], counts)
 history = model.fit(x, y, epochs=2, verbose=0, callbacks=[tf_mmloss.DeferredReweighting(1, counts)])
 assert history.history["reweighting"] == [0.0, 1.0]
 assert np.isfinite(history.history["loss"]).all()
-assert not {blocked} & set(sys.modules), "imported"
 print("trained")
 """
 

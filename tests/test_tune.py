@@ -3,9 +3,10 @@
 import csv
 import json
 
+import pytest
+
 import experiment
 import plots
-import pytest
 import tune
 from presets import Config
 from run_folder import read_config
@@ -56,6 +57,8 @@ def test_a_stopped_search_continues(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "run", real)
     table = tune.search(SMALL, dimensions, tmp_path / "stopped", trials=3)
     assert table == whole
+    with pytest.raises(ValueError, match="holds another search"):
+        tune.search(SMALL, dimensions[:1], tmp_path / "stopped", trials=3)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def test_dimensions_are_read(text, expected):
 
 @pytest.mark.parametrize("text", ["beta", "beta=", "beta=2:1", "beta=a", "beta=1:2:3"])
 def test_other_forms_are_refused(text):
-    with pytest.raises(ValueError, match="`over` must be NAME=LOW:HIGH or NAME=A,B,C. Received: over="):
+    with pytest.raises(ValueError, match="`over` must be NAME=LOW:HIGH or NAME=A,B,C"):
         Dimension.parse(text)
 
 
@@ -96,7 +99,9 @@ def test_mistakes_exit_with_2_before_any_work(arguments, message, tmp_path, caps
 
 
 def test_plot_of_one_and_two_options(tmp_path):
-    rows = [{"trial": str(i), "beta": 1 + i / 10, "scale": 10.0 * (1 + i % 2), "error": 0.3 - i / 100} for i in range(4)]
+    rows = [
+        {"trial": str(i), "beta": 1 + i / 10, "scale": 10.0 * (1 + i % 2), "error": 0.3 - i / 100} for i in range(4)
+    ]
     plots.search(rows, tmp_path / "two")
     plots.search([{k: v for k, v in row.items() if k != "scale"} for row in rows], tmp_path / "one")
     assert {path.name for path in tmp_path.iterdir()} == {"one.png", "one.svg", "two.png", "two.svg"}

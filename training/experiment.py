@@ -121,6 +121,8 @@ def run(
     epochs = config.epochs or 0
 
     folder.mkdir(parents=True, exist_ok=True)
+    for partial in folder.rglob("*.partial-*"):  # what a killed process was writing
+        partial.unlink()
     write_json(folder / "config.json", dataclasses.asdict(config))
     _record_environment(folder, first_epoch)
 

@@ -12,7 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras
+
 import run_folder
+import tf_mmloss
+from tf_mmloss.export import export_saved_model
 
 
 def export(run: Path, out: Path) -> float:
@@ -22,11 +26,6 @@ def export(run: Path, out: Path) -> float:
         RunFolderError: no finished run folder.
         FileExistsError: `out` is there already.
     """
-    import keras
-
-    import tf_mmloss
-    from tf_mmloss.export import export_saved_model
-
     config, metrics = run_folder.read_config(run), run_folder.read_json(run, "metrics.json")
     trained = keras.models.load_model(run / "last.keras")
     keras.config.set_dtype_policy("float32")  # serve in float32, whatever the run was trained in

@@ -15,8 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import experiment
 import presets
 import run_folder
+from tf_mmloss import NonFiniteLossError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -84,10 +86,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options: dict[str, Any] = vars(parser().parse_args(arguments))
     data_dir, out, resume, show = (options.pop(name, None) for name in ("data_dir", "out", "resume", "show"))
-
-    import experiment  # after parsing: --help and mistakes need no TensorFlow
-    from tf_mmloss import NonFiniteLossError
-
     try:
         named = isinstance(resume, str)
         config = run_folder.read_config(Path(resume)) if named else presets.Config()
@@ -99,7 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{config.name}: {folder}", flush=True)
         metrics = experiment.run(config, folder, data_dir=data_dir, resume=bool(resume))
     except KeyboardInterrupt:
-        print(f"\nStopped. Every complete epoch is saved. Continue: python {sys.argv[0]} --resume {folder}")
+        data = f" --data-dir {data_dir}" if data_dir else ""
+        print(f"\nStopped. Every complete epoch is saved. Continue: python {sys.argv[0]} --resume {folder}{data}")
         return 130
     except NonFiniteLossError as error:
         print(f"error: {error} The last complete epoch is kept in {folder}.", file=sys.stderr)

@@ -13,13 +13,20 @@ continues a search that was stopped.
 import argparse
 import csv
 import dataclasses
+import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import keras_tuner
+
+import experiment
 import fit
+import plots
 import presets
+from tf_mmloss import NonFiniteLossError
+from tf_mmloss.callbacks.checkpoint import atomic_path, write_json
 
 SEARCHES = ("bayesian", "random", "grid")
 
@@ -55,6 +62,26 @@ class Dimension:
             raise ValueError(f"`over` must be NAME=LOW:HIGH or NAME=A,B,C. Received: over={text!r}") from None
 
 
+class RunTuner(keras_tuner.engine.base_tuner.BaseTuner):
+    """Keras Tuner over runs: each trial is a run folder like any other."""
+
+    def __init__(self, oracle: keras_tuner.Oracle, config: presets.Config, root: Path, data_dir: str | None) -> None:
+        super().__init__(oracle, directory=str(root), project_name="tuner")
+        self.config, self.root, self.data_dir = config, root, data_dir
+
+    def run_trial(self, trial: Any, *_: Any, **__: Any) -> dict[str, float]:
+        chosen = trial.hyperparameters.values
+        print(f"trial {trial.trial_id}: {chosen}", flush=True)
+        config, folder = dataclasses.replace(self.config, **chosen), self.root / f"trial-{trial.trial_id}"
+        try:
+            return {"error": experiment.run(config, folder, data_dir=self.data_dir, resume=True)["error"]}
+        except NonFiniteLossError as error:
+            print(error, flush=True)
+            return {"error": 1.0}
+        except (ValueError, OSError) as error:  # no fault of these values: another try would not help
+            raise keras_tuner.errors.FatalRuntimeError(str(error)) from error
+
+
 def search(
     config: presets.Config,
     dimensions: list[Dimension],
@@ -78,7 +105,8 @@ def search(
         The table, best trial first: trial, the searched options, held-out error.
 
     Raises:
-        ValueError: an unknown search, no dimension, no holdout, a grid over a range, a config that cannot be run.
+        ValueError: an unknown search, no dimension, no holdout, a grid over a range, a config that cannot be run, or
+            a folder that holds another search.
     """
     presets.choice("search", kind, SEARCHES)
     presets.integer("trials", trials, at_least=1)
@@ -91,11 +119,6 @@ def search(
         for value in dimension.values or (dimension.low, dimension.high):
             change: dict[str, Any] = {dimension.name: value}
             presets.resolve(dataclasses.replace(config, **change))
-
-    import keras_tuner
-
-    import experiment
-    from tf_mmloss import NonFiniteLossError
 
     root = Path(folder)
     space = keras_tuner.HyperParameters()
@@ -112,23 +135,8 @@ def search(
     objective = keras_tuner.Objective("error", "min")
     oracle = oracles[kind](objective=objective, max_trials=trials, hyperparameters=space, seed=config.seed)
 
-    class RunTuner(keras_tuner.engine.base_tuner.BaseTuner):
-        """Each trial is a run folder."""
-
-        def run_trial(self, trial: Any, *_: Any, **__: Any) -> dict[str, float]:
-            chosen = {d.name: trial.hyperparameters.get(d.name) for d in dimensions}
-            print(f"trial {trial.trial_id}: {chosen}", flush=True)
-            trial_config = dataclasses.replace(config, **chosen)
-            try:
-                metrics = experiment.run(trial_config, root / f"trial-{trial.trial_id}", data_dir=data_dir, resume=True)
-            except NonFiniteLossError as error:
-                print(error, flush=True)
-                return {"error": 1.0}
-            except (ValueError, OSError) as error:  # not this trial's fault: the tuner must not try again
-                raise keras_tuner.errors.FatalRuntimeError(str(error)) from error
-            return {"error": metrics["error"]}
-
-    tuner = RunTuner(oracle, directory=str(root), project_name="tuner")
+    _check_folder(root, {"config": dataclasses.asdict(config), "over": [dataclasses.asdict(d) for d in dimensions]})
+    tuner = RunTuner(oracle, config, root, data_dir)
     tuner.save()
     tuner.search(verbose=0)
     table = [
@@ -139,9 +147,15 @@ def search(
     return table
 
 
-def _write_table(path: Path, table: list[dict[str, Any]]) -> None:
-    from tf_mmloss.callbacks.checkpoint import atomic_path
+def _check_folder(root: Path, search: dict[str, Any]) -> None:
+    path = root / "search.json"
+    if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(search)):
+        raise ValueError(f"{root} holds another search (see {path.name} there): choose another --out.")
+    root.mkdir(parents=True, exist_ok=True)
+    write_json(path, search)
 
+
+def _write_table(path: Path, table: list[dict[str, Any]]) -> None:
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
         writer.writeheader()
@@ -172,8 +186,6 @@ def main(arguments: list[str] | None = None) -> int:
         table = search(
             config, [Dimension.parse(text) for text in over], folder, kind=kind, trials=trials, data_dir=data_dir
         )
-        import plots
-
         plots.search(table, folder / "search")
     except KeyboardInterrupt:
         print("\nStopped. The same command continues the search.")
