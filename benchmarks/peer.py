@@ -1,4 +1,4 @@
-"""One contestant in a process of its own, which waits until it is told to time some steps.
+"""Contestants in a process of their own, which waits until it is told to time some steps of one of them.
 
 TensorFlow and PyTorch in one process fight over the threads; as children that sleep between their turns they
 can be measured in turn: A B C A B C.
@@ -21,59 +21,63 @@ class PeerError(RuntimeError):
 
 
 class Peer:
-    """The parent's end of a child that runs `module.prepare(**options)` and times the function it returns."""
+    """The parent's end of a child with some contestants: {name: (module, options of its `prepare`)}."""
 
-    def __init__(self, name: str, module: str, options: dict[str, Any], python: str = sys.executable) -> None:
-        self.name = name
+    def __init__(self, contestants: dict[str, tuple[str, dict[str, Any]]], python: str = sys.executable) -> None:
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), environment.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
-            [python, str(HERE / "peer.py"), module, json.dumps(options)],
+            [python, str(HERE / "peer.py"), json.dumps(contestants)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
         )
 
-    def ready(self) -> dict[str, Any]:
-        """Wait for the child's warm-up: {"facts": ...}, or {"missing": the package}."""
+    def ready(self) -> dict[str, dict[str, Any]]:
+        """Wait for the warm-up: {"facts": ...} or {"missing": what is not installed} of each contestant."""
         return self._answer()
 
-    def time(self, steps: int) -> dict[str, float]:
-        """Seconds a step of wall clock and of processor time, and the peak memory so far."""
-        print(steps, file=self.process.stdin, flush=True)
+    def time(self, name: str, steps: int) -> dict[str, float]:
+        """Seconds a step by the clock and of the processor, and the child's peak memory so far."""
+        print(json.dumps([name, steps]), file=self.process.stdin, flush=True)
         return self._answer()
 
     def close(self) -> None:
+        self.process.kill()  # libraries take their time to end
         self.process.communicate()
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise PeerError(f"{self.name} ended with status {self.process.wait()}")
+            raise PeerError(f"a contestant ended with status {self.process.wait()}")
         return json.loads(line)
 
 
 def main() -> None:
-    """The child: `peer.py MODULE OPTIONS`; a number of steps on each line of stdin."""
+    """The child: contestants as its argument, then [name, steps] on each line of stdin."""
     # Whatever a library prints goes to stderr: stdout is the parent's.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    try:
-        step, facts = importlib.import_module(sys.argv[1]).prepare(**json.loads(sys.argv[2]))
-        step()
-    except ModuleNotFoundError as error:
-        _send(answers, {"missing": error.name})
-        return
-    _send(answers, {"facts": facts})
+    steps_of, facts = {}, {}
+    for name, (module, options) in json.loads(sys.argv[1]).items():
+        try:
+            steps_of[name], found = importlib.import_module(module).prepare(**options)
+        except ModuleNotFoundError as error:
+            facts[name] = {"missing": error.name}
+            continue
+        steps_of[name]()
+        facts[name] = {"facts": found}
+    _send(answers, facts)
     for line in sys.stdin:
-        steps = int(line)
+        name, steps = json.loads(line)
+        step = steps_of[name]
         wall, processor = time.perf_counter(), time.process_time()
         for _ in range(steps):
             step()
-        seconds = (time.perf_counter() - wall) / steps
-        _send(answers, {"seconds": seconds, "processor": (time.process_time() - processor) / steps, "peak": peak()})
+        seconds, used = time.perf_counter() - wall, time.process_time() - processor
+        _send(answers, {"seconds": seconds / steps, "processor": used / steps, "peak": peak()})
 
 
 def peak() -> int:

@@ -21,8 +21,12 @@ HERE = Path(__file__).parent
 
 @dataclasses.dataclass(frozen=True)
 class Contestant:
-    """What a `Peer` runs: `module.prepare(**options)`, so many `steps` a turn, of `images` images each."""
+    """What a `Peer` runs: `module.prepare(**options)`, so many `steps` a turn, of `images` images each.
 
+    Contestants with the same `process` share one, and so the time of starting it.
+    """
+
+    process: str
     module: str
     options: dict[str, Any]
     steps: int
@@ -66,19 +70,20 @@ def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
     common = {"batch": batch, "threads": threads}
 
     def package(precision: str) -> Contestant:
-        return Contestant("keras_step", {"precision": precision, "depth": depth, **common}, turns, batch)
+        options = {"precision": precision, "depth": depth, **common}
+        return Contestant("keras", "keras_step", options, turns, batch)
 
     def torch(channels_last: bool = True, bfloat16: bool = False, compiled: bool = False) -> Contestant:
         options = {"channels_last": channels_last, "bfloat16": bfloat16, "compiled": compiled, "depth": depth}
-        return Contestant("torch_step", {**options, **common}, turns, batch)
+        return Contestant("torch", "torch_step", {**options, **common}, turns, batch)
 
-    def loss(name: str, batch: int, classes: int, steps: int) -> Contestant:
+    def loss(name: str, batch: int, classes: int, steps: int, process: str) -> Contestant:
         options = {"loss": name, "batch": batch, "classes": classes, "threads": threads}
-        return Contestant("loss", options, 1 if quick else steps, batch)
+        return Contestant(process, "loss", options, 1 if quick else steps, batch)
 
     def pipeline(kind: str, steps: int) -> Contestant:
         options = {"kind": kind, "images": 100 if quick else 50_000, **common}
-        return Contestant("pipeline", options, 2 if quick else steps, batch)
+        return Contestant("pipeline", "pipeline", options, 2 if quick else steps, batch)
 
     classes = 1000 if quick else 100_000
     found = {
@@ -89,15 +94,16 @@ def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
             TORCH_32_LAST: torch(),
             TORCH_16: torch(bfloat16=True),
             TORCH_16_COMPILED: torch(bfloat16=True, compiled=True),
-            MM: loss("mm", batch, 10, 20),
+            MM: loss("mm", batch, 10, 20, "keras"),
         },
         "loss": {
-            MM: loss("mm", 8 if quick else 256, classes, 3),
-            CROSS_ENTROPY: loss("cross_entropy", 8 if quick else 256, classes, 3),
+            # A process each, for their peak memory.
+            MM: loss("mm", 8 if quick else 256, classes, 3, "mm"),
+            CROSS_ENTROPY: loss("cross_entropy", 8 if quick else 256, classes, 3, "keras"),
         },
         "large loss": {
-            MM: loss("mm", 4096, classes, 1),
-            CROSS_ENTROPY: loss("cross_entropy", 4096, classes, 1),
+            MM: loss("mm", 4096, classes, 1, "mm"),
+            CROSS_ENTROPY: loss("cross_entropy", 4096, classes, 1, "keras"),
         },
         "pipeline": {PACKAGE_DATA: pipeline("package", 400), MAP_DATA: pipeline("map", 100)},
     }
@@ -133,19 +139,18 @@ GOALS = (
 
 def measure(contestants: dict[str, Contestant], rounds: int, torch_python: str) -> dict[str, dict[str, Any]]:
     """Let the contestants take turns; return every sample of each."""
-    peers = {
-        name: Peer(name, c.module, c.options, torch_python if c.module == "torch_step" else sys.executable)
-        for name, c in contestants.items()
-    }
+    peers: dict[str, Peer] = {}
     results: dict[str, dict[str, Any]] = {}
     try:
-        for name, peer in peers.items():
-            c = contestants[name]
-            results[name] = {**dataclasses.asdict(c), **peer.ready(), "samples": []}
+        for process in {c.process: None for c in contestants.values()}:
+            members = {name: (c.module, c.options) for name, c in contestants.items() if c.process == process}
+            peers[process] = Peer(members, torch_python if process == "torch" else sys.executable)
+        ready = {name: answer for peer in peers.values() for name, answer in peer.ready().items()}
+        results = {name: {**dataclasses.asdict(c), **ready[name], "samples": []} for name, c in contestants.items()}
         for _ in range(rounds):
-            for name, peer in peers.items():
+            for name, c in contestants.items():
                 if "missing" not in results[name]:
-                    results[name]["samples"].append(peer.time(contestants[name].steps))
+                    results[name]["samples"].append(peers[c.process].time(name, c.steps))
     finally:
         for peer in peers.values():
             peer.close()

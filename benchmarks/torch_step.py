@@ -1,5 +1,7 @@
 """The same training step in PyTorch: ResNet for CIFAR with option-A shortcuts, cosine head, LDAM loss, SGD."""
 
+import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +61,8 @@ def prepare(
     channels_last: bool, bfloat16: bool, compiled: bool, depth: int, batch: int, threads: int
 ) -> tuple[Callable[[], Any], dict[str, Any]]:
     """Return a training step, and what it is."""
+    if compiled and not shutil.which(os.environ.get("CXX", "g++")):
+        raise ModuleNotFoundError("torch.compile needs a C++ compiler", name="g++")
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format

@@ -21,7 +21,9 @@ needs_jit = pytest.mark.skipif(BACKEND == "torch", reason="jit_compile is tested
 
 
 def to_numpy(x):
-    return np.asarray(keras.ops.convert_to_numpy(x.value if isinstance(x, keras.Variable) else x))
+    if isinstance(x, keras.Variable):
+        x = keras.ops.convert_to_tensor(x)
+    return np.asarray(keras.ops.convert_to_numpy(x) if keras.ops.is_tensor(x) else x)
 
 
 def assert_close(actual, expected, rel):
@@ -106,7 +108,7 @@ def official(name="official_code"):
 
 
 def keras_name(name):
-    """Layer and variable of this package's ResNet for a PyTorch name: 'layer2.0.bn1.bias' -> 'stage2_block1_1_bn', 'beta'."""
+    """Layer and variable for a PyTorch name: 'layer2.0.bn1.bias' -> 'stage2_block1_1_bn', 'beta'."""
     module, variable = name.rsplit(".", 1)
     if module == "linear":
         return "head", "kernel"

@@ -1,4 +1,4 @@
-"""Float64 oracle of the published ResNet-32 with a cosine head: forward, backward and SGD in NumPy, without the package.
+"""Float64 oracle of the published ResNet-32 with a cosine head: forward, backward and SGD, in NumPy alone.
 
 Parameters go by their PyTorch names and layouts; images are (B, H, W, D).
 """

@@ -1,0 +1,156 @@
+"""The metrics, against NumPy."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import to_numpy
+
+from tf_mmloss import BalancedAccuracy, LDAMLoss, ShotAccuracy
+from tf_mmloss.metrics import per_class_error, shot_masks
+
+COUNTS = [500, 101, 100, 20, 19, 3]
+SHOTS = {"many": [0, 1], "medium": [2, 3], "few": [4, 5]}
+
+
+def batches(seed=0):
+    """Three batches of different size; class 3 never occurs."""
+    rng = np.random.default_rng(seed)
+    return [(rng.choice([0, 1, 2, 4, 5], n), rng.normal(size=(n, 6)).astype("float32")) for n in (7, 1, 30)]
+
+
+def class_accuracies(batches, weights=None):
+    labels = np.concatenate([y for y, _ in batches])
+    hits = np.concatenate([u.argmax(axis=1) for _, u in batches]) == labels
+    weights = np.ones(len(labels)) if weights is None else np.concatenate(weights)
+    return {c: np.average(hits[labels == c], weights=weights[labels == c]) for c in np.unique(labels)}
+
+
+def mean_over(accuracies, classes=range(6)):
+    return np.mean([accuracies[c] for c in classes if c in accuracies])
+
+
+METRICS = {"balanced": (lambda: BalancedAccuracy(6), range(6))} | {
+    shot: (lambda shot=shot: ShotAccuracy(COUNTS, shot), classes) for shot, classes in SHOTS.items()
+}
+each_metric = pytest.mark.parametrize(("build", "classes"), METRICS.values(), ids=METRICS)
+
+
+@each_metric
+def test_streaming_against_numpy(build, classes):
+    metric, seen = build(), []
+    for batch in batches():
+        metric.update_state(*batch)
+        seen.append(batch)
+        accuracies = class_accuracies(seen)
+        if any(c in accuracies for c in classes):
+            assert float(metric.result()) == pytest.approx(mean_over(accuracies, classes), rel=1e-6)
+    metric.reset_state()
+    assert float(metric.result()) == 0
+    metric.update_state(*seen[2])
+    assert float(metric.result()) == pytest.approx(mean_over(class_accuracies(seen[2:]), classes), rel=1e-6)
+
+
+@each_metric
+@pytest.mark.parametrize("form", [lambda y: y[:, None], lambda y: y.astype("float32"), lambda y: np.eye(6)[y]])
+def test_forms_of_labels_agree(build, classes, form):
+    y, u = batches()[2]
+    assert float(build()(form(y), u)) == pytest.approx(mean_over(class_accuracies([(y, u)]), classes), rel=1e-6)
+
+
+@each_metric
+def test_sample_weight(build, classes):
+    weights = [np.random.default_rng(1).uniform(0.1, 2, len(y)) for y, _ in batches()]
+    metric = build()
+    for batch, weight in zip(batches(), weights, strict=True):
+        metric.update_state(*batch, sample_weight=weight.astype("float32"))
+    assert float(metric.result()) == pytest.approx(mean_over(class_accuracies(batches(), weights), classes), rel=1e-5)
+
+
+def test_balanced_accuracy_of_a_constant_guess():
+    """One class in six is right, however common it is."""
+    labels = np.repeat(np.arange(6), [500, 101, 100, 20, 19, 3])
+    guess = np.tile(np.eye(6, dtype="float32")[0], (len(labels), 1))
+    assert float(BalancedAccuracy(6)(labels, guess)) == pytest.approx(1 / 6, rel=1e-6)
+    assert [float(ShotAccuracy(COUNTS, shot)(labels, guess)) for shot in SHOTS] == [pytest.approx(0.5), 0, 0]
+
+
+@each_metric
+def test_config_round_trip(build, classes):
+    metric = build()
+    restored = keras.metrics.deserialize(keras.metrics.serialize(metric))
+    assert type(restored) is type(metric)
+    assert restored.get_config() == metric.get_config()
+    assert float(restored(*batches()[2])) == float(metric(*batches()[2]))
+
+
+def test_in_a_saved_model(tmp_path):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(6)(inputs))
+    metrics = [build() for build, _ in METRICS.values()]
+    model.compile("sgd", LDAMLoss(COUNTS), metrics=metrics)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 4)).astype("float32"), rng.integers(0, 6, 40)
+    accuracies = class_accuracies([(y, to_numpy(model(x)))])
+    found = model.evaluate(x, y, batch_size=16, verbose=0, return_dict=True)
+    for metric, (_, classes) in zip(metrics, METRICS.values(), strict=True):
+        assert found[metric.name] == pytest.approx(mean_over(accuracies, classes), rel=1e-6)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.evaluate(x, y, batch_size=16, verbose=0, return_dict=True) == pytest.approx(found, rel=1e-6)
+
+
+def test_names():
+    assert [build().name for build, _ in METRICS.values()] == [
+        "balanced_accuracy",
+        "many_shot_accuracy",
+        "medium_shot_accuracy",
+        "few_shot_accuracy",
+    ]
+    assert BalancedAccuracy(3, name="mine").name == "mine"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_counting_beyond_what_halves_can_count(dtype):
+    """bfloat16 cannot count past 256."""
+    keras.config.set_dtype_policy(dtype)
+    metric = BalancedAccuracy(2)
+    labels = np.repeat([0, 1], [3000, 1000])
+    right = np.arange(4000) % 4 > 0
+    guess = np.eye(2, dtype="float32")[np.where(right, labels, 1 - labels)]
+    for rows in np.array_split(np.arange(4000), 8):
+        metric.update_state(labels[rows], guess[rows])
+    assert float(metric.result()) == pytest.approx(0.75, rel=1e-6)
+
+
+def test_shot_masks():
+    masks = shot_masks(COUNTS)
+    assert {shot: np.flatnonzero(mask).tolist() for shot, mask in masks.items()} == SHOTS
+    assert np.flatnonzero(shot_masks(COUNTS, many=400, few=101)["medium"]).tolist() == [1]
+
+
+def test_per_class_error():
+    rng = np.random.default_rng(0)
+    labels, guesses = rng.integers(0, 5, 200), rng.integers(0, 6, 200)
+    errors = per_class_error(labels, guesses, 6)
+    for c in range(5):
+        assert errors[c] == pytest.approx(np.mean(guesses[labels == c] != c), rel=1e-12)
+    assert np.isnan(errors[5])
+
+
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [
+        ("num_classes", lambda: BalancedAccuracy(1)),
+        ("num_classes", lambda: BalancedAccuracy(2.0)),
+        ("cls_counts", lambda: ShotAccuracy([5, 0])),
+        ("shot", lambda: ShotAccuracy(COUNTS, "fewer")),
+        ("few", lambda: shot_masks(COUNTS, many=10, few=20)),
+        ("labels", lambda: per_class_error([0, 3], [0, 1], 3)),
+        ("predictions", lambda: per_class_error([0, 1], [0, 3], 3)),
+        ("y_pred", lambda: BalancedAccuracy(3).update_state([0], np.zeros((1, 2, 3)))),
+        ("y_true", lambda: BalancedAccuracy(3).update_state(np.zeros((1, 2)), np.zeros((1, 3)))),
+    ],
+)
+def test_bad_arguments_are_refused(argument, call):
+    with pytest.raises(ValueError, match=argument):
+        call()

@@ -1,0 +1,110 @@
+"""The draw of an epoch."""
+
+import numpy as np
+import pytest
+
+from tf_mmloss.sampling import draw_epoch
+
+LABELS = np.repeat(np.arange(3), [900, 90, 10])
+DRAWS = 40
+
+
+def assert_same(a, b):
+    for left, right in zip(a, b, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("weights", [None, np.array([0.1, 1.0, 5.0])], ids=["uniform", "weighted"])
+def test_an_epoch_follows_from_seed_and_epoch(weights):
+    first = [draw_epoch(LABELS, 3, epoch, class_weights=weights) for epoch in range(4)]
+    np.random.default_rng(0).random(5)
+    np.random.seed(1)  # noqa: NPY002 - the global state must not matter
+    for epoch in (2, 0, 3, 1):
+        assert_same(draw_epoch(LABELS, 3, epoch, class_weights=weights), first[epoch])
+    others = [*first[1:], draw_epoch(LABELS, 4, 0, class_weights=weights)]
+    for other in others:
+        for mine, theirs in zip(first[0], other, strict=True):
+            assert not np.array_equal(mine, theirs)
+
+
+def test_seed_and_epoch_are_not_interchangeable():
+    assert not np.array_equal(draw_epoch(LABELS, 1, 2).position, draw_epoch(LABELS, 2, 1).position)
+
+
+def test_uniform_epochs_are_permutations():
+    for epoch in range(3):
+        position = draw_epoch(LABELS, 0, epoch).position
+        np.testing.assert_array_equal(np.sort(position), np.arange(len(LABELS)))
+
+
+def test_permutations_are_uniform():
+    """Chi-square of which fifth of the images comes in the first fifth of an epoch."""
+    firsts = np.concatenate([draw_epoch(LABELS, 0, epoch).position[:200] for epoch in range(DRAWS)])
+    assert chi_square(np.bincount(firsts // 200, minlength=5), np.full(5, 200 * DRAWS / 5)) < bound(4)
+
+
+def chi_square(found, expected):
+    return np.sum(np.square(found - expected) / expected)
+
+
+def bound(freedom):
+    """Mean and six standard deviations of chi-square."""
+    return freedom + 6 * np.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize("weights", [[1 / 900, 1 / 90, 1 / 10], [1.0, 1.0, 1.0], [0.2, 0.5, 3.0]], ids=str)
+def test_weighted_drawing(weights):
+    """Classes are drawn as n_c w_c, the images of a class alike, with replacement."""
+    draws = [draw_epoch(LABELS, 0, epoch, class_weights=np.array(weights)).position for epoch in range(DRAWS)]
+    assert all(len(draw) == len(LABELS) for draw in draws)
+    times = np.bincount(np.concatenate(draws), minlength=len(LABELS))
+    mass = np.bincount(LABELS) * weights
+    expected = DRAWS * len(LABELS) * mass / mass.sum()
+    assert chi_square(np.bincount(LABELS, weights=times), expected) < bound(2)
+    for of_class in np.split(times, np.flatnonzero(np.diff(LABELS)) + 1):
+        assert chi_square(of_class, np.full(len(of_class), of_class.mean())) < bound(len(of_class) - 1)
+    assert all(len(np.unique(draw)) < len(draw) for draw in draws)
+
+
+def test_a_class_of_weight_zero_is_never_drawn():
+    for weights in ([0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]):
+        drawn = [LABELS[draw_epoch(LABELS, 0, epoch, class_weights=np.array(weights)).position] for epoch in range(5)]
+        assert set(np.concatenate(drawn)) == set(np.flatnonzero(weights))
+
+
+@pytest.mark.parametrize("pad", [0, 1, 4])
+def test_crops(pad):
+    """Each of the 2 pad + 1 corners alike, top and left apart from each other."""
+    draws = [draw_epoch(LABELS, 0, epoch, pad=pad) for epoch in range(DRAWS)]
+    top, left = (np.concatenate([getattr(draw, side) for draw in draws]) for side in ("top", "left"))
+    corners = 2 * pad + 1
+    for side in (top, left):
+        assert side.min() == 0
+        assert side.max() == 2 * pad
+    cells = np.bincount(top * corners + left, minlength=corners**2)
+    assert chi_square(cells, np.full(corners**2, len(top) / corners**2)) <= bound(corners**2 - 1)
+
+
+def test_flips():
+    flips = np.concatenate([draw_epoch(LABELS, 0, epoch).flip for epoch in range(DRAWS)])
+    assert flips.dtype == bool
+    assert abs(flips.sum() - len(flips) / 2) < 5 * np.sqrt(len(flips) / 4)
+    assert not draw_epoch(LABELS, 0, 0, flip=False).flip.any()
+
+
+def test_switching_flips_off_changes_nothing_else():
+    assert_same(draw_epoch(LABELS, 0, 0, flip=False)[:3], draw_epoch(LABELS, 0, 0)[:3])
+
+
+def test_types():
+    epoch = draw_epoch(LABELS, 0, 0, class_weights=np.ones(3))
+    assert [a.dtype for a in epoch] == [np.int32, np.int32, np.int32, bool]
+    assert [a.shape for a in epoch] == [LABELS.shape] * 4
+
+
+@pytest.mark.parametrize(
+    ("argument", "seed", "epoch"), [("seed", -1, 0), ("seed", 0.5, 0), ("epoch", 0, -1), ("epoch", 0, 1.0)]
+)
+def test_bad_arguments_are_refused(argument, seed, epoch):
+    with pytest.raises(ValueError, match=argument):
+        draw_epoch(LABELS, seed, epoch)
