@@ -63,10 +63,16 @@ def test_mistakes_exit_with_2_and_one_line(tmp_path, capsys):
     assert "config.json" in capsys.readouterr().err
 
 
+def heed_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+
+
 def test_interrupt_finishes_the_save_and_says_how_to_resume(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, str(SCRIPT), *DIGITS, "--epochs", "500", "--eval-every", "500", "--out", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_interrupts
+    ) as process:
         wait_for_epoch(out, 2, process)
         process.send_signal(signal.SIGINT)
         printed = process.communicate(timeout=60)[0]
@@ -77,7 +83,7 @@ def test_interrupt_finishes_the_save_and_says_how_to_resume(tmp_path):
     assert not list(out.rglob("*partial*"))
 
 
-KILLED = Config(dataset="digits", ratio=20, depth=8, epochs=45, eval_every=3)
+KILLED = Config(dataset="digits", ratio=20, depth=8, epochs=150, eval_every=10)
 
 
 def resume_in_child(folder):
@@ -94,7 +100,7 @@ def test_killed_run_ends_like_an_uninterrupted_one(tmp_path):
         child = context.Process(target=resume_in_child, args=(killed,))
         child.start()
         wait_for_epoch(killed, epochs_done(killed) + 1, child)
-        time.sleep(moments.uniform(0, 0.25))
+        time.sleep(moments.uniform(0, 0.1))
         assert child.is_alive(), "too few epochs for so many kills"
         os.kill(child.pid, signal.SIGKILL)
         child.join()

@@ -133,7 +133,9 @@ def search(
         "grid": keras_tuner.oracles.GridSearchOracle,
     }
     objective = keras_tuner.Objective("error", "min")
-    oracle = oracles[kind](objective=objective, max_trials=trials, hyperparameters=space, seed=config.seed)
+    oracle = oracles[kind](
+        objective=objective, max_trials=trials, hyperparameters=space, seed=config.seed + 1
+    )  # 0 is random
 
     _check_folder(root, {"config": dataclasses.asdict(config), "over": [dataclasses.asdict(d) for d in dimensions]})
     tuner = RunTuner(oracle, config, root, data_dir)

@@ -57,9 +57,10 @@ class Checkpoint(keras.callbacks.Callback):
             saved = dict(state)
         model.optimizer.build(model.trainable_variables)
         variables = _variables(model)
-        wrong = [path for path, v in variables.items() if path not in saved or saved[path].shape != tuple(v.shape)]
-        if wrong:
-            raise ValueError(f"{self.folder} was saved from another model or optimizer: {wrong[0]} does not match.")
+        wrong = [v.path for key, v in variables.items() if key not in saved or saved[key].shape != tuple(v.shape)]
+        if wrong or len(saved) != len(variables):
+            first = wrong[0] if wrong else "the number of variables"
+            raise ValueError(f"{self.folder} was saved from another model or optimizer: {first} does not match.")
         for path, variable in variables.items():
             variable.assign(saved[path])
         self.history = latest["history"]
@@ -116,4 +117,6 @@ def interrupts_deferred() -> Iterator[None]:
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
-    return {v.path: v for v in [*model.variables, *model.optimizer.variables]}
+    """Variables by position: paths may repeat, and contain counters of the process. Class weights follow the epoch."""
+    kept = [v for v in [*model.variables, *model.optimizer.variables] if not v.path.startswith("class_weights/")]
+    return {f"{position:05d}": variable for position, variable in enumerate(kept)}

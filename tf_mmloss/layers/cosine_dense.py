@@ -54,9 +54,11 @@ class CosineDense(keras.layers.Layer):
 
     def call(self, features: Any) -> Any:
         # Scaling the product instead of the kernel saves a normalised copy of the kernel.
-        kernel = ops.convert_to_tensor(self.kernel, self.compute_dtype)
+        # Half precision would round the squares of small features to zero: the cosine is taken in float32.
+        dtype = "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
+        features, kernel = ops.cast(features, dtype), ops.cast(self.kernel, dtype)
         dots = ops.matmul(features * inverse_norm(features, axis=-1), kernel)
-        return ops.clip(dots * inverse_norm(kernel, axis=0), -1.0, 1.0)
+        return ops.cast(ops.clip(dots * inverse_norm(kernel, axis=0), -1.0, 1.0), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.units)

@@ -69,6 +69,12 @@ class ClassWeights(keras.layers.Layer):
     def call(self, labels: Any) -> Any:
         return ops.take(self.weight, labels, axis=0)
 
+    def save_own_variables(self, store: Any) -> None:
+        """Save nothing: the weights follow from the epoch, and a model is loadable with and without them."""
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load nothing, see `save_own_variables`."""
+
 
 class LongTailLoss(keras.losses.Loss):
     """Base of the losses: a child overrides `example_loss(labels, logits) -> (B,)`.
@@ -132,6 +138,11 @@ class LongTailLoss(keras.losses.Loss):
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         if self.class_weights is not None:
+            if self.class_weights.weight.shape[0] != y_pred.shape[-1]:
+                raise ValueError(
+                    f"`cls_counts` must have one count for each of the {y_pred.shape[-1]} outputs of the model. "
+                    f"Received: {self.class_weights.weight.shape[0]} counts"
+                )
             weights = self.class_weights(as_labels(y_true, y_pred))
             if sample_weight is not None:
                 weights = weights * ops.reshape(ops.cast(sample_weight, weights.dtype), (-1,))

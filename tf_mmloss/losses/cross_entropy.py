@@ -33,7 +33,7 @@ def cross_entropy(y_true: Any, y_pred: Any, *, margin: Any = None, scale: float 
         logits = logits * scale
     if margin is not None:
         # Adding at B positions costs one pass less than subtracting a (B, C) one-hot matrix.
-        lowered = ops.broadcast_to(ops.cast(-scale * margin, logits.dtype), ops.shape(labels))
+        lowered = ops.broadcast_to(ops.convert_to_tensor(-scale * margin, dtype=logits.dtype), ops.shape(labels))
         logits = ops.scatter_update(logits, target_positions(labels), lowered, reduction="add")
     return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 

@@ -47,8 +47,8 @@ class LDAMHingeLoss(LongTailLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(cls_counts, scale=scale, **kwargs)
-        self.max_margin = float(max_margin)
         self._margins = ldam_margins(cls_counts, max_margin)
+        self.max_margin = float(max_margin)
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
         margin = ops.take(ops.convert_to_tensor(self._margins, dtype=logits.dtype), labels)

@@ -45,12 +45,15 @@ def maximum_margins(
     Example:
         >>> maximum_margins([0], [[0.9, 0.1]])    # e^(-0.8 - 0.9) = 0.1827
     """
+    choice("margin_space", margin_space, MARGIN_SPACES)
     labels, logits = ops.convert_to_tensor(labels, "int32"), ops.convert_to_tensor(logits)
     if stop_margin_gradient:
         logits = ops.stop_gradient(logits)
     unit = scale if margin_space == "logit" else 1.0
     gap = (target_logits(labels, logits) - rival_logits(labels, logits)) * unit
-    delta = delta_neg * ops.where(gap >= 0, ops.cast(beta, logits.dtype), ops.cast(1.0, logits.dtype))
+    delta = ops.convert_to_tensor(delta_neg, dtype=logits.dtype) * ops.where(
+        gap >= 0, ops.convert_to_tensor(beta, dtype=logits.dtype), ops.ones_like(gap)
+    )
     return ops.exp(-ops.abs(gap) - delta) / unit
 
 
