@@ -133,9 +133,8 @@ def search(
         "grid": keras_tuner.oracles.GridSearchOracle,
     }
     objective = keras_tuner.Objective("error", "min")
-    oracle = oracles[kind](
-        objective=objective, max_trials=trials, hyperparameters=space, seed=config.seed + 1
-    )  # 0 is random
+    seed = config.seed + 1  # Keras Tuner takes 0 for none
+    oracle = oracles[kind](objective=objective, max_trials=trials, hyperparameters=space, seed=seed)
 
     _check_folder(root, {"config": dataclasses.asdict(config), "over": [dataclasses.asdict(d) for d in dimensions]})
     tuner = RunTuner(oracle, config, root, data_dir)

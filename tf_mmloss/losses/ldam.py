@@ -39,6 +39,8 @@ def ldam(
         >>> ldam([1], [[0.2, 0.9]], cls_counts=[100, 10])
     """
     labels, margins = as_labels(y_true, y_pred), ldam_margins(cls_counts, max_margin)
+    if ops.convert_to_tensor(y_pred).shape[-1] != len(margins):
+        raise ValueError(f"`cls_counts` must have one count for each logit. Received: {len(margins)} counts")
     return cross_entropy(labels, y_pred, margin=ops.take(ops.convert_to_tensor(margins), labels), scale=scale)
 
 
