@@ -57,9 +57,8 @@ def contestants(report: dict[str, Any], part: str) -> str:
             continue
         seconds = [sample["seconds"] for sample in result["samples"]]
         processor = sorted(sample["processor"] for sample in result["samples"])[len(seconds) // 2]
-        memory = (
-            (result["samples"][-1]["peak"] - result["facts"]["peak"]) / 2**20 if "peak" in result["facts"] else None
-        )
+        before = result["facts"].get("peak")
+        memory = "" if before is None else f"{(result['samples'][-1]['peak'] - before) / 2**20:,.0f}"
         rows.append(
             [
                 name,
