@@ -66,7 +66,7 @@ def contestants(report: dict[str, Any], part: str) -> str:
                 f"{1000 * min(seconds):,.2f} to {1000 * max(seconds):,.2f}",
                 f"{1000 * processor:,.2f}",
                 f"{result['images'] / result['median_seconds']:,.0f}",
-                "" if memory is None else f"{memory:,.0f}",
+                memory,
             ]
         )
     head = ["contestant", "ms (median)", "min to max", "processor ms", "images/s", "peak MiB above input"]
