@@ -29,12 +29,13 @@ def cross_entropy(y_true: Any, y_pred: Any, *, margin: Any = None, scale: float 
         >>> cross_entropy([0], [[2.0, 0.0]], margin=1.0)    # log(1 + e^-1) = 0.3133
     """
     labels, logits = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
+    if margin is not None:
+        # Adding at B positions costs one pass less than subtracting a (B, C) one-hot matrix. Before the scale: what
+        # the margin was computed with is freed by then, and the product takes this copy's place.
+        lowered = ops.broadcast_to(-ops.convert_to_tensor(margin, dtype=logits.dtype), ops.shape(labels))
+        logits = ops.scatter_update(logits, target_positions(labels), lowered, reduction="add")
     if scale != 1:
         logits = logits * scale
-    if margin is not None:
-        # Adding at B positions costs one pass less than subtracting a (B, C) one-hot matrix.
-        lowered = ops.broadcast_to(ops.convert_to_tensor(-scale * margin, dtype=logits.dtype), ops.shape(labels))
-        logits = ops.scatter_update(logits, target_positions(labels), lowered, reduction="add")
     return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
