@@ -21,7 +21,16 @@ from typing import Any
 import numpy as np
 
 from presets import METHODS, RECIPES, Config, resolve
-from run_folder import RunFolderError, data_label, method_label, read_config, read_json
+from run_folder import (
+    RunFolderError,
+    data_label,
+    differences,
+    is_finished,
+    method_label,
+    read_config,
+    read_json,
+    run_folders,
+)
 from tf_mmloss.callbacks.checkpoint import atomic_path
 from tf_mmloss.imbalance import IMBALANCES
 
@@ -50,19 +59,19 @@ def read_runs(root: Path) -> tuple[list[Run], list[Path]]:
         RunFolderError: no finished run; a folder of another version; two folders of one name but two configs, or of
             one config.
     """
-    found = sorted({path.parent for name in ("config.json", "metrics.json") for path in root.rglob(name)})
-    unfinished = [folder for folder in found if not (folder / "metrics.json").exists()]
+    found = run_folders(root)
+    unfinished = [folder for folder in found if not is_finished(folder)]
     runs = sorted((_read(folder, root) for folder in found if folder not in unfinished), key=_order)
     if not runs:
         raise RunFolderError(f"{root} has no finished run below it ({len(unfinished)} unfinished).")
     tested = [run for run in runs if not run.config.holdout]  # the trials of two searches share their names
     for a, b in itertools.combinations(tested, 2):
-        there, here = dataclasses.asdict(a.config), dataclasses.asdict(b.config)
-        differing = [f"{key}: {there[key]!r} and {here[key]!r}" for key in here if here[key] != there[key]]
+        differing = differences(a.config, b.config)
         if not differing:
             raise RunFolderError(f"{a.folder} and {b.folder} hold runs of the same config: one would count twice.")
         if a.folder.name == b.folder.name:
-            raise RunFolderError(f"{a.folder} and {b.folder} have one name, two configs ({'; '.join(differing)}).")
+            named = "; ".join(f"{name}: {there!r} and {here!r}" for name, (there, here) in differing.items())
+            raise RunFolderError(f"{a.folder} and {b.folder} have one name, two configs ({named}).")
     return runs, unfinished
 
 
