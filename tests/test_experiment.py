@@ -9,8 +9,9 @@ import pytest
 
 import experiment
 import tf_mmloss
-from presets import METHODS, RECIPES, Config, resolve
+from presets import METHODS, RECIPES, TABLE_1, Config, resolve
 from run_folder import RunFolderError, read_config, read_history
+from tf_mmloss import pipeline
 from tf_mmloss.datasets import load
 
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2)
@@ -73,20 +74,139 @@ def test_folder_of_a_run_is_not_overwritten(finished):
     assert (folder / "metrics.json").read_bytes() == before
 
 
+# Table 1 and the definitions of its systems: loss, head, scale, re-weighting, re-sampling.
+SYSTEMS = {
+    "erm": (tf_mmloss.CrossEntropyLoss, "dense", 1, None, None),
+    "focal": (tf_mmloss.FocalLoss, "dense", 1, None, None),
+    "ldam": (tf_mmloss.LDAMLoss, "cosine", 30, None, None),
+    "mm": (tf_mmloss.MaxMarginLoss, "cosine", 10, None, None),
+    "cb-rs": (tf_mmloss.CrossEntropyLoss, "dense", 1, None, 0),
+    "cb-rw": (tf_mmloss.CrossEntropyLoss, "dense", 1, 0, None),
+    "cb-focal": (tf_mmloss.FocalLoss, "dense", 1, 0, None),
+    "hg-drs": (tf_mmloss.HingeLoss, "cosine", 1, None, 8),
+    "ldam-hg-drs": (tf_mmloss.LDAMHingeLoss, "cosine", 1, None, 8),
+    "m-drw": (tf_mmloss.UniformMarginLoss, "cosine", 30, 8, None),
+    "ldam-drw": (tf_mmloss.LDAMLoss, "cosine", 30, 8, None),
+    "ldam-drw-ssp": (tf_mmloss.LDAMLoss, "cosine", 30, 8, None),
+    "mm-drw": (tf_mmloss.MaxMarginLoss, "cosine", 10, 8, None),
+    "mm-ldam-drw": (tf_mmloss.MaxMarginLoss, "cosine", 10, 8, None),
+}
+
+
+def test_table_1_has_its_fourteen_systems():
+    assert tuple(SYSTEMS) == TABLE_1
+    assert set(TABLE_1) < set(METHODS)
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_builds_its_loss_and_head(method):
-    config = resolve(dataclasses.replace(SMALL, method=method))
-    data = load("digits")
-    counts = experiment.split(data, config).cls_counts
-    model = experiment.build(config, data, counts)
+    config = resolve(dataclasses.replace(SMALL, method=method, pretraining="none"))
+    splits = experiment.split(load("digits"), config)
+    model = experiment.build(config, splits)
     assert type(model.loss) is METHODS[method].loss
     for name, value in METHODS[method].arguments.items():
         assert getattr(model.loss, name) == value
     if model.loss.cls_counts is not None:
-        assert model.loss.cls_counts == counts.tolist()
+        assert model.loss.cls_counts == splits.cls_counts.tolist()
     head = model.get_layer("head")
     assert isinstance(head, tf_mmloss.CosineDense if METHODS[method].head == "cosine" else keras.layers.Dense)
-    assert METHODS[method].reweighting == ("deferred" if method.endswith("-drw") else "never")
+    assert model.output_shape == (None, 4 if method == "rotation" else 10)
+
+
+@pytest.mark.parametrize("scheme", ["effective", "inverse"])
+@pytest.mark.parametrize("method", TABLE_1)
+def test_systems_weights_and_drawing(method, scheme, monkeypatch, tmp_path):
+    """Loss, head, scale; which class gets which weight in which epoch; how each epoch is drawn."""
+    loss, head, scale, reweighted_from, resampled_from = SYSTEMS[method]
+    assert (METHODS[method].loss, METHODS[method].head, METHODS[method].arguments["scale"]) == (loss, head, scale)
+
+    drawn = {}
+    real = pipeline.draw_epoch
+    monkeypatch.setattr(
+        pipeline, "draw_epoch", lambda labels, seed, epoch, **k: drawn.setdefault(epoch, real(labels, seed, epoch, **k))
+    )
+    seen = []
+
+    def fit(self, data, callbacks, epochs, steps_per_epoch, **_):
+        batches = iter(data)
+        reweighting = [c for c in callbacks if isinstance(c, tf_mmloss.DeferredReweighting)]
+        for callback in reweighting:
+            callback.set_model(self)
+        for epoch in range(epochs):
+            for callback in reweighting:
+                callback.on_epoch_begin(epoch)
+            for _ in range(steps_per_epoch):
+                next(batches)
+            weights = self.loss.class_weights
+            seen.append(np.ones(10) if weights is None else keras.ops.convert_to_numpy(weights.weight).copy())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    config = dataclasses.replace(SMALL, method=method, epochs=10, weights=scheme, pretraining="none")
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(config, tmp_path / "run")
+
+    labels = experiment.split(load("digits"), resolve(config)).train_labels
+    counts = np.bincount(labels)
+    n = {"effective": (1 - 0.9999**counts) / (1 - 0.9999), "inverse": counts}[scheme]
+    balancing = 10 / n / np.sum(1 / n)
+    for epoch in range(10):
+        reweighted = reweighted_from is not None and epoch >= reweighted_from
+        np.testing.assert_allclose(seen[epoch], balancing if reweighted else 1, rtol=1e-5)
+        shown = np.bincount(labels[drawn[epoch].position], minlength=10)
+        if resampled_from is not None and epoch >= resampled_from:
+            expected = counts / n / np.sum(counts / n) * len(labels)
+            assert np.all(np.abs(shown - expected) < 5 * np.sqrt(expected))
+            assert abs(shown[0] - counts[0]) > 5 * np.sqrt(expected[0])
+        else:
+            assert sorted(drawn[epoch].position) == list(range(len(labels)))
+
+
+def test_ssp_starts_from_the_rotation_run_beside_it_and_makes_it_once(tmp_path, monkeypatch):
+    config = dataclasses.replace(SMALL, method="ldam-drw-ssp")
+    started = []
+    real = experiment.build
+
+    def build(config, splits):
+        model = real(config, splits)
+        started.append((config.method, model))
+        return model
+
+    monkeypatch.setattr(experiment, "build", build)
+    carried = []
+    carry = experiment.carry_backbone
+
+    def carrying(source, target):
+        head = [w.copy() for w in target.get_layer("head").get_weights()]
+        carry(source, target)
+        for mine, theirs in zip(target.get_layer("head").get_weights(), head, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        carried.append([layer.name for layer in target.layers if layer.name != "head" and layer.weights])
+        for name in carried[-1]:
+            for mine, theirs in zip(
+                target.get_layer(name).get_weights(), source.get_layer(name).get_weights(), strict=True
+            ):
+                np.testing.assert_array_equal(mine, theirs)
+
+    monkeypatch.setattr(experiment, "carry_backbone", carrying)
+    experiment.run(config, tmp_path / "ssp")
+    assert [method for method, _ in started] == ["rotation", "ldam-drw-ssp"]
+    assert {"stem_conv", "stem_bn", "stage3_block1_2_bn"} <= set(carried[0])
+
+    backbone = tmp_path / "digits-longtail20-rotation-seed0"
+    metrics = json.loads((backbone / "metrics.json").read_text())
+    assert metrics["class_names"] == ["0 degrees", "90 degrees", "180 degrees", "270 degrees"]
+    start = json.loads((tmp_path / "ssp" / "environment.json").read_text())["starts"][0]
+    assert start["backbone"] == [backbone.name, metrics["checksum"]]
+
+    experiment.run(dataclasses.replace(SMALL, method="erm", pretraining="rotation"), tmp_path / "erm")
+    assert [method for method, _ in started] == ["rotation", "ldam-drw-ssp", "erm"]
+    experiment.run(config, tmp_path / "ssp", resume=True)
+    assert len(carried) == 2
+
+    with pytest.raises(RunFolderError, match="digits-longtail20-rotation-seed0 holds a run of another config"):
+        experiment.run(dataclasses.replace(config, epochs=3), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -146,6 +266,10 @@ def test_nan_loss_stops_naming_the_step_and_keeps_the_checkpoint(tmp_path, monke
         ({"learning_rate": 0.0}, "`learning_rate` must be"),
         ({"momentum": 1.0}, "`momentum` must be"),
         ({"method": "ldam", "beta": 1.5}, "`beta` is no option of method ldam"),
+        ({"pretraining": "rotations"}, "`pretraining` .* Did you mean 'rotation'"),
+        ({"method": "rotation", "pretraining": "rotation"}, "`pretraining` is no option of method rotation"),
+        ({"method": "hg-drs", "gamma": 1.0}, "`gamma` is no option of method hg-drs"),
+        ({"method": "cb-rs", "start_epoch": 3}, "`start_epoch` is no option of method cb-rs"),
         ({"method": "mm", "start_epoch": 3}, "`start_epoch` is no option of method mm"),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 
 from tf_mmloss import DeferredResampling, normalization
 from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
-from tf_mmloss.sampling import draw_epoch
+from tf_mmloss.sampling import draw_epoch, draw_rotations
 
 pytest.importorskip("tensorflow")
 
@@ -44,6 +44,26 @@ def test_an_epoch_is_what_sampling_draws(data, pad, flip):
         part = got[4 * epoch : 4 * epoch + 4]
         np.testing.assert_array_equal(np.concatenate([y for _, y in part]), labels[drawn.position])
         np.testing.assert_allclose(np.concatenate([x for x, _ in part]), by_hand(images, drawn, pad), atol=1e-5)
+
+
+def test_rotated_batch_by_hand(data):
+    images, labels = data
+    images = images[:, :5]
+    dataset = train_dataset(
+        images, labels, num_classes=4, normalize=normalization(MEAN, STD), batch_size=16, seed=3, pad=1, rotate=True
+    )
+    got = batches(dataset, 8)
+    for epoch in (0, 1):
+        turns = draw_rotations(50, 16, 3, epoch)
+        upright = by_hand(images, draw_epoch(labels, 3, epoch, pad=1), 1)
+        # By a quarter turn to the left the last column becomes the first row.
+        np.testing.assert_array_equal(np.rot90(upright[0])[0], upright[0][:, -1])
+        part = got[4 * epoch : 4 * epoch + 4]
+        np.testing.assert_array_equal(np.concatenate([y for _, y in part]), turns)
+        rotated = [np.rot90(image, k) for image, k in zip(upright, turns, strict=True)]
+        np.testing.assert_allclose(np.concatenate([x for x, _ in part]), rotated, atol=1e-5)
+    with pytest.raises(ValueError, match="`images` must be square to be rotated"):
+        train_dataset(*data, num_classes=4, normalize=normalization(MEAN, STD), rotate=True)
 
 
 def test_resumed_at_an_epoch_it_shows_the_same(data):

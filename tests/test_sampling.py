@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tf_mmloss.sampling import draw_epoch
+from tf_mmloss.sampling import draw_epoch, draw_rotations
 
 LABELS = np.repeat(np.arange(3), [900, 90, 10])
 DRAWS = 40
@@ -108,3 +108,16 @@ def test_types():
 def test_bad_arguments_are_refused(argument, seed, epoch):
     with pytest.raises(ValueError, match=argument):
         draw_epoch(LABELS, seed, epoch)
+
+
+def test_rotations_are_balanced_in_every_batch_and_shuffled():
+    epochs = np.array([draw_rotations(202, 64, 0, epoch) for epoch in range(400)])
+    for start in range(0, 202, 64):
+        counts = [np.bincount(turns[start : start + 64], minlength=4) for turns in epochs]
+        assert np.ptp(counts, axis=1).max() <= 1
+    mean = epochs[:, :64].mean(axis=0)  # of 0, 1, 2, 3 at each place: 1.5, variance 1.25
+    assert np.abs(mean - 1.5).max() < 5 * (1.25 / 400) ** 0.5
+    np.testing.assert_array_equal(epochs[3], draw_rotations(202, 64, 0, 3))
+    assert not np.array_equal(epochs[0], draw_rotations(202, 64, 1, 0))
+    with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
+        draw_rotations(4, 0, 0, 0)

@@ -7,7 +7,7 @@ import numpy as np
 
 from tf_mmloss._validation import integer
 from tf_mmloss.imbalance import check_labels
-from tf_mmloss.sampling import draw_epoch
+from tf_mmloss.sampling import draw_epoch, draw_rotations
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -30,6 +30,7 @@ def train_dataset(
     resampling: Callable[[int], np.ndarray | None] | None = None,
     pad: int = 4,
     flip: bool = True,
+    rotate: bool = False,
 ) -> "tf.data.Dataset":
     """Endless training batches: epoch `first_epoch`, the next one, and so on.
 
@@ -49,13 +50,15 @@ def train_dataset(
             `DeferredResampling` is one. Default: never.
         pad: zeros on each side before the random crop. Default 4.
         flip: mirror with probability 1/2. Default True.
+        rotate: rotation prediction: rotate each image by a number of quarter turns, shared out evenly in every
+            batch, and give that number as the label. Default False.
 
     Returns:
         `tf.data.Dataset` of (float32 images, int32 labels), without end: pass
         `steps_per_epoch(N, batch_size)` to `fit`.
 
     Raises:
-        ValueError: images not uint8 of rank 4, other labels, numbers out of range.
+        ValueError: images not uint8 of rank 4, or not square with `rotate`; other labels, numbers out of range.
 
     Example:
         >>> data = train_dataset(x, y, num_classes=10, normalize=normalization(mean, std))
@@ -66,25 +69,32 @@ def train_dataset(
     images, labels = _check(images, labels, num_classes)
     integer("batch_size", batch_size, at_least=1)
     height, width, channels = images.shape[1:]
+    if rotate and height != width:
+        raise ValueError(f"`images` must be square to be rotated. Received: shape={images.shape}")
 
     def rows(epoch: np.int64) -> np.ndarray:
         weights = resampling(int(epoch)) if resampling else None
-        return np.stack(draw_epoch(labels, seed, int(epoch), class_weights=weights, pad=pad, flip=flip), axis=1)
+        columns = draw_epoch(labels, seed, int(epoch), class_weights=weights, pad=pad, flip=flip)
+        turns = draw_rotations(len(labels), batch_size, seed, int(epoch)) if rotate else np.zeros(len(labels), np.int32)
+        return np.stack([*columns, turns], axis=1)
 
     def draw(epoch: tf.Tensor) -> tf.data.Dataset:
-        table = tf.ensure_shape(tf.numpy_function(rows, [epoch], tf.int32), (len(labels), 4))
+        table = tf.ensure_shape(tf.numpy_function(rows, [epoch], tf.int32), (len(labels), 5))
         return tf.data.Dataset.from_tensor_slices(table).batch(batch_size)
 
     with tf.device("cpu"):
         all_images, all_labels = tf.constant(images), tf.constant(labels)
 
     def batch(table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        index, top, left, mirrored = tf.unstack(table, axis=1)
+        index, top, left, mirrored, turns = tf.unstack(table, axis=1)
         x = tf.pad(tf.gather(all_images, index), [(0, 0), (pad, pad), (pad, pad), (0, 0)])
         rows = top[:, None] + tf.range(height)
         columns = tf.where(mirrored[:, None] > 0, tf.range(width - 1, -1, -1), tf.range(width)) + left[:, None]
         x = tf.gather(tf.gather(x, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
         x = tf.ensure_shape(x, (None, height, width, channels))
+        if rotate:
+            turned = tf.stack([tf.image.rot90(x, k) for k in range(4)], axis=1)
+            return normalize(tf.gather(turned, turns, axis=1, batch_dims=1)), turns
         return normalize(x), tf.gather(all_labels, index)
 
     data = tf.data.Dataset.range(integer("first_epoch", first_epoch), np.iinfo(np.int64).max).flat_map(draw)

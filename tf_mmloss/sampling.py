@@ -66,3 +66,34 @@ def draw_epoch(
     top, left = rng.integers(0, 2 * pad + 1, (2, n), dtype=np.int32)
     mirrored = rng.random(n) < 0.5 if flip else np.zeros(n, bool)
     return Epoch(position.astype(np.int32), top, left, mirrored)
+
+
+def draw_rotations(n: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """Draw by how many quarter turns each image of an epoch is rotated, for rotation prediction.
+
+    The four rotations are shared out evenly in every batch, and shuffled within it.
+
+    Args:
+        n: images of the epoch.
+        batch_size: the last batch may be smaller.
+        seed, epoch: as in `draw_epoch`; the two draws are independent of each other.
+
+    Returns:
+        (n,) int32 of 0, 1, 2, 3, in the order of the epoch.
+
+    Raises:
+        ValueError: a number out of range.
+
+    Example:
+        >>> np.bincount(draw_rotations(8, batch_size=4, seed=0, epoch=0))
+        array([2, 2, 2, 2])
+
+    Reference:
+        Gidaris et al., Unsupervised Representation Learning by Predicting Image Rotations, ICLR 2018.
+    """
+    integer("batch_size", batch_size, at_least=1)
+    rng = np.random.default_rng([integer("seed", seed), integer("epoch", epoch), 1])
+    turns = np.arange(n, dtype=np.int32) % batch_size % 4
+    for start in range(0, n, batch_size):
+        rng.shuffle(turns[start : start + batch_size])
+    return turns

@@ -30,7 +30,7 @@ import numpy as np
 
 import plots
 import tf_mmloss
-from presets import METHODS, RECIPES, Config, loss, resolve
+from presets import METHODS, RECIPES, Config, loss, pretraining, resolve
 from run_folder import RunFolderError, differences, is_finished, locked, read_config, read_json
 from tf_mmloss import imbalance
 from tf_mmloss.callbacks.checkpoint import atomic_path, write_json
@@ -40,6 +40,7 @@ from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 JIT_COMPILE = {"auto": "auto", "on": True, "off": False}
+ROTATIONS = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")
 
 
 class RunStoppedError(Exception):
@@ -48,12 +49,16 @@ class RunStoppedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """The images of a run: an imbalanced training set, and what it is evaluated on."""
+    """The images of a run: an imbalanced training set, and what it is evaluated on.
+
+    `class_names` and `cls_counts` are those of what is predicted.
+    """
 
     train_images: np.ndarray
     train_labels: np.ndarray
     eval_images: np.ndarray
     eval_labels: np.ndarray
+    class_names: tuple[str, ...]
     cls_counts: np.ndarray
 
 
@@ -78,16 +83,22 @@ def split(data: ImageDataset, config: Config) -> Splits:
         images, labels = np.delete(images, held, axis=0), np.delete(labels, held)
     cls_counts = imbalance.imbalanced_counts(n_max, data.num_classes, config.imbalance, config.ratio)
     kept = imbalance.subset_indices(labels, cls_counts, config.subset_seed)
-    return Splits(images[kept], labels[kept], *evaluated, cls_counts)
+    images, labels = images[kept], labels[kept]
+    if METHODS[config.method].predicts == "rotation":
+        turns = np.arange(len(evaluated[0])) % 4
+        rotated = np.stack([np.rot90(image, i % 4) for i, image in enumerate(evaluated[0])])
+        shares = np.bincount(np.arange(len(labels)) % 4)
+        return Splits(images, labels, rotated, turns, ROTATIONS, shares)
+    return Splits(images, labels, *evaluated, data.class_names, cls_counts)
 
 
-def build(config: Config, data: ImageDataset, cls_counts: np.ndarray) -> keras.Model:
+def build(config: Config, splits: Splits) -> keras.Model:
     """The compiled network of a resolved config."""
     head = METHODS[config.method].head
-    model = tf_mmloss.resnet(config.depth or 0, data.num_classes, head, data.train_images.shape[1:])
+    model = tf_mmloss.resnet(config.depth or 0, len(splits.class_names), head, splits.train_images.shape[1:])
     model.compile(
         optimizer=tf_mmloss.SGD(config.learning_rate, config.momentum, config.weight_decay),
-        loss=loss(config, cls_counts),
+        loss=loss(config, splits.cls_counts),
         metrics=["accuracy"],
         jit_compile=JIT_COMPILE[config.jit],
     )
@@ -136,11 +147,14 @@ def _train(config: Config, folder: Path, data_dir: str | None, stop: Callable[[]
     """Do what is left of a resolved config's run, up to metrics.json."""
     data = load(config.dataset, data_dir)
     splits = split(data, config)
+    checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint")
+    backbone = None if checkpoint.exists() else _pretrain(config, folder.parent, data_dir, stop)
 
     keras.config.set_dtype_policy(POLICIES[config.precision])
     keras.utils.set_random_seed(config.seed)
-    model = build(config, data, splits.cls_counts)
-    checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint")
+    model = build(config, splits)
+    if backbone is not None:
+        carry_backbone(keras.models.load_model(backbone / "last.keras", compile=False), model)
     first_epoch = checkpoint.restore(model)
     epochs = config.epochs or 0
 
@@ -148,25 +162,28 @@ def _train(config: Config, folder: Path, data_dir: str | None, stop: Callable[[]
     for partial in folder.rglob("*.partial-*"):  # what a killed process was writing
         partial.unlink()
     write_json(folder / "config.json", dataclasses.asdict(config))
-    _record_environment(folder, first_epoch)
+    _record_environment(folder, first_epoch, backbone)
 
     resampling = _deferred(tf_mmloss.DeferredResampling, METHODS[config.method].resampling, config, splits)
     reweighting = _deferred(tf_mmloss.DeferredReweighting, METHODS[config.method].reweighting, config, splits)
     recipe = RECIPES[config.dataset]
     normalize = tf_mmloss.normalization(data.mean, data.std)
-    common = {"num_classes": data.num_classes, "normalize": normalize}
     train = train_dataset(
         splits.train_images,
         splits.train_labels,
+        num_classes=data.num_classes,
+        normalize=normalize,
         batch_size=config.batch_size,
         seed=config.seed,
         first_epoch=first_epoch,
         resampling=resampling,
         pad=recipe.pad,
         flip=recipe.flip,
-        **common,
+        rotate=METHODS[config.method].predicts == "rotation",
     )
-    evaluation = eval_dataset(splits.eval_images, splits.eval_labels, **common)
+    evaluation = eval_dataset(
+        splits.eval_images, splits.eval_labels, num_classes=len(splits.class_names), normalize=normalize
+    )
     timer = _Timer(len(splits.train_labels))
     callbacks = [
         keras.callbacks.LearningRateScheduler(tf_mmloss.WarmupStepSchedule.published(epochs, config.learning_rate)),
@@ -200,6 +217,13 @@ def _train(config: Config, folder: Path, data_dir: str | None, stop: Callable[[]
     write_json(folder / "metrics.json", _metrics(config, data, splits, predictions, checkpoint.history, model))
 
 
+def carry_backbone(source: keras.Model, target: keras.Model) -> None:
+    """Give a network the weights of another, batch-norm statistics included, all but the head's."""
+    for layer in target.layers:
+        if layer.name != "head":
+            layer.set_weights(source.get_layer(layer.name).get_weights())
+
+
 def summary(metrics: dict[str, Any]) -> str:
     """A result as text: error, balanced accuracy and a table by class."""
     shots = "  ".join(f"{k}-shot {v:.2%}" for k, v in metrics["shot_accuracy"].items() if v is not None)
@@ -228,6 +252,20 @@ def _check_folder(config: Config, folder: Path, resume: bool) -> None:
         raise RunFolderError(f"{folder} holds a run of another config ({named}).")
 
 
+def _pretrain(config: Config, beside: Path, data_dir: str | None, stop: Callable[[], bool] | None) -> Path | None:
+    """Run, continue or find the run that a config starts from; return its folder."""
+    wanted = pretraining(config)
+    if wanted is None:
+        return None
+    folder = beside / wanted.name
+    if not is_finished(folder):
+        print(f"pre-training {wanted.name}: {folder}", flush=True)
+        run(wanted, folder, data_dir=data_dir, resume=True, stop=stop)
+        keras.backend.clear_session()
+    _check_folder(wanted, folder, resume=True)
+    return folder
+
+
 def _deferred(callback: Any, when: str, config: Config, splits: Splits) -> Any:
     if when == "never":
         return None
@@ -243,7 +281,7 @@ def _metrics(
     history: list[dict[str, float]],
     model: keras.Model,
 ) -> dict[str, Any]:
-    errors = per_class_error(splits.eval_labels, predictions, data.num_classes)
+    errors = per_class_error(splits.eval_labels, predictions, len(splits.class_names))
     evaluated = [row for row in history if "val_accuracy" in row]
     best = max(evaluated, key=lambda row: row["val_accuracy"])
     checksum = hashlib.sha256()
@@ -261,7 +299,7 @@ def _metrics(
         "best_epoch": {"epoch": best["epoch"], "error": 1 - best["val_accuracy"], "evaluated": len(evaluated)},
         "evaluated_on": "held-out training images" if config.holdout else "test split",
         "cls_counts": splits.cls_counts.tolist(),
-        "class_names": list(data.class_names),
+        "class_names": list(splits.class_names),
         "mean": list(data.mean),
         "std": list(data.std),
         "epochs": len(history),
@@ -271,7 +309,7 @@ def _metrics(
     }
 
 
-def _record_environment(folder: Path, first_epoch: int) -> None:
+def _record_environment(folder: Path, first_epoch: int, backbone: Path | None) -> None:
     path = folder / "environment.json"
     starts = json.loads(path.read_text())["starts"] if path.exists() else []
     versions = {"python": platform.python_version(), "tf_mmloss": tf_mmloss.__version__, "keras": keras.__version__}
@@ -279,6 +317,7 @@ def _record_environment(folder: Path, first_epoch: int) -> None:
     versions[backend] = __import__(backend).__version__
     start = {
         "first_epoch": first_epoch,
+        **({"backbone": [backbone.name, read_json(backbone, "metrics.json")["checksum"]]} if backbone else {}),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "backend": backend,
         "versions": versions,

@@ -21,10 +21,12 @@ import run_folder
 from tf_mmloss import NonFiniteLossError
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(description: str | None = __doc__) -> argparse.ArgumentParser:
     """The command line. Options that are not given are absent, so that --resume can tell."""
     main = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
     )
     add_config_options(main)
     main.add_argument("--show", action="store_true", help="print what the options stand for, and stop")
@@ -63,11 +65,18 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     loss.add_argument("--beta", type=float, help="MM: delta^+ / delta^- of Eq. 5")
     loss.add_argument("--class-margin", type=float, help="MM-LDAM: largest gamma of Eq. 6 and 7")
     loss.add_argument("--margin-space", help="MM: cosine (default) or logit, the unit of the margin")
-    loss.add_argument("--max-margin", type=float, help="LDAM: margin of the rarest class")
-    loss.add_argument("--margin", type=float, help="M: margin of every class")
+    loss.add_argument("--max-margin", type=float, help="LDAM, LDAM-HG: margin of the rarest class")
+    loss.add_argument("--margin", type=float, help="M, HG: margin of every class")
     loss.add_argument("--gamma", type=float, help="focal: exponent")
-    loss.add_argument("--weights", help="class weights of the -drw methods: effective (default) or inverse")
-    loss.add_argument("--start-epoch", type=int, help="-drw: first re-weighted epoch; default: first drop of the rate")
+    loss.add_argument("--weights", help="class weights of re-weighting and re-sampling: effective (default) or inverse")
+    loss.add_argument(
+        "--start-epoch", type=int, help="-drw, -drs: first re-balanced epoch; default: first drop of the rate"
+    )
+    loss.add_argument(
+        "--pretraining",
+        help="none (default but of -ssp), or rotation: start from the backbone that "
+        "pretrain.py makes, which is run first if it is not there",
+    )
 
     train = main.add_argument_group("training")
     train.add_argument("--epochs", type=int, help="default 200 (digits 60); warm-up and drops of the rate scale")
@@ -82,11 +91,13 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument("--jit", help="XLA: auto (default), on or off")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status."""
-    options: dict[str, Any] = vars(parser().parse_args(arguments))
+def main(arguments: list[str] | None = None, description: str | None = __doc__, method: str | None = None) -> int:
+    """Run the command, or one that is this command with its method fixed; return its exit status."""
+    options: dict[str, Any] = vars(parser(description).parse_args(arguments))
     data_dir, out, resume, show = (options.pop(name, None) for name in ("data_dir", "out", "resume", "show"))
     try:
+        if method and options.setdefault("method", method) != method:
+            raise ValueError(f"`method` is always {method} here. Received: method={options['method']!r}")
         named = isinstance(resume, str)
         config = run_folder.read_config(Path(resume)) if named else presets.Config()
         config = presets.resolve(dataclasses.replace(config, **options))

@@ -1,7 +1,7 @@
 """What a method and a data set stand for: every number with its source.
 
-METHODS are systems of the paper's Table 1; RECIPES hold what depends on the data set alone. `resolve` turns a
-`Config` with gaps into one without.
+METHODS are the systems of the paper's Table 1 (TABLE_1) and their relatives; RECIPES hold what depends on the data
+set alone. `resolve` turns a `Config` with gaps into one without.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 JIT = ("auto", "on", "off")
+PRETRAINING = ("none", "rotation")
 
 # The options that go into a loss, under the loss's own argument names.
 LOSS_OPTIONS = (
@@ -38,6 +39,7 @@ class Config:
         method: a key of METHODS.
         scale ... gamma: arguments of the method's loss.
         weights: class weights of re-weighting and re-sampling: "effective" or "inverse".
+        pretraining: "none", or "rotation": start from the backbone of the run of method "rotation" beside it.
         start_epoch: first re-balanced epoch of the deferred methods.
         epochs, batch_size, learning_rate, momentum, weight_decay, depth: the training.
         seed: of initial weights, order and augmentation. subset_seed: of the choice of training images.
@@ -60,6 +62,7 @@ class Config:
     margin: float | None = None
     gamma: float | None = None
     weights: str = "effective"
+    pretraining: str | None = None
     start_epoch: int | None = None
     epochs: int | None = None
     batch_size: int = 128
@@ -93,8 +96,10 @@ class Method:
         loss: class of the loss.
         head: head of the network.
         arguments: of the loss; "paper" for MM's constants of the setting, see MM_CONSTANTS.
-        reweighting, resampling: "never", "deferred" (from the first drop of the learning rate) or "always".
         source: where the definition and its numbers stand.
+        reweighting, resampling: "never", "deferred" (from the first drop of the learning rate) or "always".
+        pretraining: see `Config`.
+        predicts: "class", or "rotation": by how many quarter turns an image was rotated.
     """
 
     loss: type[tf_mmloss.LongTailLoss]
@@ -103,6 +108,8 @@ class Method:
     source: str
     reweighting: str = "never"
     resampling: str = "never"
+    pretraining: str = "none"
+    predicts: str = "class"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +151,10 @@ MM_CONSTANTS: dict[tuple[str, str, float], tuple[float, float]] = {
 _MM = {"scale": 10.0, "margin_space": "cosine"}
 _LDAM = {"scale": 30.0, "max_margin": 0.5}
 _M = {"scale": 30.0, "margin": 0.5}
+_HINGE = {"scale": 1.0}
 _DRW = " Re-weighted from the first drop of the learning rate (Cao et al. 2019, Algorithm 1)."
+_DRS = " Re-sampled from the first drop of the learning rate (Cao et al. 2019, section 3.3)."
+_CB = " By the effective number of examples from the first epoch on (Cui et al. 2019)."
 
 _PLAIN = {
     "erm": Method(tf_mmloss.CrossEntropyLoss, "dense", {"scale": 1.0}, "Cross-entropy."),
@@ -165,10 +175,63 @@ _PLAIN = {
         "The paper, Eq. 6 and 7; MM's constants, LDAM's largest margin.",
     ),
 }
-METHODS = _PLAIN | {
-    f"{name}-drw": dataclasses.replace(method, reweighting="deferred", source=method.source + _DRW)
-    for name, method in _PLAIN.items()
+
+
+def _variant(method: Method, source: str, **changes: Any) -> Method:
+    return dataclasses.replace(method, source=method.source + source, **changes)
+
+
+METHODS = _PLAIN | {f"{name}-drw": _variant(method, _DRW, reweighting="deferred") for name, method in _PLAIN.items()}
+METHODS |= {
+    "cb-rs": _variant(METHODS["erm"], " Re-sampled." + _CB, resampling="always"),
+    "cb-rw": _variant(METHODS["erm"], " Re-weighted." + _CB, reweighting="always"),
+    "cb-focal": _variant(METHODS["focal"], " Re-weighted." + _CB, reweighting="always"),
+    "hg-drs": Method(
+        tf_mmloss.HingeLoss,
+        "cosine",
+        {**_HINGE, "margin": 0.5},
+        "Hinge, Cao et al. 2019, Eq. 10; head inferred, margin unpublished, LDAM's largest." + _DRS,
+        resampling="deferred",
+    ),
+    "ldam-hg-drs": Method(
+        tf_mmloss.LDAMHingeLoss,
+        "cosine",
+        {**_HINGE, "max_margin": 0.5},
+        "Hinge with LDAM's margins, Cao et al. 2019, Eq. 10-13; head inferred." + _DRS,
+        resampling="deferred",
+    ),
+    "ldam-drw-ssp": _variant(
+        METHODS["ldam-drw"],
+        " The backbone starts from rotation prediction (Yang and Xu 2020).",
+        pretraining="rotation",
+    ),
+    # No system: what `pretraining` starts from.
+    "rotation": Method(
+        tf_mmloss.CrossEntropyLoss,
+        "dense",
+        {"scale": 1.0},
+        "Rotation prediction, Gidaris et al. 2018, on the same imbalanced images, as in Yang and Xu 2020.",
+        predicts="rotation",
+    ),
 }
+
+# The systems of the paper's Table 1, in its order.
+TABLE_1 = (
+    "erm",
+    "focal",
+    "ldam",
+    "mm",
+    "cb-rs",
+    "cb-rw",
+    "cb-focal",
+    "hg-drs",
+    "ldam-hg-drs",
+    "m-drw",
+    "ldam-drw",
+    "ldam-drw-ssp",
+    "mm-drw",
+    "mm-ldam-drw",
+)
 
 
 def resolve(config: Config) -> Config:
@@ -183,6 +246,8 @@ def resolve(config: Config) -> Config:
     choice("weights", config.weights, WEIGHT_SCHEMES)
     choice("precision", config.precision, PRECISIONS)
     choice("jit", config.jit, JIT)
+    if config.pretraining is not None:
+        choice("pretraining", config.pretraining, PRETRAINING)
     number("ratio", config.ratio, at_least=1)
     number("learning_rate", config.learning_rate, above=0)
     number("momentum", config.momentum, at_least=0, below=1)
@@ -204,10 +269,16 @@ def resolve(config: Config) -> Config:
                 f"`{name}` is no option of method {config.method}, whose loss takes {', '.join(defaults)}. "
                 f"Received: {name}={getattr(config, name)!r}"
             )
+    defaults["pretraining"] = method.pretraining
     given = {key: value for key, value in dataclasses.asdict(config).items() if value is not None}
     resolved = dataclasses.replace(
         config, **{"epochs": recipe.epochs, "depth": recipe.depth, **defaults, **given, "ratio": float(config.ratio)}
     )
+    if method.predicts == "rotation" and resolved.pretraining != "none":
+        raise ValueError(
+            f"`pretraining` is no option of method {config.method}, which is one. "
+            f"Received: pretraining={config.pretraining!r}"
+        )
     epochs = integer("epochs", resolved.epochs or 0, at_least=1)
     loss(resolved, cls_counts=[2, 1])  # refuses options out of range
     if "deferred" in (method.reweighting, method.resampling):
@@ -234,6 +305,14 @@ def loss(config: Config, cls_counts: Counts) -> tf_mmloss.LongTailLoss:
     return loss_class(**arguments)
 
 
+def pretraining(config: Config) -> Config | None:
+    """The run whose backbone a resolved config starts from: the same images, length and network; None for none."""
+    if config.pretraining == "none":
+        return None
+    unset: dict[str, Any] = dict.fromkeys((*LOSS_OPTIONS, "pretraining", "start_epoch"))
+    return resolve(dataclasses.replace(config, method="rotation", weights="effective", **unset))
+
+
 def show(config: Config) -> str:
     """A resolved config as text: the method, where its constants come from, and every value."""
     method = METHODS[config.method]
@@ -243,6 +322,7 @@ def show(config: Config) -> str:
             f"{config.method}: {method.loss.__name__}({arguments}), {method.head} head",
             f"re-weighting {method.reweighting}, re-sampling {method.resampling}"
             + (f", from epoch {config.start_epoch}" if config.start_epoch is not None else ""),
+            f"pre-training {config.pretraining}",
             f"source: {method.source}",
             *(f"  {name} = {value}" for name, value in dataclasses.asdict(config).items() if value is not None),
         ]

@@ -143,7 +143,6 @@ def _read(folder: Path, root: Path) -> Run:
     environment = read_json(folder, "environment.json")
     try:
         starts = environment["starts"]
-        config = resolve(config)
         if metrics["epochs"] != config.epochs:
             raise ValueError(f"metrics.json has {metrics['epochs']} epochs, config.json {config.epochs}.")
         percent = {

@@ -114,12 +114,12 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> "Config":
-    """Read the config of a run folder.
+    """Read the config of a run folder; options that it is too old to have get the presets' values.
 
     Raises:
-        RunFolderError: none there, or one with unknown keys or without a data set and a method.
+        RunFolderError: none there, or one with unknown keys, without a data set and a method, or that cannot be run.
     """
-    from presets import Config  # here: it imports Keras
+    from presets import Config, resolve  # here: it imports Keras
 
     content = read_json(folder, "config.json")
     path = folder / "config.json"
@@ -128,7 +128,10 @@ def read_config(folder: Path) -> "Config":
         raise RunFolderError(f"{path} has unknown keys, of another version: {', '.join(unknown)}.")
     if not {"dataset", "method"} <= set(content):
         raise RunFolderError(f"{path} is no config of a run: it has no dataset or no method.")
-    return Config(**content)
+    try:
+        return resolve(Config(**content))
+    except (TypeError, ValueError) as error:
+        raise RunFolderError(f"{folder} holds a run of another version: {error}") from error
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
@@ -157,8 +160,8 @@ def data_label(config: Mapping[str, Any]) -> str:
 
 
 def method_label(method: str) -> str:
-    """Name a method as the paper's Table 1 does: "MM-DRW", "Focal"."""
-    return method.upper().replace("FOCAL", "Focal")
+    """Name a method as the paper's Table 1 does: "MM-DRW", "Focal", "LDAM-DRW+SSP"."""
+    return method.upper().replace("FOCAL", "Focal").replace("-SSP", "+SSP")
 
 
 def _missing(folder: Path, name: str) -> RunFolderError:

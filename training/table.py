@@ -26,7 +26,7 @@ import numpy as np
 
 import experiment
 import report
-from presets import METHODS, PRECISIONS, Config, resolve
+from presets import PRECISIONS, TABLE_1, Config, resolve
 from run_folder import (
     RunBusyError,
     RunFolderError,
@@ -43,23 +43,6 @@ from tf_mmloss.callbacks.checkpoint import write_json
 from tf_mmloss.datasets import load
 from tf_mmloss.imbalance import imbalanced_counts
 
-# In Table 1's order.
-SYSTEMS = (
-    "erm",
-    "focal",
-    "ldam",
-    "mm",
-    "cb-rs",
-    "cb-rw",
-    "cb-focal",
-    "hg-drs",
-    "ldam-hg-drs",
-    "m-drw",
-    "ldam-drw",
-    "ldam-drw-ssp",
-    "mm-drw",
-    "mm-ldam-drw",
-)
 # What the paper leaves open: other readings of the same systems.
 VARIANTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("mm-drw", {"margin_space": "logit"}),
@@ -123,8 +106,8 @@ class Progress:
 
 
 def systems() -> dict[str, tuple[str, Mapping[str, Any]]]:
-    """Method and options of every system that has a preset, and of every variant: FIRST, then in Table 1's order."""
-    rows: list[tuple[str, Mapping[str, Any]]] = [(name, {}) for name in SYSTEMS if name in METHODS]
+    """Method and options of every system and variant: FIRST, then in Table 1's order."""
+    rows: list[tuple[str, Mapping[str, Any]]] = [(method, {}) for method in TABLE_1]
     named = {
         "-".join([method, *(f"{name}_{value}" for name, value in options.items())]): (method, options)
         for method, options in (*rows, *VARIANTS)
@@ -164,7 +147,7 @@ def survey(cells: Sequence[Cell], results: Path) -> list[Progress]:
         RunFolderError: a run of another version, a cell's folder that holds another run, or two unfinished runs of
             one cell.
     """
-    configs = {folder: _config(folder) for folder in run_folders(results)}
+    configs = {folder: read_config(folder) for folder in run_folders(results)}
     found: dict[Config, list[Path]] = {}
     for folder, config in configs.items():
         found.setdefault(_what(config), []).append(folder)
@@ -208,10 +191,11 @@ def work(
         return time.monotonic() - began >= seconds
 
     failed: list[Path] = []
+    busy: list[Path] = []
     trained = 0
     while not is_over() and (limit is None or trained < limit):
         # Anew for every cell: other processes work too.
-        waiting = [p for p in survey(cells, results) if p.state in takes and p.folder not in failed]
+        waiting = [p for p in survey(cells, results) if p.state in takes and p.folder not in (*failed, *busy)]
         if not waiting:
             break
         cell, folder = waiting[0].cell, waiting[0].folder
@@ -219,10 +203,11 @@ def work(
         load(cell.config.dataset, data_dir)  # what is wrong with the data is no fault of the cell
         keras.utils.clear_session()
         try:
-            config = _config(folder) if (folder / "config.json").exists() else cell.config
+            config = read_config(folder) if (folder / "config.json").exists() else cell.config
             metrics = experiment.run(config, folder, data_dir=data_dir, resume=True, stop=is_over)
         except RunBusyError as error:
             print(error, flush=True)
+            busy.append(folder)
             continue
         except experiment.RunStoppedError as error:
             print(error, flush=True)
@@ -274,14 +259,6 @@ def _turn(cell: Cell) -> int:
 
 def _what(config: Config) -> Config:
     return dataclasses.replace(config, **HOW)
-
-
-def _config(folder: Path) -> Config:
-    config = read_config(folder)
-    try:
-        return resolve(config)
-    except (TypeError, ValueError) as error:
-        raise RunFolderError(f"{folder} holds a run of another version: {error}") from error
 
 
 def _progress(cell: Cell, own: Path, runs: Sequence[Path], configs: Mapping[Path, Config]) -> Progress:
@@ -359,9 +336,6 @@ def main(arguments: list[str] | None = None) -> int:
         return report.main(["--runs", str(options.results)])
     try:
         cells = select(plan(), {name: getattr(options, name) for name in COLUMNS})
-        absent = [name for name in SYSTEMS if name not in METHODS]
-        if absent:
-            print(f"left out of the plan, without a preset: {', '.join(absent)}", file=sys.stderr)
         if options.command == "run":
             limit = options.cells if options.cells is None else integer("cells", options.cells, at_least=1)
             failed = work(
