@@ -18,7 +18,7 @@ def write_run(root, *, folder=None, error=0.22, best=0.21, seconds=7200.0, metri
     """Write a finished run folder; return its path."""
     config = resolve(Config(**options))
     path = root / (folder or config.name)
-    path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
     content = {
         "error": error,
         "balanced_accuracy": 1 - error,

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -169,9 +170,12 @@ def _missing(folder: Path, name: str) -> RunFolderError:
 
 
 def _lock(file: IO[str]) -> bool:
-    if sys.platform != "win32":
+    if sys.platform == "win32":
+        return True
+    for wait in (0.05, 0.0):  # `is_busy` elsewhere may hold it for a moment
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         except BlockingIOError:
-            return False
-    return True
+            time.sleep(wait)
+    return False

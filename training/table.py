@@ -171,7 +171,7 @@ def work(
         results: where the cells' folders are.
         how: values of HOW for runs that are begun; a run that is continued keeps its own.
         data_dir: where CIFAR is.
-        hours: stop at the end of the epoch in which this time is over.
+        hours: stop at the end of the epoch in which this time is over; one epoch is always trained.
         limit: train so many cells at most.
         retry: take the failed cells too.
 
@@ -193,7 +193,7 @@ def work(
     failed: list[Path] = []
     busy: list[Path] = []
     trained = 0
-    while not is_over() and (limit is None or trained < limit):
+    while limit is None or trained < limit:
         # Anew for every cell: other processes work too.
         waiting = [p for p in survey(cells, results) if p.state in takes and p.folder not in (*failed, *busy)]
         if not waiting:
@@ -223,6 +223,8 @@ def work(
             (folder / "failed.json").unlink(missing_ok=True)
             print(f"top-1 error {metrics['error']:.2%}", flush=True)
         trained += 1
+        if is_over():
+            break
     return failed
 
 
