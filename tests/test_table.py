@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import time
 
@@ -39,7 +40,7 @@ def results(tmp_path):
 
 
 @pytest.fixture
-def fake(monkeypatch):
+def fake(monkeypatch, tmp_path):
     """Runs that take no time: they leave a folder, or raise what is set for their method. Gives the folders run."""
     ran, raises = [], {}
 
@@ -47,7 +48,8 @@ def fake(monkeypatch):
         ran.append(folder)
         if config.method in raises:
             raise raises[config.method]
-        write_run(folder.parent, folder=folder.name, **dataclasses.asdict(config))
+        written = write_run(tmp_path / "fake", folder=str(len(ran)), **dataclasses.asdict(config))
+        shutil.copytree(written, folder, dirs_exist_ok=True)
         return {"error": 0.1}
 
     monkeypatch.setattr(experiment, "run", run)
