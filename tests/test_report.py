@@ -142,6 +142,44 @@ The rest.
     assert lines[-1] == ""
 
 
+def test_several_training_sets_are_shown_as_the_papers_table(place):
+    write_run(place / "results", method="mm-drw", error=0.2198)
+    write_run(place / "results", method="cb-rs", error=0.29, dataset="cifar10")
+    for seed, error in enumerate([0.5457, 0.5657]):
+        write_run(place / "results", method="mm-drw", dataset="cifar100", imbalance="step", error=error, seed=seed)
+    write_run(place / "results", method="ldam-drw-ssp", imbalance="step", ratio=10, error=0.2)
+    write_run(
+        place / "results", method="mm-drw", imbalance="step", ratio=10, margin_space="logit", error=0.12, folder="logit"
+    )
+    write_run(place / "results", folder="every-5", imbalance="step", ratio=10, eval_every=5, error=0.1148, seed=1)
+    write_run(place / "results", imbalance="step", ratio=10, error=0.1348)
+    write_run(place / "results", method="ldam", imbalance="step", ratio=5, error=0.1)
+    write_run(place / "results", method="rotation", error=0.4)
+    assert run_report(place) == 0
+    begin = readme(place).index("CIFAR-10, ours")
+    assert readme(place)[begin:].startswith(
+        """CIFAR-10, ours (last epoch) / published (best epoch):
+
+| Method | long-tailed 100:1 | step 10:1 | step 5:1 |
+| --- | --- | --- | --- |
+| LDAM |  |  | 10.00 (n=1) / – |
+| CB-RS | 29.00 (n=1) / 29.45 |  |  |
+| LDAM-DRW+SSP |  | 20.00 (n=1) / 11.83 † |  |
+| MM-DRW | 21.98 (n=1) / 21.98 | 13.48 (n=1) / 11.48 †; 11.48 (n=1) / 11.48 |  |
+| MM-DRW, margin space logit |  | 12.00 (n=1) / 11.48 |  |
+
+CIFAR-100, ours (last epoch) / published (best epoch):
+
+| Method | step 100:1 |
+| --- | --- |
+| MM-DRW | 55.57 ± 1.41 (n=2) / 54.57 |
+
+| Data set | Method |"""
+    )
+    assert "ROTATION" not in readme(place)
+    assert ",rotation," in (place / "results" / "results.csv").read_text()
+
+
 def test_check_says_what_is_out_of_date(place, capsys):
     write_run(place / "results")
     assert run_report(place, "--check") == 1

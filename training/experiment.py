@@ -9,6 +9,7 @@ RUN/
   last.keras         the model of the last epoch
   metrics.json       the result, written at the end
   plots/             class distribution, learning curves, per-class error
+  .lock              held by the process that trains here
 """
 
 import csv
@@ -20,6 +21,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ import numpy as np
 import plots
 import tf_mmloss
 from presets import METHODS, RECIPES, Config, loss, pretraining, resolve
-from run_folder import RunFolderError, read_config, read_json
+from run_folder import RunFolderError, differences, is_finished, locked, read_config, read_json
 from tf_mmloss import imbalance
 from tf_mmloss.callbacks.checkpoint import atomic_path, write_json
 from tf_mmloss.datasets import ImageDataset, load
@@ -39,6 +41,10 @@ from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 JIT_COMPILE = {"auto": "auto", "on": True, "off": False}
 ROTATIONS = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")
+
+
+class RunStoppedError(Exception):
+    """The run was asked to stop. Every complete epoch is saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +106,12 @@ def build(config: Config, splits: Splits) -> keras.Model:
 
 
 def run(
-    config: Config, folder: str | os.PathLike[str], *, data_dir: str | None = None, resume: bool = False
+    config: Config,
+    folder: str | os.PathLike[str],
+    *,
+    data_dir: str | None = None,
+    resume: bool = False,
+    stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate a config, and leave a run folder.
 
@@ -108,7 +119,9 @@ def run(
         config: what to run; gaps are filled from the presets.
         folder: the run's folder. Without `resume` it must not hold a run.
         data_dir: where CIFAR is; see `tf_mmloss.datasets.load`.
-        resume: continue the run in `folder`, which must have the same config; start it if there is none.
+        resume: continue the run in `folder`, which must have the same config; start it if there is none. A finished
+            run is not trained or evaluated again.
+        stop: asked after every epoch but the last; True leaves the run there, to be resumed.
 
     Returns:
         The content of metrics.json.
@@ -116,15 +129,26 @@ def run(
     Raises:
         ValueError: a config that cannot be run.
         RunFolderError: a folder that holds a run (without `resume`) or one of another config.
+        RunBusyError: another process works in the folder.
+        RunStoppedError: `stop` said so.
         NonFiniteLossError: the loss became NaN; the last complete epoch is kept.
         FileNotFoundError: the data set is nowhere to be found.
     """
     config, folder = resolve(config), Path(folder)
-    _check_folder(config, folder, resume)
+    with locked(folder):
+        _check_folder(config, folder, resume)
+        if not is_finished(folder):
+            _train(config, folder, data_dir, stop)
+        plots.plot_run(folder)
+        return read_json(folder, "metrics.json")
+
+
+def _train(config: Config, folder: Path, data_dir: str | None, stop: Callable[[], bool] | None) -> None:
+    """Do what is left of a resolved config's run, up to metrics.json."""
     data = load(config.dataset, data_dir)
     splits = split(data, config)
     checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint")
-    backbone = None if checkpoint.exists() else _pretrain(config, folder.parent, data_dir)
+    backbone = None if checkpoint.exists() else _pretrain(config, folder.parent, data_dir, stop)
 
     keras.config.set_dtype_policy(POLICIES[config.precision])
     keras.utils.set_random_seed(config.seed)
@@ -171,6 +195,7 @@ def run(
         checkpoint,
         keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False),
         _History(folder / "history.csv", checkpoint, epochs),
+        *([_Stop(stop)] if stop else []),
     ]
     if first_epoch < epochs:
         model.fit(
@@ -184,13 +209,12 @@ def run(
             callbacks=callbacks,
             verbose=0,
         )
+    if len(checkpoint.history) < epochs:
+        raise RunStoppedError(f"{folder} was stopped after epoch {len(checkpoint.history)} of {epochs}.")
     with atomic_path(folder / "last.keras") as temporary:
         model.save(temporary)
     logits = model.predict(evaluation, verbose=0)
-    metrics = _metrics(config, data, splits, logits, checkpoint.history, model)
-    write_json(folder / "metrics.json", metrics)
-    plots.plot_run(folder)
-    return metrics
+    write_json(folder / "metrics.json", _metrics(config, data, splits, logits, checkpoint.history, model))
 
 
 def carry_backbone(source: keras.Model, target: keras.Model) -> None:
@@ -210,7 +234,7 @@ def summary(metrics: dict[str, Any]) -> str:
             f"\nLast epoch, {metrics['evaluated_on']}: top-1 error {metrics['error']:.2%}, "
             f"balanced accuracy {metrics['balanced_accuracy']:.2%}",
             f"accuracy by class size: {shots}",
-            f"mean confidence {metrics['mean_confidence']:.2%}, calibration error {metrics['calibration_error']:.2%}",
+            *_calibration(metrics),
             f"{'class':{width}}  images   error",
             *(f"{name:{width}}  {count:6d}  {error:6.2%}" for name, count, error in rows),
             f"{metrics['epochs']} epochs in {_clock(metrics['seconds'])}",
@@ -218,28 +242,32 @@ def summary(metrics: dict[str, Any]) -> str:
     )
 
 
+def _calibration(metrics: dict[str, Any]) -> list[str]:
+    if "calibration_error" not in metrics:  # runs before version 0.2 did not measure it
+        return []
+    return [f"mean confidence {metrics['mean_confidence']:.2%}, calibration error {metrics['calibration_error']:.2%}"]
+
+
 def _check_folder(config: Config, folder: Path, resume: bool) -> None:
     if not (folder / "config.json").exists():
         return
     if not resume:
         raise RunFolderError(f"{folder} already holds a run. Continue it with --resume, or choose another --out.")
-    saved, wanted = dataclasses.asdict(read_config(folder)), dataclasses.asdict(config)
-    differing = [
-        f"{key}: {saved[key]!r} there, {wanted[key]!r} asked for" for key in saved if saved[key] != wanted[key]
-    ]
+    differing = differences(read_config(folder), config)
     if differing:
-        raise RunFolderError(f"{folder} holds a run of another config ({'; '.join(differing)}).")
+        named = "; ".join(f"{name}: {there!r} there, {here!r} asked for" for name, (there, here) in differing.items())
+        raise RunFolderError(f"{folder} holds a run of another config ({named}).")
 
 
-def _pretrain(config: Config, beside: Path, data_dir: str | None) -> Path | None:
+def _pretrain(config: Config, beside: Path, data_dir: str | None, stop: Callable[[], bool] | None) -> Path | None:
     """Run, continue or find the run that a config starts from; return its folder."""
     wanted = pretraining(config)
     if wanted is None:
         return None
     folder = beside / wanted.name
-    if not (folder / "metrics.json").exists():
+    if not is_finished(folder):
         print(f"pre-training {wanted.name}: {folder}", flush=True)
-        run(wanted, folder, data_dir=data_dir, resume=True)
+        run(wanted, folder, data_dir=data_dir, resume=True, stop=stop)
         keras.backend.clear_session()
     _check_folder(wanted, folder, resume=True)
     return folder
@@ -395,6 +423,18 @@ class _History(keras.callbacks.Callback):
             f"{evaluated}  {row['images_per_second']:,.0f} images/s  {_clock(left)} left",
             flush=True,
         )
+
+
+class _Stop(keras.callbacks.Callback):
+    """Leave training after an epoch when asked to."""
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        super().__init__()
+        self.stop = stop
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self.stop():
+            self.model.stop_training = True
 
 
 def _clock(seconds: float) -> str:

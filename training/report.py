@@ -20,8 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from presets import METHODS, RECIPES, Config, resolve
-from run_folder import RunFolderError, data_label, method_label, read_config, read_json
+from presets import METHODS, RECIPES, TABLE_1, Config, resolve
+from run_folder import (
+    RunFolderError,
+    data_label,
+    differences,
+    is_finished,
+    method_label,
+    read_config,
+    read_json,
+    run_folders,
+)
 from tf_mmloss.callbacks.checkpoint import atomic_path
 from tf_mmloss.imbalance import IMBALANCES
 
@@ -50,19 +59,19 @@ def read_runs(root: Path) -> tuple[list[Run], list[Path]]:
         RunFolderError: no finished run; a folder of another version; two folders of one name but two configs, or of
             one config.
     """
-    found = sorted({path.parent for name in ("config.json", "metrics.json") for path in root.rglob(name)})
-    unfinished = [folder for folder in found if not (folder / "metrics.json").exists()]
+    found = run_folders(root)
+    unfinished = [folder for folder in found if not is_finished(folder)]
     runs = sorted((_read(folder, root) for folder in found if folder not in unfinished), key=_order)
     if not runs:
         raise RunFolderError(f"{root} has no finished run below it ({len(unfinished)} unfinished).")
     tested = [run for run in runs if not run.config.holdout]  # the trials of two searches share their names
     for a, b in itertools.combinations(tested, 2):
-        there, here = dataclasses.asdict(a.config), dataclasses.asdict(b.config)
-        differing = [f"{key}: {there[key]!r} and {here[key]!r}" for key in here if here[key] != there[key]]
+        differing = differences(a.config, b.config)
         if not differing:
             raise RunFolderError(f"{a.folder} and {b.folder} hold runs of the same config: one would count twice.")
         if a.folder.name == b.folder.name:
-            raise RunFolderError(f"{a.folder} and {b.folder} have one name, two configs ({'; '.join(differing)}).")
+            named = "; ".join(f"{name}: {there!r} and {here!r}" for name, (there, here) in differing.items())
+            raise RunFolderError(f"{a.folder} and {b.folder} have one name, two configs ({named}).")
     return runs, unfinished
 
 
@@ -79,10 +88,10 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
     """The README's tables, in Markdown. Runs that differ in nothing but the seed share a line.
 
     Args:
-        runs: finished runs in order; those evaluated on held-out training images are left out.
+        runs: finished runs in order; those evaluated on held-out training images or on rotations are left out.
         published: rows of published.csv.
     """
-    tested = (run for run in runs if not run.config.holdout)
+    tested = (run for run in runs if not run.config.holdout and METHODS[run.config.method].predicts == "class")
     groups = [list(group) for _, group in itertools.groupby(tested, lambda run: _order(run)[:-1])]
     datasets = {row["dataset"] for row in published}
     papers = [group for group in groups if group[0].config.dataset in datasets]
@@ -92,6 +101,8 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
         "the paper reports the best epoch on the test split, ours of k evaluated epochs stands beside it."
     ]
     head = ["Data set", "Method", "Ours (last epoch)", "Best epoch", "Time"]
+    if len({_setting(group) for group in full}) > 1:
+        blocks += _matrices(full, published)
     if full:
         lines = [_compared(group, published) for group in full]
         blocks.append(_table([*head[:4], "Published (best epoch)", "Independent re-run", "Time"], lines))
@@ -134,7 +145,6 @@ def _read(folder: Path, root: Path) -> Run:
     environment = read_json(folder, "environment.json")
     try:
         starts = environment["starts"]
-        config = resolve(config)
         if metrics["epochs"] != config.epochs:
             raise ValueError(f"metrics.json has {metrics['epochs']} epochs, config.json {config.epochs}.")
         percent = {
@@ -179,12 +189,17 @@ def _order(run: Run) -> tuple[Any, ...]:
         list(RECIPES).index(config.dataset),
         list(IMBALANCES).index(config.imbalance),
         -config.ratio,
-        list(METHODS).index(config.method),
+        _turn(config),
         -(config.epochs or 0),
         run.row["options"],
         repr(dataclasses.replace(config, seed=0)),
         config.seed,
     )
+
+
+def _turn(config: Config) -> int:
+    """Methods in Table 1's order, then the others."""
+    return list(dict.fromkeys((*TABLE_1, *METHODS))).index(config.method)
 
 
 def _is_full(config: Config) -> bool:
@@ -226,25 +241,58 @@ def _line(group: list[Run]) -> list[str]:
     ]
 
 
+def _setting(group: list[Run]) -> tuple[str, str, float]:
+    config = group[0].config
+    return config.dataset, config.imbalance, config.ratio
+
+
+def _matrices(groups: Sequence[list[Run]], published: Sequence[dict[str, str]]) -> list[str]:
+    """A table a data set, as the paper's Table 1: methods by imbalances, our error and the published one."""
+    blocks = []
+    for _, same_data in itertools.groupby(groups, lambda group: group[0].config.dataset):
+        members = list(same_data)
+        lines: dict[str, dict[Any, str]] = {}
+        for group in sorted(members, key=lambda group: (_turn(group[0].config), group[0].row["options"])):
+            config = group[0].config
+            theirs = _published(config, published, PAPER)
+            ours = _mean_sd([100 * run.metrics["error"] for run in group], f"n={len(group)}")
+            cell = (f"{ours} / {float(theirs['top1_error']):.2f}" if theirs else f"{ours} / –") + _mark(group, theirs)
+            cells, setting = lines.setdefault(_method(group[0]), {}), _setting(group)
+            cells[setting] = f"{cells[setting]}; {cell}" if setting in cells else cell
+        labels = {_setting(group): data_label(vars(group[0].config)).split(", ") for group in members}
+        head = ["Method", *(imbalance for _, imbalance in labels.values())]
+        rows = [[method, *(cells.get(setting, "") for setting in labels)] for method, cells in lines.items()]
+        blocks += [f"{next(iter(labels.values()))[0]}, ours (last epoch) / published (best epoch):", _table(head, rows)]
+    return blocks
+
+
+def _published(config: Config, published: Sequence[dict[str, str]], source: str) -> dict[str, str] | None:
+    """The row that a source has for a config's method and training set."""
+    wanted = (method_label(config.method), config.dataset, config.imbalance, config.ratio)
+    for row in published:
+        here = (row["method"], row["dataset"], row["imbalance"], float(row["ratio"]))
+        if row["source"].startswith(source) and here == wanted:
+            return row
+    return None
+
+
+def _mark(group: list[Run], theirs: dict[str, str] | None) -> str:
+    """The sign of runs more than 1 point from the published error."""
+    ours = 100 * np.mean([run.metrics["error"] for run in group])
+    return " †" if theirs and round(abs(ours - float(theirs["top1_error"])), 6) > 1 else ""
+
+
 def _compared(group: list[Run], published: Sequence[dict[str, str]]) -> list[str]:
     """`_line`, with the published error and the independent re-run's before the time."""
     config, (*line, time) = group[0].config, _line(group)
+    line[2] += _mark(group, _published(config, published, PAPER))
     cells = []
     for source in (PAPER, RERUN):
-        wanted = (method_label(config.method), config.dataset, config.imbalance, config.ratio)
-        rows = [
-            row
-            for row in published
-            if row["source"].startswith(source)
-            and (row["method"], row["dataset"], row["imbalance"], float(row["ratio"])) == wanted
-        ]
-        if rows:
-            sd = f" ± {float(rows[0]['std']):.2f}" if rows[0]["std"] else ""
-            n = f" (n={rows[0]['seeds']})" if rows[0]["seeds"] else ""
-            cells.append(f"{float(rows[0]['top1_error']):.2f}{sd}{n}")
-            ours = 100 * np.mean([run.metrics["error"] for run in group])
-            if source == PAPER and round(abs(ours - float(rows[0]["top1_error"])), 6) > 1:
-                line[2] += " †"
+        row = _published(config, published, source)
+        if row:
+            sd = f" ± {float(row['std']):.2f}" if row["std"] else ""
+            n = f" (n={row['seeds']})" if row["seeds"] else ""
+            cells.append(f"{float(row['top1_error']):.2f}{sd}{n}")
         else:
             cells.append("–")
     return [*line, *cells, time]

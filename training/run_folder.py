@@ -1,10 +1,18 @@
-"""Read a run folder and name what is in it, without TensorFlow."""
+"""Read a run folder, name what is in it, and keep other processes out of it, without TensorFlow."""
 
+import contextlib
 import csv
+import dataclasses
 import json
-from collections.abc import Mapping
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     from presets import Config
@@ -15,6 +23,78 @@ _IMBALANCES = {"longtail": "long-tailed"}
 
 class RunFolderError(ValueError):
     """The run folder is not what the command needs it to be; nothing in it was changed."""
+
+
+class RunBusyError(RunFolderError):
+    """Another process works in the run folder."""
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder, made if missing, until the block is done or the process dies.
+
+    The lock is the operating system's, on FOLDER/.lock: a killed process leaves none behind, and on a shared file
+    system it holds between hosts. Windows has no such lock: nothing is kept out there. A folder that was made here and
+    stayed empty is removed.
+
+    Raises:
+        RunBusyError: at once, where another process holds the folder.
+    """
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".lock"
+    with open(path, "a") as file:
+        if not _lock(file) or not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            raise RunBusyError(f"{folder} is busy: another process is training there. Wait for it, or stop it.")
+        try:
+            yield
+        finally:
+            if made and os.listdir(folder) == [path.name]:
+                with contextlib.suppress(OSError):  # someone else may have begun there
+                    path.unlink()
+                    folder.rmdir()
+
+
+def is_busy(folder: Path) -> bool:
+    """Whether a process works in a run folder."""
+    if not (folder / ".lock").exists():
+        return False
+    try:
+        with locked(folder):
+            return False
+    except RunBusyError:
+        return True
+
+
+def run_folders(root: Path) -> list[Path]:
+    """All run folders below a folder, finished or not, sorted."""
+    return sorted({path.parent for name in ("config.json", "metrics.json") for path in root.rglob(name)})
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in a folder has its result."""
+    return (folder / "metrics.json").exists()
+
+
+def epochs_saved(folder: Path) -> int:
+    """The number of complete epochs in a run folder's checkpoint.
+
+    Raises:
+        RunFolderError: the checkpoint is unreadable.
+    """
+    path = folder / "checkpoint" / "latest.json"
+    if not path.exists():
+        return 0
+    history = read_json(path.parent, path.name).get("history")
+    if not isinstance(history, list):
+        raise RunFolderError(f"{path} is no checkpoint of a run: it has no history.")
+    return len(history)
+
+
+def differences(one: "Config", other: "Config") -> dict[str, tuple[Any, Any]]:
+    """The values that two configs do not share."""
+    a, b = dataclasses.asdict(one), dataclasses.asdict(other)
+    return {name: (a[name], b[name]) for name in a if a[name] != b[name]}
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -35,12 +115,12 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> "Config":
-    """Read the config of a run folder.
+    """Read the config of a run folder; options that it is too old to have get the presets' values.
 
     Raises:
-        RunFolderError: none there, or one with unknown keys or without a data set and a method.
+        RunFolderError: none there, or one with unknown keys, without a data set and a method, or that cannot be run.
     """
-    from presets import Config  # here: it imports Keras
+    from presets import Config, resolve  # here: it imports Keras
 
     content = read_json(folder, "config.json")
     path = folder / "config.json"
@@ -49,7 +129,10 @@ def read_config(folder: Path) -> "Config":
         raise RunFolderError(f"{path} has unknown keys, of another version: {', '.join(unknown)}.")
     if not {"dataset", "method"} <= set(content):
         raise RunFolderError(f"{path} is no config of a run: it has no dataset or no method.")
-    return Config(**content)
+    try:
+        return resolve(Config(**content))
+    except (TypeError, ValueError) as error:
+        raise RunFolderError(f"{folder} holds a run of another version: {error}") from error
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
@@ -78,9 +161,21 @@ def data_label(config: Mapping[str, Any]) -> str:
 
 
 def method_label(method: str) -> str:
-    """Name a method as the paper's Table 1 does: "MM-DRW", "Focal"."""
-    return method.upper().replace("FOCAL", "Focal")
+    """Name a method as the paper's Table 1 does: "MM-DRW", "Focal", "LDAM-DRW+SSP"."""
+    return method.upper().replace("FOCAL", "Focal").replace("-SSP", "+SSP")
 
 
 def _missing(folder: Path, name: str) -> RunFolderError:
     return RunFolderError(f"{folder} is no finished run folder: it has no {name}.")
+
+
+def _lock(file: IO[str]) -> bool:
+    if sys.platform == "win32":
+        return True
+    for wait in (0.05, 0.0):  # `is_busy` elsewhere may hold it for a moment
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(wait)
+    return False

@@ -1,0 +1,372 @@
+"""Work through the paper's Table 1: 14 systems, 8 training sets, 3 seeds, and a few variants.
+
+    python training/table.py plan
+    python training/table.py run --hours 8 --precision bfloat16 --eval-every 5
+    python training/table.py run --systems mm-drw,ldam-drw --datasets cifar10 --seeds 0
+    python training/table.py status
+    python training/table.py report
+
+A cell of the plan is a run folder below --results. A run is a cell's if its config is, whatever its folder's name, its
+precision, XLA, and how often it was evaluated. `run` trains the cells that are not done, in the plan's order. It can
+be stopped at any moment, with ctrl-C or harder; the same command continues. Several of them, on hosts with one file
+system, share the work. A cell that fails is noted in its folder (failed.json) and left out until --retry.
+"""
+
+import argparse
+import dataclasses
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import experiment
+import report
+from presets import PRECISIONS, TABLE_1, Config, resolve
+from run_folder import (
+    RunBusyError,
+    RunFolderError,
+    differences,
+    epochs_saved,
+    is_busy,
+    is_finished,
+    read_config,
+    read_json,
+    run_folders,
+)
+from tf_mmloss._validation import choice, integer, number
+from tf_mmloss.callbacks.checkpoint import write_json
+from tf_mmloss.datasets import load
+from tf_mmloss.imbalance import imbalanced_counts
+
+# What the paper leaves open: other readings of the same systems.
+VARIANTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("mm-drw", {"margin_space": "logit"}),
+    ("mm-drw", {"weights": "inverse"}),
+    ("ldam-drw", {"weights": "inverse"}),
+)
+# Most wanted first; FIRST and `_turn` order the cells of the first.
+SETTINGS = (
+    ("cifar10", "longtail", 100.0),
+    ("cifar100", "longtail", 100.0),
+    ("cifar10", "longtail", 10.0),
+    ("cifar10", "step", 100.0),
+    ("cifar10", "step", 10.0),
+    ("cifar100", "longtail", 10.0),
+    ("cifar100", "step", 100.0),
+    ("cifar100", "step", 10.0),
+)
+FIRST = ("erm", "ldam-drw", "mm-drw", "mm-drw-margin_space_logit", "mm-ldam-drw", "m-drw", "mm", "ldam")
+SEEDS = (0, 1, 2)
+
+# Options that say how a run is made and not what it is, with the value that stands for all.
+HOW: dict[str, Any] = {"precision": "float32", "eval_every": 1, "jit": "auto"}
+# Images of each class, and classes, before the training split is made imbalanced.
+SIZES = {"cifar10": (5000, 10), "cifar100": (500, 100)}
+STATES = ("done", "running", "partial", "failed", "missing")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A run of the plan: the system or variant that it is of, and its resolved config."""
+
+    system: str
+    config: Config
+
+    @property
+    def setting(self) -> tuple[str, str, float]:
+        """Data set, imbalance and ratio."""
+        return self.config.dataset, self.config.imbalance, self.config.ratio
+
+    @property
+    def name(self) -> str:
+        """Name of the cell's folder: the run's, with the options of a variant."""
+        return dataclasses.replace(self.config, method=self.system).name
+
+
+COLUMNS: dict[str, Callable[[Cell], str]] = {
+    "systems": lambda cell: cell.system,
+    "datasets": lambda cell: cell.config.dataset,
+    "seeds": lambda cell: str(cell.config.seed),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a cell is: one of STATES, its folder, and the complete epochs of its run."""
+
+    cell: Cell
+    state: str
+    folder: Path
+    epochs: int
+
+
+def systems() -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Method and options of every system and variant: FIRST, then in Table 1's order."""
+    rows: list[tuple[str, Mapping[str, Any]]] = [(method, {}) for method in TABLE_1]
+    named = {
+        "-".join([method, *(f"{name}_{value}" for name, value in options.items())]): (method, options)
+        for method, options in (*rows, *VARIANTS)
+    }
+    return {name: named[name] for name in dict.fromkeys((*FIRST, *named))}
+
+
+def plan() -> list[Cell]:
+    """All cells, most wanted first."""
+    cells = [
+        Cell(name, resolve(Config(*setting, method, seed=seed, **options)))
+        for setting in SETTINGS
+        for seed in SEEDS
+        for name, (method, options) in systems().items()
+        if not ("hg" in method.split("-") and setting[0] == "cifar100")  # not in Table 1
+    ]
+    return sorted(cells, key=_turn)
+
+
+def select(cells: Sequence[Cell], wanted: Mapping[str, Sequence[str]]) -> list[Cell]:
+    """The cells of some systems, datasets and seeds; of all where none is named.
+
+    Raises:
+        ValueError: a system, data set or seed that no cell has.
+    """
+    for argument, values in wanted.items():
+        known = dict.fromkeys(map(COLUMNS[argument], cells))
+        kept = [choice(argument, value, known) for value in values] or known
+        cells = [cell for cell in cells if COLUMNS[argument](cell) in kept]
+    return list(cells)
+
+
+def survey(cells: Sequence[Cell], results: Path) -> list[Progress]:
+    """Find the runs of cells below a folder, by their configs.
+
+    Raises:
+        RunFolderError: a run of another version, a cell's folder that holds another run, or two unfinished runs of
+            one cell.
+    """
+    configs = {folder: read_config(folder) for folder in run_folders(results)}
+    found: dict[Config, list[Path]] = {}
+    for folder, config in configs.items():
+        found.setdefault(_what(config), []).append(folder)
+    return [_progress(cell, results / cell.name, found.get(_what(cell.config), []), configs) for cell in cells]
+
+
+def work(
+    cells: Sequence[Cell],
+    results: Path,
+    *,
+    how: Mapping[str, Any] | None = None,
+    data_dir: str | None = None,
+    hours: float | None = None,
+    limit: int | None = None,
+    retry: bool = False,
+) -> list[Path]:
+    """Train the cells that are not done, in order, and leave out those that other processes train.
+
+    Args:
+        cells: the plan, or a part of it.
+        results: where the cells' folders are.
+        how: values of HOW for runs that are begun; a run that is continued keeps its own.
+        data_dir: where CIFAR is.
+        hours: stop at the end of the epoch in which this time is over; one epoch is always trained.
+        limit: train so many cells at most.
+        retry: take the failed cells too.
+
+    Returns:
+        The folders of the cells that failed.
+
+    Raises:
+        ValueError: bad arguments, what `survey` refuses, a data set that is not what it should be.
+        OSError: a data set is nowhere to be found, or the disk is full: no fault of a cell, the next would fail too.
+    """
+    began = time.monotonic()
+    seconds = 3600 * number("hours", hours, above=0) if hours is not None else np.inf
+    cells = [Cell(cell.system, resolve(dataclasses.replace(cell.config, **(how or {})))) for cell in cells]
+    takes = ("missing", "partial", "failed") if retry else ("missing", "partial")
+
+    def is_over() -> bool:
+        return time.monotonic() - began >= seconds
+
+    failed: list[Path] = []
+    busy: list[Path] = []
+    trained = 0
+    while limit is None or trained < limit:
+        # Anew for every cell: other processes work too.
+        waiting = [p for p in survey(cells, results) if p.state in takes and p.folder not in (*failed, *busy)]
+        if not waiting:
+            break
+        cell, folder = waiting[0].cell, waiting[0].folder
+        print(f"\n{cell.name}: {folder}", flush=True)
+        load(cell.config.dataset, data_dir)  # what is wrong with the data is no fault of the cell
+        keras.utils.clear_session()
+        try:
+            config = read_config(folder) if (folder / "config.json").exists() else cell.config
+            metrics = experiment.run(config, folder, data_dir=data_dir, resume=True, stop=is_over)
+        except RunBusyError as error:
+            print(error, flush=True)
+            busy.append(folder)
+            continue
+        except experiment.RunStoppedError as error:
+            print(error, flush=True)
+            break
+        except (OSError, RunFolderError):
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "failed.json", {"error": type(error).__name__, "message": str(error)})
+            failed.append(folder)
+        else:
+            (folder / "failed.json").unlink(missing_ok=True)
+            print(f"top-1 error {metrics['error']:.2%}", flush=True)
+        trained += 1
+        if is_over():
+            break
+    return failed
+
+
+def status(found: Sequence[Progress]) -> str:
+    """Counts, the cells that are neither done nor missing, and the hours left at the speed of the finished runs.
+
+    Raises:
+        RunFolderError: a finished run of another version.
+    """
+    lines = [f"{len(found)} cells: " + ", ".join(f"{_count(found, state)} {state}" for state in STATES)]
+    for progress in found:
+        if progress.state in ("running", "partial", "failed"):
+            failure = f"  {_failure(progress.folder)}" if progress.state == "failed" else ""
+            of = f"epoch {progress.epochs} of {progress.cell.config.epochs}"
+            lines.append(f"{progress.state:8} {progress.cell.name}  {of}{failure}")
+    speeds = [_seconds_an_image(progress.folder) for progress in found if progress.state == "done"]
+    if speeds:
+        left = sum(_images(p.cell.config) * ((p.cell.config.epochs or 0) - p.epochs) for p in found)
+        lines.append(
+            f"about {left * np.mean(speeds) / 3600:.1f} hours of one process left, "
+            f"at the speed of the finished runs ({len(speeds)})"
+        )
+    return "\n".join(lines)
+
+
+def _turn(cell: Cell) -> int:
+    """Of the first setting: FIRST with seed 0, then its re-weighted ones with the other seeds, then the rest."""
+    if cell.setting != SETTINGS[0]:
+        return 3
+    if cell.system not in FIRST:
+        return 2
+    return 0 if cell.config.seed == 0 else 1 if cell.config.method.endswith("-drw") else 2
+
+
+def _what(config: Config) -> Config:
+    return dataclasses.replace(config, **HOW)
+
+
+def _progress(cell: Cell, own: Path, runs: Sequence[Path], configs: Mapping[Path, Config]) -> Progress:
+    if own in configs and own not in runs:
+        differing = differences(_what(configs[own]), _what(cell.config)).items()
+        named = "; ".join(f"{name}: {there!r} there, {here!r} in the plan" for name, (there, here) in differing)
+        raise RunFolderError(f"{own} holds another run than this cell of the plan ({named}).")
+    finished = [folder for folder in runs if is_finished(folder)]
+    if finished:
+        return Progress(cell, "done", finished[0], cell.config.epochs or 0)
+    if len(runs) > 1:
+        raise RunFolderError(f"{runs[0]} and {runs[1]} hold unfinished runs of the same cell: remove one.")
+    folder = runs[0] if runs else own
+    if is_busy(folder):
+        state = "running"
+    elif (folder / "failed.json").exists():
+        state = "failed"
+    else:
+        state = "partial" if runs else "missing"
+    return Progress(cell, state, folder, epochs_saved(folder))
+
+
+def _count(found: Sequence[Progress], state: str) -> int:
+    return sum(progress.state == state for progress in found)
+
+
+def _failure(folder: Path) -> str:
+    failure = read_json(folder, "failed.json")
+    return f"{failure.get('error')}: {failure.get('message')}"
+
+
+def _seconds_an_image(folder: Path) -> float:
+    metrics = read_json(folder, "metrics.json")
+    try:
+        return float(metrics["seconds"] / (metrics["epochs"] * sum(metrics["cls_counts"])))
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        raise RunFolderError(f"{folder} holds a run of another version: {error!r}.") from error
+
+
+def _images(config: Config) -> int:
+    return int(imbalanced_counts(*SIZES[config.dataset], config.imbalance, config.ratio).sum())
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    main = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    results = argparse.ArgumentParser(add_help=False)
+    results.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    part = argparse.ArgumentParser(add_help=False)
+    part.add_argument("--systems", type=_names, default=[], metavar="A,B", help="only these, as `plan` names them")
+    part.add_argument("--datasets", type=_names, default=[], metavar="A,B", help="only these: cifar10, cifar100")
+    part.add_argument("--seeds", type=_names, default=[], metavar="A,B", help="only these: 0, 1, 2")
+    commands.add_parser("plan", parents=[results, part], help="print the cells in order, and how far they are")
+    commands.add_parser("status", parents=[results, part], help="count the cells, and estimate the time left")
+    commands.add_parser("report", parents=[results], help="training/report.py on the same folder")
+    run = commands.add_parser("run", parents=[results, part], help="train the cells that are not done")
+    run.add_argument("--hours", type=float, metavar="H", help="stop at the end of the epoch in which H hours are over")
+    run.add_argument("--cells", type=int, metavar="N", help="train N cells at most")
+    run.add_argument("--retry", action="store_true", help="take the cells that failed, too")
+    run.add_argument("--data-dir", metavar="DIR", help="where CIFAR is, as for fit.py")
+    run.add_argument("--precision", default="float32", help=f"of runs that are begun: {', '.join(PRECISIONS)}")
+    run.add_argument("--eval-every", type=int, default=1, metavar="N", help="of runs that are begun; default 1")
+    return main
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 1 if a cell failed, 2 for an error, 130 after ctrl-C."""
+    options = parser().parse_args(arguments)
+    if options.command == "report":
+        return report.main(["--runs", str(options.results)])
+    try:
+        cells = select(plan(), {name: getattr(options, name) for name in COLUMNS})
+        if options.command == "run":
+            limit = options.cells if options.cells is None else integer("cells", options.cells, at_least=1)
+            failed = work(
+                cells,
+                options.results,
+                how={"precision": options.precision, "eval_every": options.eval_every},
+                data_dir=options.data_dir,
+                hours=options.hours,
+                limit=limit,
+                retry=options.retry,
+            )
+            print()
+            for folder in failed:
+                print(f"failed: {folder}: {_failure(folder)}", file=sys.stderr)
+        found = survey(cells, options.results)
+        if options.command == "plan":
+            for turn, progress in enumerate(found, 1):
+                elsewhere = "" if progress.folder.name == progress.cell.name else f"  in {progress.folder}"
+                print(f"{turn:3d}  {progress.state:8} {progress.cell.name}{elsewhere}")
+        else:
+            print(status(found))
+    except KeyboardInterrupt:
+        print("\nStopped. Every complete epoch is saved, and the same command continues.")
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 1 if options.command == "run" and failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
