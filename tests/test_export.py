@@ -54,6 +54,25 @@ def test_saved_model_names_its_classes_and_refuses_floats(exported):
         loaded.signatures["serving_default"](tf.zeros((1, 8, 8, 1), tf.float32))
 
 
+def test_model_card_tells_what_the_run_folder_does(exported):
+    root, metrics = exported
+    card = (root / "saved" / "README.md").read_text()
+    assert card.startswith("# MM-DRW on digits, long-tailed 20:1\n")
+    assert "MaxMarginLoss(scale=10.0, delta_neg=0.6, beta=1.5, margin_space=cosine)" in card
+    assert f"error of the last epoch {metrics['error']:.2%}" in card
+    assert f"calibration error {metrics['calibration_error']:.2%}" in card
+    assert f"| 9 | 6 | {metrics['per_class_error'][9]:.2%} |" in card
+    assert metrics["checksum"] in card
+    assert "CC BY 4.0" in card
+    data = load("digits")
+    served = tf.saved_model.load(str(root / "saved")).signatures["serving_default"]
+    probabilities = served(tf.constant(data.test_images))["probabilities"].numpy()
+    tolerance = 1e-4 if "trained in float32" in card else 0.03
+    assert tf_mmloss.metrics.expected_calibration_error(data.test_labels, probabilities) == pytest.approx(
+        metrics["calibration_error"], abs=tolerance
+    )
+
+
 def test_export_overwrites_nothing(exported, capsys):
     root, _ = exported
     before = (root / "saved" / "saved_model.pb").read_bytes()

@@ -6,7 +6,7 @@ import pytest
 from helpers import to_numpy
 
 from tf_mmloss import BalancedAccuracy, LDAMLoss, ShotAccuracy
-from tf_mmloss.metrics import per_class_error, shot_masks
+from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 
 COUNTS = [500, 101, 100, 20, 19, 3]
 SHOTS = {"many": [0, 1], "medium": [2, 3], "few": [4, 5]}
@@ -154,3 +154,31 @@ def test_per_class_error():
 def test_bad_arguments_are_refused(argument, call):
     with pytest.raises(ValueError, match=argument):
         call()
+
+
+def test_calibration_error_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.95, 0.05], [0.3, 0.7], [0.45, 0.55]])
+    # With two bins all four are in the upper one: accuracy 0.5, mean confidence 0.775.
+    assert expected_calibration_error([0, 1, 0, 1], probabilities, bins=2) == pytest.approx(0.275)
+    # With ten each has its own bin, 0.9 as the upper edge of one: |1 - 0.9|, |0 - 0.95|, |0 - 0.7|, |1 - 0.55|.
+    expected = (0.1 + 0.95 + 0.7 + 0.45) / 4
+    assert expected_calibration_error([0, 1, 0, 1], probabilities, bins=10) == pytest.approx(expected)
+    rng = np.random.default_rng(0)
+    calibrated = rng.dirichlet(np.ones(5), 50_000)
+    labels = (rng.random((50_000, 1)) > calibrated.cumsum(axis=1)).sum(axis=1).clip(max=4)
+    assert expected_calibration_error(labels, calibrated) < 0.02
+    assert expected_calibration_error((labels + 1) % 5, calibrated) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "message"),
+    [
+        ([0, 1], [[1.0, 0.0]], "`probabilities` must have shape"),
+        ([0], [[0.7, 0.7]], "each row must sum to 1"),
+        ([0], [[1.5, -0.5]], "must not be negative"),
+        ([2], [[1.0, 0.0]], "`labels` must lie in"),
+    ],
+)
+def test_calibration_error_refuses(labels, probabilities, message):
+    with pytest.raises(ValueError, match=message):
+        expected_calibration_error(np.array(labels), np.array(probabilities))

@@ -37,6 +37,7 @@ def export_saved_model(
     scale: float,
     class_names: Sequence[str],
     metadata: dict[str, Any] | None = None,
+    card: str | None = None,
     images: np.ndarray | None = None,
 ) -> float:
     """Write a SavedModel from uint8 images to class probabilities, and check it in a new process.
@@ -54,6 +55,7 @@ def export_saved_model(
         scale: s of the training loss, > 0; 1 for plain logits.
         class_names: C names.
         metadata: anything else for metadata.json.
+        card: the model card, Markdown for README.md in the folder. Default: none is written.
         images: uint8 images for the check. Default: 16 random ones.
 
     Returns:
@@ -97,6 +99,8 @@ def export_saved_model(
         archive.write_out(str(written), verbose=False)
         description = {"class_names": list(class_names), "scale": scale, **(metadata or {})}
         (written / "metadata.json").write_text(json.dumps(description, indent=1) + "\n")
+        if card is not None:
+            (written / "README.md").write_text(card, encoding="utf-8")
         difference = _check(written, Path(temporary), images, expected, list(class_names))
         os.rename(written, folder)
     return difference

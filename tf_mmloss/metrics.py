@@ -70,6 +70,46 @@ def per_class_error(labels: np.ndarray, predictions: np.ndarray, num_classes: in
         return np.bincount(labels, weights=wrong, minlength=num_classes) / total
 
 
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
+    """How far confidence is from accuracy, on average over the examples. NumPy.
+
+        ECE = sum_b (n_b / N) |accuracy of b - mean confidence of b|
+
+    over bins b of equal width of the confidence, the largest probability of an example.
+
+    Args:
+        labels: (N,) true classes.
+        probabilities: (N, C), rows that sum to 1.
+        bins: number of bins, default 15.
+
+    Returns:
+        A fraction, 0 for perfect calibration.
+
+    Raises:
+        ValueError: probabilities of another shape or outside [0, 1]; labels that are not whole numbers in [0, C).
+
+    Example:
+        >>> expected_calibration_error([0, 1], [[0.9, 0.1], [0.8, 0.2]])
+        0.45
+
+    Reference:
+        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, Eq. 3.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    if probabilities.ndim != 2 or probabilities.shape[0] != len(labels) or not len(labels):
+        raise ValueError(
+            f"`probabilities` must have shape (N, C) for N = {len(labels)} labels. Received: {probabilities.shape}"
+        )
+    if not (np.abs(probabilities.sum(axis=1) - 1) < 1e-3).all() or probabilities.min() < 0:
+        raise ValueError("`probabilities` must not be negative, and each row must sum to 1.")
+    right = check_labels(labels, probabilities.shape[1]) == probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    edges = np.linspace(0, 1, integer("bins", bins, at_least=1) + 1)[1:-1]
+    where = np.digitize(confidence, edges, right=True)
+    gaps = np.bincount(where, weights=right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
 @keras.saving.register_keras_serializable(package="tf_mmloss")
 class BalancedAccuracy(keras.metrics.Metric):
     """Mean over classes of the accuracy within the class; classes not seen are left out.

@@ -7,7 +7,7 @@ import numpy as np
 
 from tf_mmloss._validation import integer
 from tf_mmloss.imbalance import check_labels
-from tf_mmloss.sampling import draw_epoch, draw_rotations
+from tf_mmloss.sampling import draw_rows
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -66,7 +66,7 @@ def train_dataset(
     """
     import tensorflow as tf
 
-    images, labels = _check(images, labels, num_classes)
+    images, labels = check_images(images, labels, num_classes)
     integer("batch_size", batch_size, at_least=1)
     height, width, channels = images.shape[1:]
     if rotate and height != width:
@@ -74,9 +74,8 @@ def train_dataset(
 
     def rows(epoch: np.int64) -> np.ndarray:
         weights = resampling(int(epoch)) if resampling else None
-        columns = draw_epoch(labels, seed, int(epoch), class_weights=weights, pad=pad, flip=flip)
-        turns = draw_rotations(len(labels), batch_size, seed, int(epoch)) if rotate else np.zeros(len(labels), np.int32)
-        return np.stack([*columns, turns], axis=1)
+        rotate_batch = batch_size if rotate else None
+        return draw_rows(labels, seed, int(epoch), class_weights=weights, pad=pad, flip=flip, rotate_batch=rotate_batch)
 
     def draw(epoch: tf.Tensor) -> tf.data.Dataset:
         table = tf.ensure_shape(tf.numpy_function(rows, [epoch], tf.int32), (len(labels), 5))
@@ -126,14 +125,14 @@ def eval_dataset(
     """
     import tensorflow as tf
 
-    arrays = _check(images, labels, num_classes)
+    arrays = check_images(images, labels, num_classes)
     with tf.device("cpu"):
         data = tf.data.Dataset.from_tensor_slices(arrays)
     data = data.batch(integer("batch_size", batch_size, at_least=1))
     return data.map(lambda x, y: (normalize(x), y)).prefetch(2).with_options(_options())
 
 
-def _check(images: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def check_images(images: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         raise ValueError(
             f"`images` must be a uint8 array (N, height, width, channels). Received: "

@@ -97,3 +97,36 @@ def draw_rotations(n: int, batch_size: int, seed: int, epoch: int) -> np.ndarray
     for start in range(0, n, batch_size):
         rng.shuffle(turns[start : start + batch_size])
     return turns
+
+
+def draw_rows(
+    labels: np.ndarray,
+    seed: int,
+    epoch: int,
+    *,
+    class_weights: np.ndarray | None = None,
+    pad: int = 4,
+    flip: bool = True,
+    rotate_batch: int | None = None,
+) -> np.ndarray:
+    """An epoch as a table, for the input paths: a row an image.
+
+    Args:
+        labels, seed, epoch, class_weights, pad, flip: see `draw_epoch`.
+        rotate_batch: batch size of `draw_rotations`; None rotates nothing.
+
+    Returns:
+        (N, 5) int32: position, top, left, flip and quarter turns.
+
+    Raises:
+        ValueError: a number out of range.
+
+    Example:
+        >>> draw_rows(np.zeros(4, int), seed=0, epoch=3).shape
+        (4, 5)
+    """
+    drawn = draw_epoch(labels, seed, epoch, class_weights=class_weights, pad=pad, flip=flip)
+    turns = np.zeros(len(labels), np.int32)
+    if rotate_batch is not None:
+        turns = draw_rotations(len(labels), rotate_batch, seed, epoch)
+    return np.stack([*drawn, turns], axis=1).astype(np.int32)

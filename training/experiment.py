@@ -35,7 +35,7 @@ from run_folder import RunFolderError, differences, is_finished, locked, read_co
 from tf_mmloss import imbalance
 from tf_mmloss.callbacks.checkpoint import atomic_path, write_json
 from tf_mmloss.datasets import ImageDataset, load
-from tf_mmloss.metrics import per_class_error, shot_masks
+from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -213,8 +213,8 @@ def _train(config: Config, folder: Path, data_dir: str | None, stop: Callable[[]
         raise RunStoppedError(f"{folder} was stopped after epoch {len(checkpoint.history)} of {epochs}.")
     with atomic_path(folder / "last.keras") as temporary:
         model.save(temporary)
-    predictions = model.predict(evaluation, verbose=0).argmax(axis=-1)
-    write_json(folder / "metrics.json", _metrics(config, data, splits, predictions, checkpoint.history, model))
+    logits = model.predict(evaluation, verbose=0)
+    write_json(folder / "metrics.json", _metrics(config, data, splits, logits, checkpoint.history, model))
 
 
 def carry_backbone(source: keras.Model, target: keras.Model) -> None:
@@ -234,11 +234,18 @@ def summary(metrics: dict[str, Any]) -> str:
             f"\nLast epoch, {metrics['evaluated_on']}: top-1 error {metrics['error']:.2%}, "
             f"balanced accuracy {metrics['balanced_accuracy']:.2%}",
             f"accuracy by class size: {shots}",
+            *_calibration(metrics),
             f"{'class':{width}}  images   error",
             *(f"{name:{width}}  {count:6d}  {error:6.2%}" for name, count, error in rows),
             f"{metrics['epochs']} epochs in {_clock(metrics['seconds'])}",
         ]
     )
+
+
+def _calibration(metrics: dict[str, Any]) -> list[str]:
+    if "calibration_error" not in metrics:  # runs before version 0.2 did not measure it
+        return []
+    return [f"mean confidence {metrics['mean_confidence']:.2%}, calibration error {metrics['calibration_error']:.2%}"]
 
 
 def _check_folder(config: Config, folder: Path, resume: bool) -> None:
@@ -277,10 +284,11 @@ def _metrics(
     config: Config,
     data: ImageDataset,
     splits: Splits,
-    predictions: np.ndarray,
+    logits: np.ndarray,
     history: list[dict[str, float]],
     model: keras.Model,
 ) -> dict[str, Any]:
+    predictions, probabilities = logits.argmax(axis=-1), softmax(model.loss.scale * logits)
     errors = per_class_error(splits.eval_labels, predictions, len(splits.class_names))
     evaluated = [row for row in history if "val_accuracy" in row]
     best = max(evaluated, key=lambda row: row["val_accuracy"])
@@ -296,6 +304,8 @@ def _metrics(
             for shot, mask in shot_masks(splits.cls_counts).items()
         },
         "per_class_error": errors.tolist(),
+        "calibration_error": expected_calibration_error(splits.eval_labels, probabilities),
+        "mean_confidence": float(probabilities.max(axis=-1).mean()),
         "best_epoch": {"epoch": best["epoch"], "error": 1 - best["val_accuracy"], "evaluated": len(evaluated)},
         "evaluated_on": "held-out training images" if config.holdout else "test split",
         "cls_counts": splits.cls_counts.tolist(),
@@ -307,6 +317,12 @@ def _metrics(
         "images_per_second": float(np.median([row["images_per_second"] for row in history])),
         "checksum": checksum.hexdigest(),
     }
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (N, C) of logits, in float64."""
+    exponent = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return exponent / exponent.sum(axis=-1, keepdims=True)
 
 
 def _record_environment(folder: Path, first_epoch: int, backbone: Path | None) -> None:

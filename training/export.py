@@ -3,8 +3,8 @@
     python training/export.py runs/cifar10-longtail100-mm-drw-seed0
 
 The SavedModel takes uint8 images, normalises them, and returns class probabilities at the scale of the training
-loss; its class names travel with it. Before the command says done, a new process has loaded it and returned
-what the run's model returns.
+loss; its class names and a model card travel with it. Before the command says done, a new process has loaded it and
+returned what the run's model returns.
 """
 
 import argparse
@@ -14,9 +14,55 @@ from typing import Any
 
 import keras
 
+import presets
 import run_folder
 import tf_mmloss
 from tf_mmloss.export import export_saved_model
+
+CARD = """# {method} on {data}
+
+A ResNet-{config.depth} that tells {classes} classes of small images apart, trained on imbalanced classes. This card is
+generated from the run's folder.
+
+```python
+model = tf.saved_model.load("THIS_FOLDER").signatures["serving_default"]
+model(tf.constant(images))["probabilities"]  # uint8 (B, height, width, channels); normalised inside
+```
+
+## Data
+
+- {origin}
+- {images} training images, {data}, subset seed {config.subset_seed}; evaluated on the {metrics[evaluated_on]}
+
+## Recipe
+
+- {config.method}: {loss}({options})
+- {config.epochs} epochs, batch {config.batch_size}, learning rate {config.learning_rate}, weight decay
+  {config.weight_decay}, seed {config.seed}, trained in {config.precision}, served in float32
+- commit {commit}; {versions}; {machine}; {minutes} minutes
+- checksum of the weights {metrics[checksum]}
+
+## Results
+
+Top-1 error of the last epoch {metrics[error]:.2%}: one run, so no spread. Mean confidence
+{metrics[mean_confidence]:.2%}, expected calibration error {metrics[calibration_error]:.2%} (15 bins).
+
+| class | training images | error |
+|-|-|-|
+{rows}
+
+## Limits
+
+- The rarest class had {rarest} training images; the table shows what that costs.
+- Only images like those of the data set, in size and framing, give meaningful probabilities; anything else is given a
+  class too. The probabilities were not calibrated after the training.
+- A research model: not for decisions about people or safety.
+
+## Licence
+
+The weights are under this project's licence (MIT). What the terms of the images say of models trained on them is for
+the user to judge.
+"""
 
 
 def export(run: Path, out: Path) -> float:
@@ -46,6 +92,30 @@ def export(run: Path, out: Path) -> float:
         scale=trained.loss.scale,
         class_names=metrics["class_names"],
         metadata=metadata,
+        card=card(config, metrics, run_folder.read_json(run, "environment.json")),
+    )
+
+
+def card(config: presets.Config, metrics: dict[str, Any], environment: dict[str, Any]) -> str:
+    """The model card of a run, in Markdown."""
+    start = environment["starts"][0]
+    rows = zip(metrics["class_names"], metrics["cls_counts"], metrics["per_class_error"], strict=True)
+    return CARD.format(
+        method=run_folder.method_label(config.method),
+        data=run_folder.data_label(vars(config)),
+        origin=presets.RECIPES[config.dataset].origin,
+        classes=len(metrics["class_names"]),
+        images=f"{sum(metrics['cls_counts']):,}",
+        rarest=f"{min(metrics['cls_counts']):,}",
+        loss=presets.METHODS[config.method].loss.__name__,
+        options=", ".join(f"{name}={value}" for name, value in config.loss_arguments.items()),
+        versions=", ".join(f"{name} {version}" for name, version in start["versions"].items()),
+        machine=f"{start['processor']}, {start['cores']} cores",
+        commit=start["commit"],
+        minutes=f"{metrics['seconds'] / 60:.0f}",
+        rows="\n".join(f"| {name} | {count:,} | {error:.2%} |" for name, count, error in rows),
+        config=config,
+        metrics=metrics,
     )
 
 

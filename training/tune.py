@@ -1,13 +1,19 @@
 """Search the options of a loss on held-out training images, with Keras Tuner.
 
     python training/tune.py --dataset cifar10 --ratio 100 --over beta=1.0:2.0 --trials 10
-    python training/tune.py --over beta=1.4,1.5,1.6 --over delta_neg=0.6 --search grid
+    python training/tune.py --over beta=1.4,1.5,1.6 --over delta_neg=0.5,0.6 --search grid
+    python training/tune.py --dataset cifar100 --imbalance step --over tables-2-and-3
     python training/tune.py --dataset digits --ratio 20 --epochs 20 --over beta=1:2 --over scale=5:30 --trials 6
+    python training/tune.py --over beta=1.0:2.0 --trials 20 --workers 2
 
 --over NAME=LOW:HIGH searches a range, NAME=A,B,C the values given; NAME is an option of the method's loss: beta,
-delta_neg, scale, class_margin, ... Images of every class are held out of the training split before it is made
-imbalanced, and the test split is never looked at. Each trial is a run folder like any other. The same command
-continues a search that was stopped.
+delta_neg, scale, class_margin, ... --over tables-2-and-3 is the paper's grid over beta for the data set. Images of
+every class are held out of the training split before it is made imbalanced, and the test split is never looked at.
+Each trial is a run folder like any other. The same command continues a search that was stopped.
+
+--workers N shares the search among N processes of this machine, with Keras Tuner's chief. On several machines with one
+file system, give the command to each with KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT set to the chief's, and
+KERASTUNER_TUNER_ID to "chief" on one and to a name of its own on every other.
 """
 
 import argparse
@@ -15,7 +21,10 @@ import csv
 import dataclasses
 import json
 import os
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +71,19 @@ class Dimension:
             raise ValueError(f"`over` must be NAME=LOW:HIGH or NAME=A,B,C. Received: over={text!r}") from None
 
 
+def ablation(config: presets.Config) -> Dimension:
+    """The grid of the paper's Tables 2 and 3 for the data set of a config.
+
+    Raises:
+        ValueError: a data set that is not in the tables.
+    """
+    setting = (config.dataset, config.imbalance, config.ratio)
+    if setting not in presets.ABLATION_BETAS:
+        known = "; ".join(f"{d} {i} {r}" for d, i, r in presets.ABLATION_BETAS)
+        raise ValueError(f"`over` tables-2-and-3 is for {known}. Received: {setting[0]} {setting[1]} {setting[2]:g}")
+    return Dimension("beta", presets.ABLATION_BETAS[setting])
+
+
 class RunTuner(keras_tuner.engine.base_tuner.BaseTuner):
     """Keras Tuner over runs: each trial is a run folder like any other."""
 
@@ -102,7 +124,8 @@ def search(
         data_dir: where CIFAR is.
 
     Returns:
-        The table, best trial first: trial, the searched options, held-out error.
+        The table, best trial first: trial, the searched options, held-out error. Empty in a worker of a shared
+        search (see the top of this file): its chief has the table.
 
     Raises:
         ValueError: an unknown search, no dimension, no holdout, a grid over a range, a config that cannot be run, or
@@ -140,12 +163,42 @@ def search(
     tuner = RunTuner(oracle, config, root, data_dir)
     tuner.save()
     tuner.search(verbose=0)
+    if _is_worker():
+        return []
     table = [
         {"trial": trial.trial_id, **trial.hyperparameters.values, "error": trial.score}
         for trial in oracle.get_best_trials(trials)
     ]
+    table.sort(key=lambda row: (row["error"], row["trial"]))
     _write_table(root / "trials.csv", table)
     return table
+
+
+def share(arguments: list[str], workers: int) -> int:
+    """Run the command in a chief and some workers on this machine; return the exit status: the first that is not 0."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    environment = {**os.environ, "KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
+    environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    command = [sys.executable, __file__, *arguments]
+    names = ["chief", *(f"worker{i}" for i in range(workers))]
+    processes = [subprocess.Popen(command, env={**environment, "KERASTUNER_TUNER_ID": name}) for name in names]
+    try:
+        while True:
+            codes = [process.poll() for process in processes]
+            failed = [code for code in codes if code]
+            if failed or None not in codes:
+                return failed[0] if failed else 0
+            time.sleep(0.2)
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+
+
+def _is_worker() -> bool:
+    return "KERASTUNER_ORACLE_IP" in os.environ and "chief" not in os.environ["KERASTUNER_TUNER_ID"]
 
 
 def _check_folder(root: Path, search: dict[str, Any]) -> None:
@@ -172,10 +225,12 @@ def main(arguments: list[str] | None = None) -> int:
     group.add_argument("--over", action="append", metavar="NAME=VALUES", help="what to search; default beta=1:2")
     group.add_argument("--search", default="bayesian", help="bayesian (default), random or grid")
     group.add_argument("--trials", type=int, default=10, help="at most; default 10")
+    group.add_argument("--workers", type=int, default=1, help="processes that share the search; default 1")
     group.add_argument("--out", metavar="DIR", help="the search's folder; default: runs/tune- and a name")
     group.add_argument("--data-dir", metavar="DIR", help="where CIFAR is, as for fit.py")
     fit.add_config_options(parser)
     options = vars(parser.parse_args(arguments))
+    workers = options.pop("workers")
     over, kind, trials = options.pop("over", ["beta=1:2"]), options.pop("search"), options.pop("trials")
     out, data_dir = options.pop("out", None), options.pop("data_dir", None)
     try:
@@ -183,10 +238,17 @@ def main(arguments: list[str] | None = None) -> int:
         if not config.holdout:
             presets.choice("dataset", config.dataset, presets.RECIPES)
             config = dataclasses.replace(config, holdout=presets.RECIPES[config.dataset].holdout)
+        if over == ["tables-2-and-3"]:
+            dimensions, kind = [ablation(config)], "grid"
+        else:
+            dimensions = [Dimension.parse(text) for text in over]
         folder = Path(out or f"runs/tune-{config.name}")
-        table = search(
-            config, [Dimension.parse(text) for text in over], folder, kind=kind, trials=trials, data_dir=data_dir
-        )
+        shared = "KERASTUNER_ORACLE_IP" in os.environ
+        if presets.integer("workers", workers, at_least=1) > 1 and not shared:
+            return share(sys.argv[1:] if arguments is None else arguments, workers)
+        table = search(config, dimensions, folder, kind=kind, trials=trials, data_dir=data_dir)
+        if not table:
+            return 0
         plots.search(table, folder / "search")
     except KeyboardInterrupt:
         print("\nStopped. The same command continues the search.")

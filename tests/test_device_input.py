@@ -1,0 +1,101 @@
+"""Images drawn on the device, against the tf.data pipeline and NumPy."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import to_numpy
+
+from tf_mmloss import normalization
+from tf_mmloss.device_input import DeviceImages, EpochRows, plain_rows
+from tf_mmloss.sampling import draw_epoch, draw_rotations, draw_rows
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (50, 6, 6, 3), dtype=np.uint8), rng.integers(0, 4, 50)
+
+
+def by_hand(images, rows, pad):
+    out = []
+    for position, top, left, mirrored, turns in rows:
+        padded = np.pad(images[position], ((pad, pad), (pad, pad), (0, 0)))
+        crop = padded[top : top + images.shape[1], left : left + images.shape[2]]
+        out.append(np.rot90(crop[:, ::-1] if mirrored else crop, turns) / 255)
+    return (np.array(out) - MEAN) / STD
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+@pytest.mark.parametrize(("pad", "flip"), [(4, True), (1, False), (0, True)])
+def test_images_are_those_of_the_rows(data, pad, flip, rotate):
+    images, labels = data
+    layer = DeviceImages(images, normalization(MEAN, STD), pad=pad)
+    epochs = EpochRows(labels, num_classes=4, batch_size=16, seed=3, first_epoch=1, pad=pad, flip=flip, rotate=rotate)
+    assert len(epochs) == 4
+    for epoch in (1, 2):
+        expected = draw_rows(labels, 3, epoch, pad=pad, flip=flip, rotate_batch=16 if rotate else None)
+        for i in range(len(epochs)):
+            rows, y = epochs[i]
+            np.testing.assert_array_equal(rows, expected[16 * i : 16 * i + 16])
+            np.testing.assert_array_equal(y, rows[:, 4] if rotate else labels[rows[:, 0]])
+            np.testing.assert_allclose(to_numpy(layer(rows)), by_hand(images, rows, pad), atol=1e-5)
+        epochs.on_epoch_end()
+
+
+def test_rows_are_what_sampling_draws():
+    labels = np.repeat([0, 1], [45, 5])
+    rows = draw_rows(labels, 3, 2, class_weights=np.array([1.0, 9.0]), pad=2, rotate_batch=8)
+    drawn = draw_epoch(labels, 3, 2, class_weights=np.array([1.0, 9.0]), pad=2)
+    np.testing.assert_array_equal(rows[:, :4], np.stack(drawn, axis=1))
+    np.testing.assert_array_equal(rows[:, 4], draw_rotations(50, 8, 3, 2))
+    assert not draw_rows(labels, 3, 2)[:, 4].any()
+
+
+def test_same_batches_as_the_pipeline(data):
+    pytest.importorskip("tensorflow")
+    from tf_mmloss.pipeline import train_dataset
+
+    images, labels = data
+    layer = DeviceImages(images, normalization(MEAN, STD))
+    epochs = EpochRows(labels, num_classes=4, batch_size=16, seed=5)
+    stream = iter(
+        train_dataset(images, labels, num_classes=4, normalize=normalization(MEAN, STD), batch_size=16, seed=5)
+    )
+    for _ in range(2):
+        for i in range(len(epochs)):
+            (rows, y), (x, theirs) = epochs[i], next(stream)
+            np.testing.assert_allclose(to_numpy(layer(rows)), x.numpy(), atol=1e-5)
+            np.testing.assert_array_equal(y, theirs.numpy())
+        epochs.on_epoch_end()
+
+
+def test_plain_rows_show_images_as_they_are(data):
+    images, _ = data
+    layer = DeviceImages(images, normalization(MEAN, STD), pad=2)
+    shown = to_numpy(layer(plain_rows(np.array([7, 0]), pad=2)))
+    np.testing.assert_allclose(shown, (images[[7, 0]] / 255 - MEAN) / STD, atol=1e-5)
+
+
+def test_a_model_on_rows_trains_and_saves_without_the_images(data, tmp_path):
+    images, labels = data
+    rows = keras.Input((5,), dtype="int32")
+    x = DeviceImages(images, normalization(MEAN, STD))(rows)
+    model = keras.Model(rows, keras.layers.Dense(4)(keras.layers.Flatten()(x)))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = to_numpy(model.layers[1].pixels).copy()
+    model.fit(EpochRows(labels, num_classes=4, batch_size=16), epochs=2, verbose=0)
+    np.testing.assert_array_equal(to_numpy(model.layers[1].pixels), before)
+    model.save_weights(tmp_path / "m.weights.h5")
+    assert (tmp_path / "m.weights.h5").stat().st_size < 40_000
+
+
+def test_bad_input_is_refused(data):
+    images, labels = data
+    with pytest.raises(ValueError, match="`images` must be a uint8 array"):
+        DeviceImages(images / 255, normalization(MEAN, STD))
+    with pytest.raises(ValueError, match=r"`labels` must lie in \[0, 3\)"):
+        EpochRows(labels, num_classes=3)
+    with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
+        EpochRows(labels, num_classes=4, batch_size=0)

@@ -1,0 +1,156 @@
+"""Input that keeps the images where the network is: the host sends a row of five integers an image.
+
+What `tf_mmloss.pipeline` does on the host with tf.data happens inside the compiled step here, on every backend, and
+needs no TensorFlow. Both draw from `tf_mmloss.sampling`, so that a run sees the same images either way.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tf_mmloss._validation import integer
+from tf_mmloss.imbalance import check_labels
+from tf_mmloss.sampling import draw_rows
+
+
+class DeviceImages(keras.layers.Layer):
+    """Crop, mirror, rotate and normalise images that lie on the device, by rows of integers.
+
+    The images are no part of what a model saves.
+
+    Args:
+        images: uint8 (N, H, W, D).
+        normalize: the layer of `tf_mmloss.normalization`.
+        pad: zeros on each side before the crop. Default 4.
+
+    Returns:
+        Called on int32 rows (B, 5) of `tf_mmloss.sampling.draw_rows`: float32 images (B, H, W, D).
+
+    Raises:
+        ValueError: images not uint8 of rank 4.
+
+    Example:
+        >>> rows = keras.Input((5,), dtype="int32")
+        >>> model = keras.Model(rows, network(DeviceImages(x, normalize)(rows)))
+        >>> model.fit(EpochRows(y, num_classes=10), epochs=200)
+    """
+
+    def __init__(self, images: np.ndarray, normalize: Callable[[Any], Any], pad: int = 4, **kwargs: Any) -> None:
+        super().__init__(name="device_images", trainable=False, dtype="float32", **kwargs)
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4:
+            raise ValueError(
+                f"`images` must be a uint8 array (N, height, width, channels). Received: "
+                f"{type(images).__name__}, shape={np.shape(images)}, dtype={getattr(images, 'dtype', None)}"
+            )
+        self.pad, self.normalize = integer("pad", pad), normalize
+        self.height, self.width, channels = images.shape[1:]
+        shape = (images.size // channels, channels)  # pixels, for one gather
+        self.pixels = self.add_weight(shape=shape, initializer="zeros", dtype="uint8", trainable=False, name="pixels")
+        self.pixels.assign(images.reshape(shape))
+
+    def call(self, rows: Any) -> Any:
+        position, top, left, mirrored, turns = (rows[:, i, None, None] for i in range(5))
+        i = ops.arange(self.height, dtype="int32")[None, :, None]
+        j = ops.arange(self.width, dtype="int32")[None, None, :]
+        last = self.height - 1
+        # The pixel of the upright crop that a rotation by quarter turns to the left puts at (i, j).
+        odd, half = turns % 2 == 1, turns >= 2
+        a = ops.where(odd, j, i)
+        b = ops.where(odd, last - i, j)
+        a, b = ops.where(half, last - a, a), ops.where(half, self.width - 1 - b, b)
+        y = a + top - self.pad
+        x = ops.where(mirrored > 0, self.width - 1 - b, b) + left - self.pad
+        inside = (y >= 0) & (y < self.height) & (x >= 0) & (x < self.width)
+        pixel = (position * self.height + ops.clip(y, 0, last)) * self.width + ops.clip(x, 0, self.width - 1)
+        images = ops.cast(ops.take(self.pixels, pixel, axis=0), "float32")
+        return self.normalize(images * ops.cast(inside[..., None], "float32"))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (input_shape[0], self.height, self.width, self.pixels.shape[-1])
+
+    def save_own_variables(self, store: Any) -> None:
+        """Save nothing: the images are data."""
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load nothing, see `save_own_variables`."""
+
+
+class EpochRows(keras.utils.PyDataset):
+    """Batches of rows for `DeviceImages`, and their labels: epoch `first_epoch`, the next one, and so on.
+
+    Args:
+        labels: (N,) whole numbers in [0, num_classes).
+        num_classes: C.
+        batch_size, seed, first_epoch, resampling, pad, flip, rotate: see `tf_mmloss.pipeline.train_dataset`.
+
+    Raises:
+        ValueError: other labels, numbers out of range.
+
+    Example:
+        >>> rows, labels = EpochRows(y, num_classes=10, batch_size=128)[0]
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        num_classes: int,
+        batch_size: int = 128,
+        seed: int = 0,
+        first_epoch: int = 0,
+        resampling: Callable[[int], np.ndarray | None] | None = None,
+        pad: int = 4,
+        flip: bool = True,
+        rotate: bool = False,
+    ) -> None:
+        super().__init__()
+        self.labels = check_labels(labels, num_classes).astype(np.int32)
+        self.batch_size = integer("batch_size", batch_size, at_least=1)
+        self.seed, self.epoch = integer("seed", seed), integer("first_epoch", first_epoch)
+        self.resampling, self.pad, self.flip, self.rotate = resampling, integer("pad", pad), flip, rotate
+        self._draw()
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = self.rows[index * self.batch_size : (index + 1) * self.batch_size]
+        return rows, rows[:, 4] if self.rotate else self.labels[rows[:, 0]]
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+        self._draw()
+
+    def _draw(self) -> None:
+        self.rows = draw_rows(
+            self.labels,
+            self.seed,
+            self.epoch,
+            class_weights=self.resampling(self.epoch) if self.resampling else None,
+            pad=self.pad,
+            flip=self.flip,
+            rotate_batch=self.batch_size if self.rotate else None,
+        )
+
+
+def plain_rows(positions: np.ndarray, pad: int) -> np.ndarray:
+    """Rows (N, 5) that show images as they are, for evaluation.
+
+    Args:
+        positions: (N,) of the images in `DeviceImages`.
+        pad: that of `DeviceImages`.
+
+    Returns:
+        (N, 5) int32.
+
+    Example:
+        >>> plain_rows(np.arange(2), pad=4)
+        array([[0, 4, 4, 0, 0],
+               [1, 4, 4, 0, 0]], dtype=int32)
+    """
+    rows = np.zeros((len(positions), 5), np.int32)
+    rows[:, 0], rows[:, 1:3] = positions, pad
+    return rows
