@@ -302,3 +302,44 @@ def test_constants_of_the_paper():
     assert (resolved.delta_neg, resolved.beta, resolved.class_margin) == (2.4, 1.1, 0.5)
     assert (resolved.epochs, resolved.start_epoch, resolved.depth) == (200, 160, 32)
     assert {recipe.epochs for name, recipe in RECIPES.items() if name.startswith("cifar")} == {200}
+
+
+@pytest.mark.parametrize("method", ["mm-drw", "cb-rs", "rotation"])
+def test_device_input_trains_as_the_host_does(method, tmp_path):
+    """The same images in the same order: equal but for the rounding of the augmentation's arithmetic."""
+    config = dataclasses.replace(SMALL, method=method, epochs=10, learning_rate=0.01)
+    ways = ["host", "device", *(["epoch"] if keras.backend.backend() == "jax" else [])]
+    rows, errors = [], []
+    for way in ways:
+        metrics = experiment.run(dataclasses.replace(config, input=way), tmp_path / way)
+        rows.append(read_history(tmp_path / way))
+        errors.append(metrics["error"])
+    for other in rows[1:]:
+        assert [row["loss"] for row in other] == pytest.approx([row["loss"] for row in rows[0]], rel=2e-3)
+        assert [row["val_loss"] for row in other] == pytest.approx([row["val_loss"] for row in rows[0]], rel=2e-2)
+        assert other[-1].get("reweighting") == rows[0][-1].get("reweighting")
+    assert errors[1:] == pytest.approx(errors[:1] * len(errors[1:]), abs=0.02)
+
+
+def test_device_input_resumes_bit_for_bit(tmp_path):
+    config = dataclasses.replace(SMALL, input="device", epochs=3)
+    whole = experiment.run(config, tmp_path / "whole")["checksum"]
+    asked = iter([False, True])
+    with pytest.raises(experiment.RunStoppedError):
+        experiment.run(config, tmp_path / "stopped", stop=lambda: next(asked))
+    assert experiment.run(config, tmp_path / "stopped", resume=True)["checksum"] == whole
+    saved = keras.models.load_model(tmp_path / "stopped" / "last.keras")
+    assert saved.input_shape == (None, 8, 8, 1)
+    assert (tmp_path / "stopped" / "last.keras").stat().st_size < 2_000_000
+
+
+def test_an_input_that_the_backend_lacks_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"`input` must be one of .* Did you mean 'device'"):
+        experiment.run(dataclasses.replace(SMALL, input="devices"), tmp_path / "run")
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ValueError, match=r"`input` epoch needs the JAX backend\. Received: torch"):
+        experiment.run(dataclasses.replace(SMALL, input="epoch"), tmp_path / "run")
+    monkeypatch.setattr("inputs.has_tensorflow", lambda: False)
+    with pytest.raises(ValueError, match="`input` host needs TensorFlow"):
+        experiment.run(SMALL, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -35,7 +35,8 @@ class DeviceImages(keras.layers.Layer):
     Example:
         >>> rows = keras.Input((5,), dtype="int32")
         >>> model = keras.Model(rows, network(DeviceImages(x, normalize)(rows)))
-        >>> model.fit(EpochRows(y, num_classes=10), epochs=200)
+        >>> batches = EpochRows(y, num_classes=10)
+        >>> model.fit(batches, steps_per_epoch=batches.steps_per_epoch, epochs=200, shuffle=False)
     """
 
     def __init__(self, images: np.ndarray, normalize: Callable[[Any], Any], pad: int = 4, **kwargs: Any) -> None:
@@ -79,12 +80,19 @@ class DeviceImages(keras.layers.Layer):
 
 
 class EpochRows(keras.utils.PyDataset):
-    """Batches of rows for `DeviceImages`, and their labels: epoch `first_epoch`, the next one, and so on.
+    """Endless batches of rows for `DeviceImages`, and their labels: epoch `first_epoch`, the next one, and so on.
+
+    Batch i is a pure function of i: Keras may look ahead, or begin again. Pass `steps_per_epoch` to `fit`.
 
     Args:
         labels: (N,) whole numbers in [0, num_classes).
         num_classes: C.
-        batch_size, seed, first_epoch, resampling, pad, flip, rotate: see `tf_mmloss.pipeline.train_dataset`.
+        batch_size, seed, first_epoch, resampling, pad, flip: see `tf_mmloss.pipeline.train_dataset`.
+        rotate_batch: rotation prediction with so many images a step, see `tf_mmloss.sampling.draw_rotations`: the
+            labels are the quarter turns. Default: None.
+
+    Attributes:
+        steps_per_epoch: batches of an epoch, the last partial one counted.
 
     Raises:
         ValueError: other labels, numbers out of range.
@@ -104,36 +112,84 @@ class EpochRows(keras.utils.PyDataset):
         resampling: Callable[[int], np.ndarray | None] | None = None,
         pad: int = 4,
         flip: bool = True,
-        rotate: bool = False,
+        rotate_batch: int | None = None,
     ) -> None:
         super().__init__()
         self.labels = check_labels(labels, num_classes).astype(np.int32)
         self.batch_size = integer("batch_size", batch_size, at_least=1)
-        self.seed, self.epoch = integer("seed", seed), integer("first_epoch", first_epoch)
-        self.resampling, self.pad, self.flip, self.rotate = resampling, integer("pad", pad), flip, rotate
-        self._draw()
+        self.steps_per_epoch = -(-len(self.labels) // self.batch_size)
+        self.seed, self.first_epoch = integer("seed", seed), integer("first_epoch", first_epoch)
+        self.resampling, self.pad, self.flip, self.rotate_batch = resampling, integer("pad", pad), flip, rotate_batch
+        self._drawn = self._draw(self.first_epoch)
 
-    def __len__(self) -> int:
-        return -(-len(self.labels) // self.batch_size)
+    @property
+    def num_batches(self) -> None:
+        """None: without end."""
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self.rows[index * self.batch_size : (index + 1) * self.batch_size]
-        return rows, rows[:, 4] if self.rotate else self.labels[rows[:, 0]]
+        epoch, step = divmod(index, self.steps_per_epoch)
+        if self._drawn[0] != self.first_epoch + epoch:
+            self._drawn = self._draw(self.first_epoch + epoch)
+        rows = self._drawn[1][step * self.batch_size : (step + 1) * self.batch_size]
+        return rows, self.labels[rows[:, 0]] if self.rotate_batch is None else rows[:, 4]
 
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
-        self._draw()
-
-    def _draw(self) -> None:
-        self.rows = draw_rows(
+    def _draw(self, epoch: int) -> tuple[int, np.ndarray]:
+        rows = draw_rows(
             self.labels,
             self.seed,
-            self.epoch,
-            class_weights=self.resampling(self.epoch) if self.resampling else None,
+            epoch,
+            class_weights=self.resampling(epoch) if self.resampling else None,
             pad=self.pad,
             flip=self.flip,
-            rotate_batch=self.batch_size if self.rotate else None,
+            rotate_batch=self.rotate_batch,
         )
+        return epoch, rows
+
+
+class EpochModel(keras.Model):
+    """A functional model whose training epoch is one compiled program: a scan over its batches. JAX only.
+
+    Small networks on a GPU wait for the host between steps; here the host is asked once an epoch. `fit` must be given
+    whole epochs as batches, such as those of `EpochRows(..., batch_size=N)`; the model cuts them. Callbacks see one
+    batch an epoch. The steps are those of the usual `fit`, a last smaller one included.
+
+    Args:
+        inputs, outputs: as for `keras.Model`.
+        scan_batch_size: images of a step.
+
+    Raises:
+        RuntimeError: when `fit` starts, if the backend is not JAX.
+
+    Example:
+        >>> model = EpochModel(rows, network(DeviceImages(x, normalize)(rows)), scan_batch_size=128)
+        >>> model.compile(SGD(0.1), MaxMarginLoss(cls_counts))
+        >>> model.fit(EpochRows(y, num_classes=10, batch_size=len(y)), steps_per_epoch=1, epochs=200)
+    """
+
+    def __init__(self, *args: Any, scan_batch_size: int = 128, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.scan_batch_size = integer("scan_batch_size", scan_batch_size, at_least=1)
+
+    def make_train_function(self, force: bool = False) -> None:
+        if self.train_function is not None and not force:
+            return
+        if keras.backend.backend() != "jax":
+            raise RuntimeError(f"EpochModel needs the JAX backend. Received: {keras.backend.backend()}")
+        import jax
+
+        size = self.scan_batch_size
+
+        def step(state: Any, batch: Any) -> tuple[Any, None]:
+            return self.train_step(state, batch)[1], None
+
+        def epoch(state: Any, data: Any) -> tuple[Any, Any]:
+            scanned = (jax.tree.leaves(data)[0].shape[0] - 1) // size
+            batches = jax.tree.map(lambda a: a[: scanned * size].reshape(scanned, size, *a.shape[1:]), data)
+            state, _ = jax.lax.scan(step, state, batches)
+            return self.train_step(state, jax.tree.map(lambda a: a[scanned * size :], data))
+
+        compiled = jax.jit(epoch, donate_argnums=0)
+        self.train_function: Any = lambda state, iterator: compiled(state, next(iterator))
 
 
 def plain_rows(positions: np.ndarray, pad: int) -> np.ndarray:

@@ -30,66 +30,18 @@ import numpy as np
 
 import plots
 import tf_mmloss
-from presets import METHODS, RECIPES, Config, loss, pretraining, resolve
+from inputs import EVAL_BATCH, Splits, check_input, has_tensorflow, jit_compile, make_feed, split
+from presets import METHODS, Config, loss, pretraining, resolve
 from run_folder import RunFolderError, differences, is_finished, locked, read_config, read_json
-from tf_mmloss import imbalance
 from tf_mmloss.callbacks.checkpoint import atomic_path, write_json
 from tf_mmloss.datasets import ImageDataset, load
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
-from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-JIT_COMPILE = {"auto": "auto", "on": True, "off": False}
-ROTATIONS = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")
 
 
 class RunStoppedError(Exception):
     """The run was asked to stop. Every complete epoch is saved."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Splits:
-    """The images of a run: an imbalanced training set, and what it is evaluated on.
-
-    `class_names` and `cls_counts` are those of what is predicted.
-    """
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    eval_images: np.ndarray
-    eval_labels: np.ndarray
-    class_names: tuple[str, ...]
-    cls_counts: np.ndarray
-
-
-def split(data: ImageDataset, config: Config) -> Splits:
-    """Hold out, then make imbalanced, as the config says.
-
-    Raises:
-        ValueError: a ratio or a holdout that leaves a class empty.
-    """
-    available = imbalance.class_counts(data.train_labels, data.num_classes)
-    n_max = int(available.min()) - config.holdout
-    if n_max < 1:
-        raise ValueError(
-            f"`holdout` must leave training images of every class: at most {available.min() - 1}. "
-            f"Received: holdout={config.holdout}"
-        )
-    images, labels = data.train_images, data.train_labels
-    evaluated = (data.test_images, data.test_labels)
-    if config.holdout:
-        held = imbalance.subset_indices(labels, [config.holdout] * data.num_classes, config.subset_seed)
-        evaluated = (images[held], labels[held])
-        images, labels = np.delete(images, held, axis=0), np.delete(labels, held)
-    cls_counts = imbalance.imbalanced_counts(n_max, data.num_classes, config.imbalance, config.ratio)
-    kept = imbalance.subset_indices(labels, cls_counts, config.subset_seed)
-    images, labels = images[kept], labels[kept]
-    if METHODS[config.method].predicts == "rotation":
-        turns = np.arange(len(evaluated[0])) % 4
-        rotated = np.stack([np.rot90(image, i % 4) for i, image in enumerate(evaluated[0])])
-        shares = np.bincount(np.arange(len(labels)) % 4)
-        return Splits(images, labels, rotated, turns, ROTATIONS, shares)
-    return Splits(images, labels, *evaluated, data.class_names, cls_counts)
 
 
 def build(config: Config, splits: Splits) -> keras.Model:
@@ -100,7 +52,7 @@ def build(config: Config, splits: Splits) -> keras.Model:
         optimizer=tf_mmloss.SGD(config.learning_rate, config.momentum, config.weight_decay),
         loss=loss(config, splits.cls_counts),
         metrics=["accuracy"],
-        jit_compile=JIT_COMPILE[config.jit],
+        jit_compile=jit_compile(config),
     )
     return model
 
@@ -135,6 +87,7 @@ def run(
         FileNotFoundError: the data set is nowhere to be found.
     """
     config, folder = resolve(config), Path(folder)
+    check_input(config)
     with locked(folder):
         _check_folder(config, folder, resume)
         if not is_finished(folder):
@@ -166,24 +119,7 @@ def _train(config: Config, folder: Path, data_dir: str | None, stop: Callable[[]
 
     resampling = _deferred(tf_mmloss.DeferredResampling, METHODS[config.method].resampling, config, splits)
     reweighting = _deferred(tf_mmloss.DeferredReweighting, METHODS[config.method].reweighting, config, splits)
-    recipe = RECIPES[config.dataset]
-    normalize = tf_mmloss.normalization(data.mean, data.std)
-    train = train_dataset(
-        splits.train_images,
-        splits.train_labels,
-        num_classes=data.num_classes,
-        normalize=normalize,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        first_epoch=first_epoch,
-        resampling=resampling,
-        pad=recipe.pad,
-        flip=recipe.flip,
-        rotate=METHODS[config.method].predicts == "rotation",
-    )
-    evaluation = eval_dataset(
-        splits.eval_images, splits.eval_labels, num_classes=len(splits.class_names), normalize=normalize
-    )
+    feed = make_feed(config, data, splits, model, first_epoch=first_epoch, resampling=resampling)
     timer = _Timer(len(splits.train_labels))
     callbacks = [
         keras.callbacks.LearningRateScheduler(tf_mmloss.WarmupStepSchedule.published(epochs, config.learning_rate)),
@@ -191,20 +127,21 @@ def _train(config: Config, folder: Path, data_dir: str | None, stop: Callable[[]
         *([resampling] if resampling else []),
         tf_mmloss.StopOnNonFinite(),
         timer,
-        _BestModel(folder / "best.keras", checkpoint),
+        _BestModel(folder / "best.keras", checkpoint, model),
         checkpoint,
-        keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False),
+        *([keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)] if has_tensorflow() else []),
         _History(folder / "history.csv", checkpoint, epochs),
         *([_Stop(stop)] if stop else []),
     ]
     if first_epoch < epochs:
-        model.fit(
-            train,
-            steps_per_epoch=steps_per_epoch(len(splits.train_labels), config.batch_size),
+        feed.model.fit(
+            feed.train,
+            steps_per_epoch=feed.steps,
             initial_epoch=first_epoch,
             epochs=epochs,
             shuffle=False,  # tf_mmloss.sampling shuffles
-            validation_data=evaluation,
+            validation_data=feed.evaluation,
+            validation_batch_size=EVAL_BATCH,
             validation_freq=[e for e in range(1, epochs + 1) if e % config.eval_every == 0 or e == epochs],
             callbacks=callbacks,
             verbose=0,
@@ -213,7 +150,8 @@ def _train(config: Config, folder: Path, data_dir: str | None, stop: Callable[[]
         raise RunStoppedError(f"{folder} was stopped after epoch {len(checkpoint.history)} of {epochs}.")
     with atomic_path(folder / "last.keras") as temporary:
         model.save(temporary)
-    logits = model.predict(evaluation, verbose=0)
+    images = feed.evaluation if config.input == "host" else feed.evaluation[0]
+    logits = feed.model.predict(images, batch_size=EVAL_BATCH, verbose=0)
     write_json(folder / "metrics.json", _metrics(config, data, splits, logits, checkpoint.history, model))
 
 
@@ -388,15 +326,15 @@ class _Timer(keras.callbacks.Callback):
 class _BestModel(keras.callbacks.Callback):
     """Save the model when the evaluated accuracy rises above all epochs before."""
 
-    def __init__(self, path: Path, checkpoint: tf_mmloss.Checkpoint) -> None:
+    def __init__(self, path: Path, checkpoint: tf_mmloss.Checkpoint, saved: keras.Model) -> None:
         super().__init__()
-        self.path, self.checkpoint = path, checkpoint
+        self.path, self.checkpoint, self.saved = path, checkpoint, saved
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         before = [row.get("val_accuracy", -1.0) for row in self.checkpoint.history[:epoch]]
         if logs.get("val_accuracy", -1.0) > max(before, default=-1.0):
             with atomic_path(self.path) as temporary:
-                self.model.save(temporary)
+                self.saved.save(temporary)
 
 
 class _History(keras.callbacks.Callback):

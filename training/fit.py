@@ -88,6 +88,11 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument("--seed", type=int, help="initial weights, order and augmentation; default 0")
     train.add_argument("--eval-every", type=int, metavar="N", help="evaluate every N epochs and at the end; default 1")
     train.add_argument("--precision", help="float32 (default), bfloat16 or float16")
+    train.add_argument(
+        "--input",
+        help="host (default): tf.data; device: the images lie on the device and are augmented in the compiled step; "
+        "epoch: the same, an epoch being one program (JAX)",
+    )
     train.add_argument("--jit", help="XLA: auto (default), on or off")
 
 

@@ -15,6 +15,7 @@ from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 JIT = ("auto", "on", "off")
+INPUTS = ("host", "device", "epoch")
 PRETRAINING = ("none", "rotation")
 
 # The options that go into a loss, under the loss's own argument names.
@@ -47,6 +48,8 @@ class Config:
             in place of the test split (for tuning); 0 evaluates on the test split.
         eval_every: evaluate every so many epochs, and after the last one.
         precision: "float32", "bfloat16" or "float16". jit: "auto", "on" or "off" (XLA).
+        input: "host" (tf.data), "device" (images lie on the device and are augmented in the compiled step) or "epoch"
+            (the same, and an epoch is one compiled program; JAX).
     """
 
     dataset: str = "cifar10"
@@ -76,6 +79,7 @@ class Config:
     eval_every: int = 1
     precision: str = "float32"
     jit: str = "auto"
+    input: str = "host"
 
     @property
     def loss_arguments(self) -> dict[str, Any]:
@@ -269,6 +273,7 @@ def resolve(config: Config) -> Config:
     choice("weights", config.weights, WEIGHT_SCHEMES)
     choice("precision", config.precision, PRECISIONS)
     choice("jit", config.jit, JIT)
+    choice("input", config.input, INPUTS)
     if config.pretraining is not None:
         choice("pretraining", config.pretraining, PRETRAINING)
     number("ratio", config.ratio, at_least=1)

@@ -7,8 +7,8 @@
     python training/table.py report
 
 A cell of the plan is a run folder below --results. A run is a cell's if its config is, whatever its folder's name, its
-precision, XLA, and how often it was evaluated. `run` trains the cells that are not done, in the plan's order. It can
-be stopped at any moment, with ctrl-C or harder; the same command continues. Several of them, on hosts with one file
+precision, XLA, input, and how often it was evaluated. `run` trains the cells that are not done, in the plan's order. It
+can be stopped at any moment, with ctrl-C or harder; the same command continues. Several of them, on hosts with one file
 system, share the work. A cell that fails is noted in its folder (failed.json) and left out until --retry.
 """
 
@@ -26,7 +26,7 @@ import numpy as np
 
 import experiment
 import report
-from presets import PRECISIONS, TABLE_1, Config, resolve
+from presets import INPUTS, PRECISIONS, TABLE_1, Config, resolve
 from run_folder import (
     RunBusyError,
     RunFolderError,
@@ -64,7 +64,7 @@ FIRST = ("erm", "ldam-drw", "mm-drw", "mm-drw-margin_space_logit", "mm-ldam-drw"
 SEEDS = (0, 1, 2)
 
 # Options that say how a run is made and not what it is, with the value that stands for all.
-HOW: dict[str, Any] = {"precision": "float32", "eval_every": 1, "jit": "auto"}
+HOW: dict[str, Any] = {"precision": "float32", "eval_every": 1, "jit": "auto", "input": "host"}
 # Images of each class, and classes, before the training split is made imbalanced.
 SIZES = {"cifar10": (5000, 10), "cifar100": (500, 100)}
 STATES = ("done", "running", "partial", "failed", "missing")
@@ -328,6 +328,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--data-dir", metavar="DIR", help="where CIFAR is, as for fit.py")
     run.add_argument("--precision", default="float32", help=f"of runs that are begun: {', '.join(PRECISIONS)}")
     run.add_argument("--eval-every", type=int, default=1, metavar="N", help="of runs that are begun; default 1")
+    run.add_argument("--input", default="host", help=f"of runs that are begun: {', '.join(INPUTS)}")
     return main
 
 
@@ -343,7 +344,7 @@ def main(arguments: list[str] | None = None) -> int:
             failed = work(
                 cells,
                 options.results,
-                how={"precision": options.precision, "eval_every": options.eval_every},
+                how={name: getattr(options, name) for name in ("precision", "eval_every", "input")},
                 data_dir=options.data_dir,
                 hours=options.hours,
                 limit=limit,

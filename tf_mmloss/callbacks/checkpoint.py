@@ -36,6 +36,7 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.folder = Path(folder)
         self.history: list[dict[str, float]] = []
+        self._saved_model: keras.Model | None = None
 
     @property
     def _latest(self) -> Path:
@@ -46,7 +47,9 @@ class Checkpoint(keras.callbacks.Callback):
         return self._latest.exists()
 
     def restore(self, model: keras.Model) -> int:
-        """Load the last saved state into a compiled model.
+        """Load the last saved state into a compiled model, which is the one that is saved from then on.
+
+        `fit` may be that of another model around it, with the same optimizer.
 
         Returns:
             The epoch to start with: 0 where nothing was saved.
@@ -54,6 +57,7 @@ class Checkpoint(keras.callbacks.Callback):
         Raises:
             ValueError: the saved state is of another model or optimizer; nothing was changed then.
         """
+        self._saved_model = model
         if not self.exists():
             return 0
         latest = json.loads(self._latest.read_text())
@@ -76,7 +80,9 @@ class Checkpoint(keras.callbacks.Callback):
         with interrupts_deferred():
             self.folder.mkdir(parents=True, exist_ok=True)
             state = self.folder / f"state-{epoch:04d}.npz"
-            arrays = {path: keras.ops.convert_to_numpy(v) for path, v in _variables(self.model).items()}
+            arrays = {
+                path: keras.ops.convert_to_numpy(v) for path, v in _variables(self._saved_model or self.model).items()
+            }
             with atomic_path(state) as temporary, open(temporary, "wb") as file:
                 np.savez(file, **arrays)
             write_json(self._latest, {"state": state.name, "history": self.history})

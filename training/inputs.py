@@ -1,0 +1,168 @@
+"""What a run is fed: its images, and the way they take to the network."""
+
+import dataclasses
+import importlib.util
+from typing import Any
+
+import keras
+import numpy as np
+
+import tf_mmloss
+from presets import METHODS, RECIPES, Config
+from tf_mmloss import imbalance
+from tf_mmloss.datasets import ImageDataset
+from tf_mmloss.device_input import DeviceImages, EpochModel, EpochRows, plain_rows
+from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
+
+EVAL_BATCH = 500
+ROTATIONS = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The images of a run: an imbalanced training set, and what it is evaluated on.
+
+    `class_names` and `cls_counts` are those of what is predicted.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    eval_images: np.ndarray
+    eval_labels: np.ndarray
+    class_names: tuple[str, ...]
+    cls_counts: np.ndarray
+
+
+def split(data: ImageDataset, config: Config) -> Splits:
+    """Hold out, then make imbalanced, as the config says.
+
+    Raises:
+        ValueError: a ratio or a holdout that leaves a class empty.
+    """
+    available = imbalance.class_counts(data.train_labels, data.num_classes)
+    n_max = int(available.min()) - config.holdout
+    if n_max < 1:
+        raise ValueError(
+            f"`holdout` must leave training images of every class: at most {available.min() - 1}. "
+            f"Received: holdout={config.holdout}"
+        )
+    images, labels = data.train_images, data.train_labels
+    evaluated = (data.test_images, data.test_labels)
+    if config.holdout:
+        held = imbalance.subset_indices(labels, [config.holdout] * data.num_classes, config.subset_seed)
+        evaluated = (images[held], labels[held])
+        images, labels = np.delete(images, held, axis=0), np.delete(labels, held)
+    cls_counts = imbalance.imbalanced_counts(n_max, data.num_classes, config.imbalance, config.ratio)
+    kept = imbalance.subset_indices(labels, cls_counts, config.subset_seed)
+    images, labels = images[kept], labels[kept]
+    if METHODS[config.method].predicts == "rotation":
+        turns = np.arange(len(evaluated[0])) % 4
+        rotated = np.stack([np.rot90(image, i % 4) for i, image in enumerate(evaluated[0])])
+        shares = np.bincount(np.arange(len(labels)) % 4)
+        return Splits(images, labels, rotated, turns, ROTATIONS, shares)
+    return Splits(images, labels, *evaluated, data.class_names, cls_counts)
+
+
+def has_tensorflow() -> bool:
+    """Whether TensorFlow is installed."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def check_input(config: Config) -> None:
+    """Refuse an input that the backend or the installed packages do not have.
+
+    Raises:
+        ValueError: such an input.
+    """
+    backend = keras.backend.backend()
+    if config.input == "epoch" and backend != "jax":
+        raise ValueError(f"`input` epoch needs the JAX backend. Received: {backend}; --input device runs on every one.")
+    if config.input == "host" and not has_tensorflow():
+        raise ValueError("`input` host needs TensorFlow, which is not installed; --input device does not.")
+
+
+def jit_compile(config: Config) -> bool | str:
+    """What `keras.Model.compile` takes for the config's `jit`."""
+    compile_options: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
+    return compile_options[config.jit]
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """What `fit` takes: a model, training batches, so many an epoch, and what it is evaluated on."""
+
+    model: keras.Model
+    train: Any
+    steps: int
+    evaluation: Any
+
+
+def make_feed(
+    config: Config, data: ImageDataset, splits: Splits, model: keras.Model, *, first_epoch: int, resampling: Any
+) -> Feed:
+    """The way of the config's `input`.
+
+    Args:
+        config: resolved.
+        data: for its constants of normalisation.
+        splits: the images.
+        model: the compiled network.
+        first_epoch: where to start.
+        resampling: see `tf_mmloss.pipeline.train_dataset`.
+    """
+    make = _host_feed if config.input == "host" else _device_feed
+    return make(config, data, splits, model, first_epoch, resampling)
+
+
+def _host_feed(
+    config: Config, data: ImageDataset, splits: Splits, model: keras.Model, first_epoch: int, resampling: Any
+) -> Feed:
+    recipe, normalize = RECIPES[config.dataset], tf_mmloss.normalization(data.mean, data.std)
+    train = train_dataset(
+        splits.train_images,
+        splits.train_labels,
+        num_classes=data.num_classes,
+        normalize=normalize,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        first_epoch=first_epoch,
+        resampling=resampling,
+        pad=recipe.pad,
+        flip=recipe.flip,
+        rotate=METHODS[config.method].predicts == "rotation",
+    )
+    evaluation = eval_dataset(
+        splits.eval_images,
+        splits.eval_labels,
+        num_classes=len(splits.class_names),
+        normalize=normalize,
+        batch_size=EVAL_BATCH,
+    )
+    return Feed(model, train, steps_per_epoch(len(splits.train_labels), config.batch_size), evaluation)
+
+
+def _device_feed(
+    config: Config, data: ImageDataset, splits: Splits, model: keras.Model, first_epoch: int, resampling: Any
+) -> Feed:
+    recipe, images = RECIPES[config.dataset], np.concatenate([splits.train_images, splits.eval_images])
+    normalize = tf_mmloss.normalization(data.mean, data.std)
+    rows = keras.Input((5,), dtype="int32", name="rows")
+    outputs = model(DeviceImages(images, normalize, pad=recipe.pad)(rows))
+    whole = config.input == "epoch"
+    fitted = EpochModel(rows, outputs, scan_batch_size=config.batch_size) if whole else keras.Model(rows, outputs)
+    # The same loss and optimizer, so that the network without its input can be saved and continued.
+    fitted.compile(model.optimizer, model.loss, metrics=["accuracy"], jit_compile=jit_compile(config))
+    train = EpochRows(
+        splits.train_labels,
+        num_classes=data.num_classes,
+        batch_size=len(splits.train_labels) if whole else config.batch_size,
+        rotate_batch=config.batch_size if METHODS[config.method].predicts == "rotation" else None,
+        seed=config.seed,
+        first_epoch=first_epoch,
+        resampling=resampling,
+        pad=recipe.pad,
+        flip=recipe.flip,
+    )
+    positions = len(splits.train_labels) + np.arange(len(splits.eval_labels))
+    evaluation = plain_rows(positions, recipe.pad), splits.eval_labels.astype(np.int32)
+    return Feed(fitted, train, train.steps_per_epoch, evaluation)
