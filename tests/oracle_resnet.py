@@ -1,7 +1,9 @@
-"""Float64 oracle of the published ResNet-32 with a cosine head: forward, backward and SGD, in NumPy alone.
+"""Float64 oracle of the published ResNets with a cosine head: forward, backward and SGD, in NumPy alone.
 
 Parameters go by their PyTorch names and layouts; images are (B, H, W, D).
 """
+
+import re
 
 import numpy as np
 
@@ -14,6 +16,7 @@ class ResNet:
         self.running = {name: a for name, a in arrays.items() if ".running_" in name}
         self.parameters = {name: a for name, a in arrays.items() if name not in self.running}
         self.velocities = {name: np.zeros_like(a) for name, a in self.parameters.items()}
+        self.blocks = len([name for name in arrays if re.fullmatch(r"layer1\.\d+\.conv1\.weight", name)])
 
     def step(self, images, labels, margins, *, scale, rate, momentum, decay):
         """Return the LDAM loss of a batch, and take a step of SGD with coupled weight decay."""
@@ -46,7 +49,7 @@ class ResNet:
         unit("conv1", "bn1", 1)
         apply(relu)
         for stage, filters in ((1, 16), (2, 32), (3, 64)):
-            for block in range(5):
+            for block in range(self.blocks):
                 stride = 2 if stage > 1 and block == 0 else 1
                 name, entered, start = f"layer{stage}.{block}", x, len(backs)
                 unit(f"{name}.conv1", f"{name}.bn1", stride)

@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import BACKEND
+
+pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the benchmarks measure TensorFlow")
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import random
 import signal
 
 import keras
@@ -118,6 +119,7 @@ def test_weights_change_without_a_new_trace(jit_compile):
         assert calls == calls[:1] * 4
 
 
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras refuses steps_per_execution on PyTorch")
 def test_steps_per_execution():
     model = compiled(steps_per_execution=4)
     assert_losses(fit(model), stages(model))
@@ -329,7 +331,8 @@ def with_everything():
     """A model whose state has running statistics and a random seed."""
     inputs = keras.Input((5,))
     x = keras.layers.BatchNormalization(name="bn")(keras.layers.Dense(7, name="hidden")(inputs))
-    x = keras.layers.Dropout(0.5, name="dropout")(x)
+    # Without a seed of its own it draws, on PyTorch, from the process's generator, which no model holds.
+    x = keras.layers.Dropout(0.5, seed=random.randrange(1000), name="dropout")(x)
     return keras.Model(inputs, keras.layers.Dense(len(COUNTS), name="head")(x))
 
 

@@ -13,7 +13,7 @@ from presets import Config
 from tf_mmloss import export as library
 from tf_mmloss.datasets import load
 
-tf = pytest.importorskip("tensorflow")
+tf = pytest.importorskip("tensorflow", reason="a SavedModel is TensorFlow's")
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])

@@ -10,11 +10,18 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+from helpers import BACKEND
+
+import backend
 import experiment
 import fit
 from presets import Config
 
+pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
+
 SCRIPT = Path(fit.__file__)
+OTHER = "tensorflow" if BACKEND == "jax" else "jax"
 DIGITS = ["--dataset", "digits", "--ratio", "20", "--depth", "8"]
 
 
@@ -63,6 +70,24 @@ def test_mistakes_exit_with_2_and_one_line(tmp_path, capsys):
     assert "config.json" in capsys.readouterr().err
 
 
+def test_backend_is_chosen_before_keras_starts(tmp_path):
+    command = [sys.executable, str(SCRIPT), *DIGITS, "--epochs", "1", "--out", str(tmp_path), "--backend", OTHER]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    start = json.loads((tmp_path / "environment.json").read_text())["starts"][0]
+    assert start["backend"] == OTHER
+    assert OTHER in start["versions"]
+
+
+def test_backends_that_cannot_be_are_refused(monkeypatch, capsys):
+    assert fit.main(["--backend", OTHER, "--show"]) == 2
+    assert f"`backend` must be '{BACKEND}'" in capsys.readouterr().err
+    assert fit.main(["--backend", BACKEND, "--show"]) == 0
+    monkeypatch.setitem(sys.modules, OTHER, None)
+    with pytest.raises(SystemExit):
+        backend.choose(["--seed", "1", "--backend", OTHER])
+    assert f"pip install tf-mmloss[{OTHER}]" in capsys.readouterr().err
+
+
 def heed_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
 
@@ -90,6 +115,7 @@ def resume_in_child(folder):
     experiment.run(KILLED, folder, resume=True)
 
 
+@pytest.mark.skipif(BACKEND == "jax", reason="every resume compiles anew, 22 times: many minutes")
 def test_killed_run_ends_like_an_uninterrupted_one(tmp_path):
     """At least 20 times kill -9 at a random moment after progress, each followed by a resume."""
     context = multiprocessing.get_context("forkserver")

@@ -206,20 +206,22 @@ def test_batch_norm_in_float64(training):
         layer, (gamma, beta, mean, variance) = batch_norm(x, dtype="float64")
         statistics = () if training else (mean, variance)
         weights = random(*x.shape, seed=4, dtype="float64")  # the gradient of the plain sum is 0
+        images_tensor, weights_tensor = ops.convert_to_tensor(x), ops.convert_to_tensor(weights)
 
         def oracle(x, gamma, beta):
             return weights * batch_norm_oracle(x, gamma, beta, *statistics)[0]
 
         def of(gamma, beta, x):
             fixed = [layer.moving_mean, layer.moving_variance]
-            return weights * layer.stateless_call([gamma, beta], [v.value for v in fixed], x, training=training)[0]
+            outputs = layer.stateless_call([gamma, beta], [v.value for v in fixed], x, training=training)[0]
+            return weights_tensor * outputs
 
         assert_close(layer(x, training=training), batch_norm_oracle(x, gamma, beta, *statistics)[0], 1e-12)
         gradient = value_and_gradient(lambda x: of(gamma, beta, x), x)[1]
         assert_close(gradient, oracles.gradient(lambda x: oracle(x, gamma, beta), x), 1e-7)
-        gradient = value_and_gradient(lambda g: of(g, beta, x), gamma)[1]
+        gradient = value_and_gradient(lambda g: of(g, beta, images_tensor), gamma)[1]
         assert_close(gradient, oracles.gradient(lambda g: oracle(x, g, beta), gamma), 1e-7)
-        gradient = value_and_gradient(lambda b: of(gamma, b, x), beta)[1]
+        gradient = value_and_gradient(lambda b: of(gamma, b, images_tensor), beta)[1]
         assert_close(gradient, oracles.gradient(lambda b: oracle(x, gamma, b), beta), 1e-7)
 
 

@@ -11,11 +11,13 @@ import pytest
 import tf_mmloss
 
 ROOT = Path(__file__).parents[1]
+BACKENDS = ("tensorflow", "jax", "torch")
 
-WITHOUT_TENSORFLOW = """
+ALONE = """
 import sys
 for name in {blocked}:
     sys.modules[name] = None  # importing it now fails, as if it were not installed
+import keras
 import numpy as np
 import tf_mmloss
 from tf_mmloss import callbacks, datasets, metrics, sampling
@@ -23,9 +25,17 @@ model = tf_mmloss.resnet(8, 3, input_shape=(8, 8, 1))
 counts = [8, 4, 4]
 model.compile(optimizer=tf_mmloss.SGD(0.01), loss=tf_mmloss.MaxMarginLoss(counts))
 x, y = np.ones((16, 8, 8, 1), "float32"), np.repeat([0, 1, 2], counts)
-history = model.fit(x, y, epochs=2, verbose=0, callbacks=[tf_mmloss.DeferredReweighting(1, counts)])
+seen = []
+callbacks = [
+    tf_mmloss.DeferredReweighting(1, counts, "inverse"),
+    keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(keras.ops.convert_to_numpy(model.loss.class_weights.weight))
+    ),
+]
+history = model.fit(x, y, epochs=2, verbose=0, callbacks=callbacks)
 assert history.history["reweighting"] == [0.0, 1.0]
 assert np.isfinite(history.history["loss"]).all()
+np.testing.assert_allclose(seen, [[1, 1, 1], [0.6, 1.2, 1.2]], rtol=1e-6)
 print("trained")
 """
 
@@ -36,10 +46,12 @@ def run_python(code, **environment):
     )
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_imports_and_trains_without_tensorflow(backend):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_imports_and_trains_with_one_backend_alone(backend):
+    """And re-weights, in a process where no other backend and no optional package can be imported."""
     pytest.importorskip(backend)
-    child = run_python(WITHOUT_TENSORFLOW.format(blocked={"tensorflow", "tensorflow_datasets"}), KERAS_BACKEND=backend)
+    blocked = {*BACKENDS, "tensorflow_datasets", "keras_tuner", "matplotlib", "sklearn"} - {backend}
+    child = run_python(ALONE.format(blocked=blocked), KERAS_BACKEND=backend)
     assert child.stdout.strip().endswith("trained"), child.stderr
 
 
@@ -69,6 +81,7 @@ def test_no_trace_of_a_machine_in_tracked_text():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode:
         pytest.skip("not a git checkout")
-    lock = (ROOT / "requirements" / "dev.txt").read_text()
-    assert "://" not in lock
-    assert "--hash=sha256:" in lock
+    for name in ("dev.txt", "torch.txt"):
+        lock = (ROOT / "requirements" / name).read_text()
+        assert "://" not in lock
+        assert "--hash=sha256:" in lock

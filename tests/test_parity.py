@@ -59,7 +59,7 @@ def test_focal(published, size):
 def test_focal_with_the_weight_in_the_modulator(published, size):
     """The published CB-Focal, p = exp(-w l), which the package does not offer, from the package's parts."""
     x, y, _ = of_size(published, size)
-    weights = published[f"{size}_effnum_w"][y].astype("float32")
+    weights = ops.convert_to_tensor(published[f"{size}_effnum_w"][y], "float32")
 
     def loss(logits):
         weighted_loss = weights * cross_entropy(y, logits)

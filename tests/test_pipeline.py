@@ -7,7 +7,7 @@ from tf_mmloss import DeferredResampling, normalization
 from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
 from tf_mmloss.sampling import draw_epoch, draw_rotations
 
-pytest.importorskip("tensorflow")
+pytest.importorskip("tensorflow", reason="tf.data is TensorFlow's")
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 

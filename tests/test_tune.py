@@ -6,6 +6,9 @@ import re
 
 import numpy as np
 import pytest
+from helpers import BACKEND
+
+pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
 
 import experiment
 import plots
@@ -14,6 +17,8 @@ import tune
 from presets import Config
 from run_folder import read_config
 from tune import Dimension
+
+pytestmark = pytest.mark.skipif(BACKEND == "jax", reason="every trial compiles anew, many minutes; runs are tested")
 
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2, holdout=12)
 ARGUMENTS = ["--dataset", "digits", "--ratio", "20", "--depth", "8", "--epochs", "2"]

@@ -92,7 +92,10 @@ def export_saved_model(
         lambda images: {"probabilities": served(images, training=False)},
         input_signature=[tf.TensorSpec((None, *shape), tf.uint8, name="images")],
     )
-    archive.add_endpoint("class_names", lambda: {"class_names": tf.constant(list(class_names))}, input_signature=[])
+    # Strings are TensorFlow's alone: traced here, as Keras would trace it with JAX where that is the backend.
+    names = tf.function(lambda: {"class_names": tf.constant(list(class_names))}, input_signature=[])
+    names.get_concrete_function()
+    archive.add_endpoint("class_names", names)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         written = Path(temporary) / "model"

@@ -2,7 +2,7 @@
 
     python training/fit.py --dataset cifar100 --ratio 10
     python training/fit.py --dataset cifar10 --imbalance step --method ldam-drw --seed 1
-    python training/fit.py --dataset digits --ratio 20
+    python training/fit.py --dataset digits --ratio 20 --backend jax
     python training/fit.py --resume runs/cifar100-longtail10-mm-drw-seed0
 
 A run leaves a folder with its config, versions, history, metrics, models and plots. It can be stopped at any
@@ -14,6 +14,11 @@ import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
+
+import backend
+
+if __name__ == "__main__":
+    backend.choose(sys.argv[1:])
 
 import experiment
 import presets
@@ -30,6 +35,7 @@ def parser(description: str | None = __doc__) -> argparse.ArgumentParser:
     )
     add_config_options(main)
     main.add_argument("--show", action="store_true", help="print what the options stand for, and stop")
+    backend.add_option(main)
     folder = main.add_argument_group("files")
     folder.add_argument(
         "--data-dir",
@@ -99,8 +105,10 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None, description: str | None = __doc__, method: str | None = None) -> int:
     """Run the command, or one that is this command with its method fixed; return its exit status."""
     options: dict[str, Any] = vars(parser(description).parse_args(arguments))
-    data_dir, out, resume, show = (options.pop(name, None) for name in ("data_dir", "out", "resume", "show"))
+    names = ("data_dir", "out", "resume", "show", "backend")
+    data_dir, out, resume, show, chosen = (options.pop(name, None) for name in names)
     try:
+        backend.check(chosen)
         if method and options.setdefault("method", method) != method:
             raise ValueError(f"`method` is always {method} here. Received: method={options['method']!r}")
         named = isinstance(resume, str)
@@ -113,8 +121,9 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__, 
         print(f"{config.name}: {folder}", flush=True)
         metrics = experiment.run(config, folder, data_dir=data_dir, resume=bool(resume))
     except KeyboardInterrupt:
-        data = f" --data-dir {data_dir}" if data_dir else ""
-        print(f"\nStopped. Every complete epoch is saved. Continue: python {sys.argv[0]} --resume {folder}{data}")
+        given = {"--data-dir": data_dir, "--backend": chosen}
+        again = "".join(f" {option} {value}" for option, value in given.items() if value)
+        print(f"\nStopped. Every complete epoch is saved. Continue: python {sys.argv[0]} --resume {folder}{again}")
         return 130
     except NonFiniteLossError as error:
         print(f"error: {error} The last complete epoch is kept in {folder}.", file=sys.stderr)

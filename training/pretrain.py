@@ -11,6 +11,11 @@ like any other. A run looks for it beside its own folder, and makes it if it is 
 
 import sys
 
+import backend
+
+if __name__ == "__main__":
+    backend.choose(sys.argv[1:])
+
 import fit
 
 

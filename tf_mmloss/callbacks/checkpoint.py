@@ -19,7 +19,9 @@ class Checkpoint(keras.callbacks.Callback):
     Model and optimizer variables go to `state-EPOCH.npz`, then `latest.json`, which names that file and holds
     the history, is replaced: the commit point. Whenever the process dies, `latest.json` names a whole state.
     With batches and callbacks that depend on nothing but the epoch, as this package's do, a resumed run ends
-    bit for bit like an uninterrupted one. An interrupt (ctrl-C) waits until a save is complete.
+    bit for bit like an uninterrupted one. An interrupt (ctrl-C) waits until a save is complete. On PyTorch a layer
+    that draws needs a seed, as in `Dropout(0.5, seed=1)`: Keras draws from PyTorch's global generator otherwise, and
+    that is not saved.
 
     Place it last in the list of callbacks, so that it saves all that the others wrote to `logs`.
 

@@ -3,17 +3,21 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from tf_mmloss._validation import integer
 
-# Added under the root of squared norms: keeps value and gradient finite at a zero feature.
+# Least square of a norm: keeps value and gradient finite at a zero feature.
 EPSILON = 1e-12
+
+# Here `ops.clip` stands for `ops.maximum`, and `@` for `ops.matmul`: on PyTorch Keras computes those in float32 also
+# for float64.
 
 
 def inverse_norm(x: Any, axis: int) -> Any:
     """Return 1 / |x| along `axis` (kept), finite at x = 0."""
-    return ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), EPSILON))
+    return ops.rsqrt(ops.clip(ops.sum(ops.square(x), axis=axis, keepdims=True), EPSILON, np.inf))
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -57,7 +61,7 @@ class CosineDense(keras.layers.Layer):
         # Half precision would round the squares of small features to zero: the cosine is taken in float32.
         dtype = "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
         features, kernel = ops.cast(features, dtype), ops.cast(self.kernel, dtype)
-        dots = ops.matmul(features * inverse_norm(features, axis=-1), kernel)
+        dots = (features * inverse_norm(features, axis=-1)) @ kernel
         return ops.cast(ops.clip(dots * inverse_norm(kernel, axis=0), -1.0, 1.0), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

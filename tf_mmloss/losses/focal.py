@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from tf_mmloss._validation import number
@@ -30,7 +31,8 @@ def focal(y_true: Any, y_pred: Any, *, gamma: float = 1.0, scale: float = 1.0) -
     """
     log_loss = cross_entropy(y_true, y_pred, scale=scale)
     # 1 - p_y = -expm1(-l) keeps its precision at p_y -> 1; the floor keeps gamma < 1 differentiable there.
-    miss = ops.maximum(-ops.expm1(-log_loss), 1e-12)
+    # clip and not maximum, which Keras on PyTorch computes in float32 also for float64.
+    miss = ops.clip(-ops.expm1(-log_loss), 1e-12, np.inf)
     return ops.power(miss, gamma) * log_loss
 
 

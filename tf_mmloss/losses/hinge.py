@@ -28,6 +28,7 @@ def hinge(y_true: Any, y_pred: Any, *, margin: Any = 0.5, scale: float = 1.0) ->
         >>> hinge([0], [[0.9, 0.6]], margin=0.5)    # 0.2
     """
     labels, logits = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
+    margin = ops.convert_to_tensor(margin, dtype=logits.dtype)
     return scale * ops.relu(rival_logits(labels, logits) - target_logits(labels, logits) + margin)
 
 
