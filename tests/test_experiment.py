@@ -309,18 +309,19 @@ def test_constants_of_the_paper():
 @pytest.mark.parametrize("method", ["mm-drw", "cb-rs", "rotation"])
 def test_device_input_trains_as_the_host_does(method, tmp_path):
     """The same images in the same order: equal but for the rounding of the augmentation's arithmetic."""
-    config = dataclasses.replace(SMALL, method=method, epochs=10, learning_rate=0.01)
+    config = dataclasses.replace(SMALL, method=method, epochs=5, learning_rate=0.01)
     ways = ["host", "device", *(["epoch"] if keras.backend.backend() == "jax" else [])]
-    rows, errors = [], []
-    for way in ways:
-        metrics = experiment.run(dataclasses.replace(config, input=way), tmp_path / way)
-        rows.append(read_history(tmp_path / way))
-        errors.append(metrics["error"])
-    for other in rows[1:]:
-        assert [row["loss"] for row in other] == pytest.approx([row["loss"] for row in rows[0]], rel=2e-3)
-        assert [row["val_loss"] for row in other] == pytest.approx([row["val_loss"] for row in rows[0]], rel=2e-2)
-        assert other[-1].get("reweighting") == rows[0][-1].get("reweighting")
-    assert errors[1:] == pytest.approx(errors[:1] * len(errors[1:]), abs=0.02)
+    runs = {way: experiment.run(dataclasses.replace(config, input=way), tmp_path / way) for way in ways}
+    rows = {way: read_history(tmp_path / way) for way in ways}
+    for way in ways[1:]:
+        for name in ("loss", "val_loss"):
+            theirs = [row[name] for row in rows["host"]]
+            assert [row[name] for row in rows[way]] == pytest.approx(theirs, rel=1e-2)
+        for name in ("reweighting", "resampling", "learning_rate"):
+            assert [row.get(name) for row in rows[way]] == [row.get(name) for row in rows["host"]]
+        assert runs[way]["error"] == pytest.approx(runs["host"]["error"], abs=0.03)
+    if "epoch" in ways:
+        assert runs["epoch"]["error"] == pytest.approx(runs["device"]["error"], abs=0.005)
 
 
 def test_device_input_resumes_bit_for_bit(tmp_path):
