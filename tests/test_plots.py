@@ -107,8 +107,12 @@ def test_runs_side_by_side_share_a_title_and_are_told_apart_by_the_legend(tmp_pa
     assert texts(drawn[0]) == ["ERM", "MM-DRW"]
     assert len(drawn[0].patches) == 20
     c = write_run(tmp_path / "c", precision="bfloat16")
-    plots.compare([b, c], tmp_path)
+    plots.compare([b, c], tmp_path)  # b's config is silent on its precision
     assert texts(drawn[1]) == [f"MM-DRW ({b})", f"MM-DRW ({c})"]
+    d, e = (write_run(tmp_path / space, margin_space=space, beta=1.5) for space in ("cosine", "logit"))
+    plots.compare([a, d, e], tmp_path)
+    assert drawn[2].get_title() == "CIFAR-10, long-tailed 100:1, seed 0"
+    assert texts(drawn[2]) == ["ERM", "MM-DRW, margin space cosine", "MM-DRW, margin space logit"]
 
 
 def test_a_hundred_classes_are_thin_bars_and_means_of_ten(tmp_path, drawn):

@@ -179,14 +179,15 @@ def compare(folders: Sequence[str | Path], out: str | Path) -> None:
         ValueError: runs that cannot be drawn side by side.
     """
     read = [_read(Path(folder)) for folder in folders]
-    parts = [_labels(config) for config, _ in read]
+    configs = [config for config, _ in read]
+    parts = [(*_labels(config), _options(config, configs)) for config in configs]
     shared = [part for part, *others in zip(*parts, strict=True) if all(other == part for other in others)]
-    labels = [", ".join(part for part in labels if part not in shared) or labels[1] for labels in parts]
+    labels = [", ".join(part for part in labels if part and part not in shared) or labels[1] for labels in parts]
     if len(set(labels)) < len(labels):
         labels = [f"{label} ({folder})" for label, folder in zip(labels, folders, strict=True)]
     runs = {label: metrics for label, (_, metrics) in zip(labels, read, strict=True)}
     Path(out).mkdir(parents=True, exist_ok=True)
-    per_class_error(runs, Path(out) / "per_class_error", title=", ".join(shared) or "Error of each class")
+    per_class_error(runs, Path(out) / "per_class_error", title=", ".join(filter(None, shared)) or "Error of each class")
 
 
 def search(table: Sequence[Mapping[str, Any]], path_stem: str | Path) -> None:
@@ -226,6 +227,17 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, str, str]:
     return run_folder.data_label(config), run_folder.method_label(config["method"]), f"seed {config['seed']}"
+
+
+def _options(config: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> str:
+    """What tells a config apart from others of its method: "margin space logit"."""
+    method = [other for other in configs if other["method"] == config["method"]]
+    named = ("dataset", "imbalance", "ratio", "seed", "start_epoch")
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in config.items()
+        if name not in named and value is not None and any(other.get(name, value) != value for other in method)
+    )
 
 
 def _figure() -> tuple[Figure, Axes]:
