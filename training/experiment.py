@@ -100,14 +100,15 @@ def _train(config: Config, folder: Path, data_dir: str | None, stop: Callable[[]
     """Do what is left of a resolved config's run, up to metrics.json."""
     data = load(config.dataset, data_dir)
     splits = split(data, config)
-    checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint")
-    backbone = None if checkpoint.exists() else _pretrain(config, folder.parent, data_dir, stop)
+    begun = tf_mmloss.Checkpoint(folder / "checkpoint").exists()
+    backbone = None if begun else _pretrain(config, folder.parent, data_dir, stop)
 
     keras.config.set_dtype_policy(POLICIES[config.precision])
     keras.utils.set_random_seed(config.seed)
     model = build(config, splits)
     if backbone is not None:
         carry_backbone(keras.models.load_model(backbone / "last.keras", compile=False), model)
+    checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint", model)
     first_epoch = checkpoint.restore(model)
     epochs = config.epochs or 0
 

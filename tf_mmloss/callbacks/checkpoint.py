@@ -27,6 +27,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         folder: where to save; made if missing.
+        model: what is saved, compiled. Default: the model of `fit`; another one is inside it and has its optimizer.
 
     Example:
         >>> checkpoint = Checkpoint("run/checkpoint")
@@ -34,11 +35,11 @@ class Checkpoint(keras.callbacks.Callback):
         >>> model.fit(data, initial_epoch=first_epoch, epochs=200, callbacks=[..., checkpoint])
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], model: keras.Model | None = None) -> None:
         super().__init__()
         self.folder = Path(folder)
         self.history: list[dict[str, float]] = []
-        self._saved_model: keras.Model | None = None
+        self._saved_model = model
 
     @property
     def _latest(self) -> Path:
@@ -49,9 +50,7 @@ class Checkpoint(keras.callbacks.Callback):
         return self._latest.exists()
 
     def restore(self, model: keras.Model) -> int:
-        """Load the last saved state into a compiled model, which is the one that is saved from then on.
-
-        `fit` may be that of another model around it, with the same optimizer.
+        """Load the last saved state into a compiled model.
 
         Returns:
             The epoch to start with: 0 where nothing was saved.
@@ -59,7 +58,6 @@ class Checkpoint(keras.callbacks.Callback):
         Raises:
             ValueError: the saved state is of another model or optimizer; nothing was changed then.
         """
-        self._saved_model = model
         if not self.exists():
             return 0
         latest = json.loads(self._latest.read_text())
