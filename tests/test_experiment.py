@@ -123,9 +123,9 @@ def test_systems_weights_and_drawing(method, scheme, monkeypatch, tmp_path):
     assert (METHODS[method].loss, METHODS[method].head, METHODS[method].arguments["scale"]) == (loss, head, scale)
 
     drawn = {}
-    real = pipeline.draw_epoch
+    real = pipeline.draw_rows
     monkeypatch.setattr(
-        pipeline, "draw_epoch", lambda labels, seed, epoch, **k: drawn.setdefault(epoch, real(labels, seed, epoch, **k))
+        pipeline, "draw_rows", lambda labels, seed, epoch, **k: drawn.setdefault(epoch, real(labels, seed, epoch, **k))
     )
     seen = []
 
@@ -155,13 +155,13 @@ def test_systems_weights_and_drawing(method, scheme, monkeypatch, tmp_path):
     for epoch in range(10):
         reweighted = reweighted_from is not None and epoch >= reweighted_from
         np.testing.assert_allclose(seen[epoch], balancing if reweighted else 1, rtol=1e-5)
-        shown = np.bincount(labels[drawn[epoch].position], minlength=10)
+        shown = np.bincount(labels[drawn[epoch][:, 0]], minlength=10)
         if resampled_from is not None and epoch >= resampled_from:
             expected = counts / n / np.sum(counts / n) * len(labels)
             assert np.all(np.abs(shown - expected) < 5 * np.sqrt(expected))
             assert abs(shown[0] - counts[0]) > 5 * np.sqrt(expected[0])
         else:
-            assert sorted(drawn[epoch].position) == list(range(len(labels)))
+            assert sorted(drawn[epoch][:, 0]) == list(range(len(labels)))
 
 
 def test_ssp_starts_from_the_rotation_run_beside_it_and_makes_it_once(tmp_path, monkeypatch):
