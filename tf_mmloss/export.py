@@ -86,7 +86,8 @@ def export_saved_model(
     expected = served.predict(images, verbose=0)
 
     archive = keras.export.ExportArchive()
-    archive.track(served)
+    if keras.backend.backend() != "tensorflow":  # there an endpoint's variables are tracked, and would be stored twice
+        archive.track(served)
     archive.add_endpoint(
         "serve",
         lambda images: {"probabilities": served(images, training=False)},
