@@ -13,6 +13,7 @@ from keras import ops
 
 from tf_mmloss._validation import integer
 from tf_mmloss.imbalance import check_labels
+from tf_mmloss.pipeline import check_images, steps_per_epoch
 from tf_mmloss.sampling import draw_rows
 
 
@@ -41,11 +42,7 @@ class DeviceImages(keras.layers.Layer):
 
     def __init__(self, images: np.ndarray, normalize: Callable[[Any], Any], pad: int = 4, **kwargs: Any) -> None:
         super().__init__(name="device_images", trainable=False, dtype="float32", **kwargs)
-        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4:
-            raise ValueError(
-                f"`images` must be a uint8 array (N, height, width, channels). Received: "
-                f"{type(images).__name__}, shape={np.shape(images)}, dtype={getattr(images, 'dtype', None)}"
-            )
+        check_images(images)
         self.pad, self.normalize = integer("pad", pad), normalize
         self.height, self.width, channels = images.shape[1:]
         shape = (images.size // channels, channels)  # pixels, for one gather
@@ -117,7 +114,7 @@ class EpochRows(keras.utils.PyDataset):
         super().__init__()
         self.labels = check_labels(labels, num_classes).astype(np.int32)
         self.batch_size = integer("batch_size", batch_size, at_least=1)
-        self.steps_per_epoch = -(-len(self.labels) // self.batch_size)
+        self.steps_per_epoch = steps_per_epoch(len(self.labels), self.batch_size)
         self.seed, self.first_epoch = integer("seed", seed), integer("first_epoch", first_epoch)
         self.resampling, self.pad, self.flip, self.rotate_batch = resampling, integer("pad", pad), flip, rotate_batch
         self._drawn = self._draw(self.first_epoch)

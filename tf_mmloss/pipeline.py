@@ -66,7 +66,7 @@ def train_dataset(
     """
     import tensorflow as tf
 
-    images, labels = check_images(images, labels, num_classes)
+    images, labels = _check(images, labels, num_classes)
     integer("batch_size", batch_size, at_least=1)
     height, width, channels = images.shape[1:]
     if rotate and height != width:
@@ -125,19 +125,25 @@ def eval_dataset(
     """
     import tensorflow as tf
 
-    arrays = check_images(images, labels, num_classes)
+    arrays = _check(images, labels, num_classes)
     with tf.device("cpu"):
         data = tf.data.Dataset.from_tensor_slices(arrays)
     data = data.batch(integer("batch_size", batch_size, at_least=1))
     return data.map(lambda x, y: (normalize(x), y)).prefetch(2).with_options(_options())
 
 
-def check_images(images: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def check_images(images: np.ndarray) -> np.ndarray:
+    """Return `images`; refuse what is not a uint8 array (N, height, width, channels) with N > 0."""
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         raise ValueError(
             f"`images` must be a uint8 array (N, height, width, channels). Received: "
             f"{type(images).__name__}, shape={np.shape(images)}, dtype={getattr(images, 'dtype', None)}"
         )
+    return images
+
+
+def _check(images: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    check_images(images)
     labels = check_labels(labels, num_classes)
     if len(labels) != len(images):
         raise ValueError(

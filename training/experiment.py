@@ -151,8 +151,7 @@ def _train(config: Config, folder: Path, data_dir: str | None, stop: Callable[[]
         raise RunStoppedError(f"{folder} was stopped after epoch {len(checkpoint.history)} of {epochs}.")
     with atomic_path(folder / "last.keras") as temporary:
         model.save(temporary)
-    images = feed.evaluation if config.input == "host" else feed.evaluation[0]
-    logits = feed.model.predict(images, batch_size=EVAL_BATCH, verbose=0)
+    logits = feed.model.predict(feed.eval_images, batch_size=EVAL_BATCH, verbose=0)
     write_json(folder / "metrics.json", _metrics(config, data, splits, logits, checkpoint.history, model))
 
 
@@ -182,7 +181,7 @@ def summary(metrics: dict[str, Any]) -> str:
 
 
 def _calibration(metrics: dict[str, Any]) -> list[str]:
-    if "calibration_error" not in metrics:  # runs before version 0.2 did not measure it
+    if "calibration_error" not in metrics:  # older runs did not measure it
         return []
     return [f"mean confidence {metrics['mean_confidence']:.2%}, calibration error {metrics['calibration_error']:.2%}"]
 

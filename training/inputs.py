@@ -57,7 +57,7 @@ def split(data: ImageDataset, config: Config) -> Splits:
     images, labels = images[kept], labels[kept]
     if METHODS[config.method].predicts == "rotation":
         turns = np.arange(len(evaluated[0])) % 4
-        rotated = np.stack([np.rot90(image, i % 4) for i, image in enumerate(evaluated[0])])
+        rotated = np.stack([np.rot90(image, k) for image, k in zip(evaluated[0], turns.tolist(), strict=True)])
         shares = np.bincount(np.arange(len(labels)) % 4)
         return Splits(images, labels, rotated, turns, ROTATIONS, shares)
     return Splits(images, labels, *evaluated, data.class_names, cls_counts)
@@ -89,12 +89,16 @@ def jit_compile(config: Config) -> bool | str:
 
 @dataclasses.dataclass(frozen=True)
 class Feed:
-    """What `fit` takes: a model, training batches, so many an epoch, and what it is evaluated on."""
+    """What `fit` takes: a model, training batches, so many an epoch, and what it is evaluated on.
+
+    `eval_images` is what `predict` takes, without the labels where it must be.
+    """
 
     model: keras.Model
     train: Any
     steps: int
     evaluation: Any
+    eval_images: Any
 
 
 def make_feed(
@@ -138,7 +142,7 @@ def _host_feed(
         normalize=normalize,
         batch_size=EVAL_BATCH,
     )
-    return Feed(model, train, steps_per_epoch(len(splits.train_labels), config.batch_size), evaluation)
+    return Feed(model, train, steps_per_epoch(len(splits.train_labels), config.batch_size), evaluation, evaluation)
 
 
 def _device_feed(
@@ -164,5 +168,5 @@ def _device_feed(
         flip=recipe.flip,
     )
     positions = len(splits.train_labels) + np.arange(len(splits.eval_labels))
-    evaluation = plain_rows(positions, recipe.pad), splits.eval_labels.astype(np.int32)
-    return Feed(fitted, train, train.steps_per_epoch, evaluation)
+    rows_shown = plain_rows(positions, recipe.pad)
+    return Feed(fitted, train, train.steps_per_epoch, (rows_shown, splits.eval_labels.astype(np.int32)), rows_shown)
