@@ -32,7 +32,7 @@ import plots
 import tf_mmloss
 from inputs import EVAL_BATCH, Splits, check_input, has_tensorflow, jit_compile, make_feed, split
 from presets import METHODS, Config, loss, pretraining, resolve
-from run_folder import RunFolderError, differences, is_finished, locked, read_config, read_json
+from run_folder import RunFolderError, differences, epochs_saved, is_finished, locked, read_config, read_json
 from tf_mmloss.callbacks.checkpoint import atomic_path, write_json
 from tf_mmloss.datasets import ImageDataset, load
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
@@ -100,8 +100,7 @@ def _train(config: Config, folder: Path, data_dir: str | None, stop: Callable[[]
     """Do what is left of a resolved config's run, up to metrics.json."""
     data = load(config.dataset, data_dir)
     splits = split(data, config)
-    begun = tf_mmloss.Checkpoint(folder / "checkpoint").exists()
-    backbone = None if begun else _pretrain(config, folder.parent, data_dir, stop)
+    backbone = None if epochs_saved(folder) else _pretrain(config, folder.parent, data_dir, stop)
 
     keras.config.set_dtype_policy(POLICIES[config.precision])
     keras.utils.set_random_seed(config.seed)

@@ -178,7 +178,6 @@ ABLATION_BETAS: dict[tuple[str, str, float], tuple[float, float, float]] = {
 _MM = {"scale": 10.0, "margin_space": "cosine"}
 _LDAM = {"scale": 30.0, "max_margin": 0.5}
 _M = {"scale": 30.0, "margin": 0.5}
-_HINGE = {"scale": 1.0}
 _DRW = " Re-weighted from the first drop of the learning rate (Cao et al. 2019, Algorithm 1)."
 _DRS = " Re-sampled from the first drop of the learning rate (Cao et al. 2019, section 3.3)."
 _CB = " By the effective number of examples from the first epoch on (Cui et al. 2019)."
@@ -216,14 +215,14 @@ METHODS |= {
     "hg-drs": Method(
         tf_mmloss.HingeLoss,
         "cosine",
-        {**_HINGE, "margin": 0.5},
+        {"scale": 1.0, "margin": 0.5},
         "Hinge, Cao et al. 2019, Eq. 10; head inferred, margin unpublished, LDAM's largest." + _DRS,
         resampling="deferred",
     ),
     "ldam-hg-drs": Method(
         tf_mmloss.LDAMHingeLoss,
         "cosine",
-        {**_HINGE, "max_margin": 0.5},
+        {"scale": 1.0, "max_margin": 0.5},
         "Hinge with LDAM's margins, Cao et al. 2019, Eq. 10-13; head inferred." + _DRS,
         resampling="deferred",
     ),

@@ -45,10 +45,6 @@ class Checkpoint(keras.callbacks.Callback):
     def _latest(self) -> Path:
         return self.folder / "latest.json"
 
-    def exists(self) -> bool:
-        """Whether an epoch was saved."""
-        return self._latest.exists()
-
     def restore(self, model: keras.Model) -> int:
         """Load the last saved state into a compiled model.
 
@@ -58,7 +54,7 @@ class Checkpoint(keras.callbacks.Callback):
         Raises:
             ValueError: the saved state is of another model or optimizer; nothing was changed then.
         """
-        if not self.exists():
+        if not self._latest.exists():
             return 0
         latest = json.loads(self._latest.read_text())
         with np.load(self.folder / latest["state"], allow_pickle=False) as state:
