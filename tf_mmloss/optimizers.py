@@ -51,9 +51,28 @@ class SGD(keras.optimizers.Optimizer):
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         velocity = self.velocities[self._get_variable_index(variable)]
         gradient = ops.cast(gradient, variable.dtype) + self.coupled_weight_decay * variable
+        if self._can_fuse():
+            import tensorflow as tf
+
+            tf.raw_ops.ResourceApplyMomentum(
+                var=_resource(variable),
+                accum=_resource(velocity),
+                lr=ops.cast(learning_rate, variable.dtype),
+                grad=gradient,
+                momentum=ops.convert_to_tensor(self.momentum, variable.dtype),
+            )
+            return
         new_velocity = velocity * self.momentum + gradient
         self.assign(velocity, new_velocity)
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * new_velocity)
+
+    def _can_fuse(self) -> bool:
+        # One operation in place of five: of a small network's step on a CPU it saves a few per cent.
+        if keras.backend.backend() != "tensorflow":
+            return False
+        import tensorflow as tf
+
+        return not tf.distribute.has_strategy()
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -61,3 +80,8 @@ class SGD(keras.optimizers.Optimizer):
             "momentum": self.momentum,
             "weight_decay": self.coupled_weight_decay,
         }
+
+
+def _resource(variable: Any) -> Any:
+    """The handle of a Keras variable, or of the TensorFlow variable that Keras hands over in its place."""
+    return (variable.value if isinstance(variable, keras.Variable) else variable).handle

@@ -37,8 +37,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             self._fused(inputs, training) if self._can_fuse(inputs) else self._plain(inputs, training)
         )
         if training:
-            for running, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                running.assign(running * self.momentum + ops.cast(batch, running.dtype) * (1 - self.momentum))
+            for running, averaged in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                running.assign(ops.cast(averaged, running.dtype))
         return outputs
 
     def _can_fuse(self, inputs: Any) -> bool:
@@ -49,17 +49,22 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and keras.backend.standardize_dtype(inputs.dtype) != "float64"
         )
 
+    # Both return the outputs, and the running mean and variance as this batch leaves them.
+
     def _fused(self, inputs: Any, training: bool) -> tuple[Any, Any, Any]:
         import tensorflow as tf
 
         channels = inputs.shape[-1]
+        new_share = 1 - self.momentum if training else 1.0
+        replaced = training and new_share == 1.0  # the kernel then refuses old statistics
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=_float32(self.gamma) if self.scale else tf.ones(channels),
             offset=_float32(self.beta) if self.center else tf.zeros(channels),
-            mean=[] if training else _float32(self.moving_mean),
-            variance=[] if training else _float32(self.moving_variance),
+            mean=[] if replaced else _float32(self.moving_mean),
+            variance=[] if replaced else _float32(self.moving_variance),
             epsilon=self.epsilon,
+            exponential_avg_factor=new_share,
             is_training=training,
         )
         return outputs, mean, variance
@@ -67,21 +72,23 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _plain(self, inputs: Any, training: bool) -> tuple[Any, Any, Any]:
         half = keras.backend.standardize_dtype(inputs.dtype) in ("float16", "bfloat16")
         x = ops.cast(inputs, "float32") if half else inputs
+        running_mean, running_variance = ops.cast(self.moving_mean, x.dtype), ops.cast(self.moving_variance, x.dtype)
         if training:
             axes = list(range(len(x.shape) - 1))
             mean, biased = ops.moments(x, axes=axes, synchronized=self.synchronized)
             count = ops.cast(ops.prod(ops.shape(x)[:-1]), x.dtype)
-            variance = biased * (count / ops.maximum(count - 1, 1))
+            unbiased = biased * (count / ops.maximum(count - 1, 1))
+            running_mean = running_mean * self.momentum + mean * (1 - self.momentum)
+            running_variance = running_variance * self.momentum + unbiased * (1 - self.momentum)
         else:
-            mean, biased = ops.cast(self.moving_mean, x.dtype), ops.cast(self.moving_variance, x.dtype)
-            variance = None
+            mean, biased = running_mean, running_variance
         scale = ops.rsqrt(biased + self.epsilon)
         if self.scale:
             scale = scale * ops.cast(self.gamma, x.dtype)
         shift = -mean * scale
         if self.center:
             shift = shift + ops.cast(self.beta, x.dtype)
-        return ops.cast(x * scale + shift, inputs.dtype), mean, variance
+        return ops.cast(x * scale + shift, inputs.dtype), running_mean, running_variance
 
 
 def _float32(variable: keras.Variable) -> Any:
