@@ -5,13 +5,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import precision
+
 HERE = Path(__file__).parent
 UNITS = {"speed": "x", "time": "x", "arrays": "", "images": "/s"}
 
 TEXT = """# Benchmarks
 
     python benchmarks/run.py        # measures, writes results.json; --torch-python for a PyTorch elsewhere
-    python benchmarks/report.py     # writes this file from it
+    python benchmarks/precision.py  # trains in float32 and in bfloat16; --data-dir for CIFAR
+    python benchmarks/report.py     # writes this file from both
 
 All contestants have the same threads and take turns in processes of their own, A B C A B C, so that a ratio compares
 neighbours in time. A step is forward, backward and SGD with momentum and weight decay, of ResNet-32 on 32x32 images
@@ -19,6 +22,14 @@ with a cosine head and the LDAM loss; the PyTorch network is [our own](torch_ste
 bfloat16 is autocast. The loss is measured as value and gradient at the logits. Processor time counts all threads and
 suffers less than the clock when other programs run, but waiting threads that spin count too.
 """
+
+
+PROFILE = """The bfloat16 step, by TensorFlow's profiler (`profile_step.py`): shares of the time of all operations,
+which run two at a time. What remains is the convolutions, in the oneDNN kernels for bfloat16 that PyTorch calls too,
+and single passes over memory: normalisation, ReLU, additions."""
+
+PRECISION = """Is bfloat16 as accurate? `precision.py` trains the same runs in both: MM-DRW, CIFAR-10 longtail 100,
+30 epochs, top-1 error on the test split, mean ± standard deviation over seeds."""
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -73,8 +84,15 @@ def contestants(report: dict[str, Any], part: str) -> str:
     return f"## {part.capitalize()} ({size(report, part)})\n\n{table(head, rows)}"
 
 
-def render(report: dict[str, Any]) -> str:
-    """The text of README.md."""
+def shares(report: dict[str, Any]) -> str:
+    """Where the time of the bfloat16 step goes."""
+    spent = report["profile"]
+    rows = [[name, f"{time / sum(spent.values()):.1%}"] for name, time in spent.items()]
+    return f"## Where the step's time goes\n\n{PROFILE}\n\n{table(['operations', 'share'], rows)}"
+
+
+def render(report: dict[str, Any], runs: Path = HERE / "precision") -> str:
+    """The text of README.md, from what run.py wrote and the run folders of precision.py."""
     hardware = report["hardware"]
     samples = max(len(result["samples"]) for part in report["parts"].values() for result in part.values())
     extensions = ", ".join(hardware["bfloat16"]) or "no bfloat16 instructions"
@@ -87,7 +105,9 @@ def render(report: dict[str, Any]) -> str:
         f"- {report['date']}, {samples} rounds"
         + (", QUICK: sizes too small to mean anything" if report["quick"] else ""),
     ]
-    sections = [contestants(report, part) for part in report["parts"]]
+    sections = [*(contestants(report, part) for part in report["parts"]), shares(report)]
+    if found := precision.read(runs):
+        sections.append(f"## Precision\n\n{PRECISION}\n\n{precision.render(found)}")
     return "\n".join([TEXT, *facts, "", "## Goals\n", goals(report), "", "\n\n".join(sections), ""])
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from helpers import BACKEND
 
+from benchmarks import precision
+
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the benchmarks measure TensorFlow")
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -50,6 +52,11 @@ def test_the_networks_compared_have_as_many_parameters(results):
     assert len(counts) == 1
 
 
+def test_the_profile_knows_the_operations(results):
+    spent = json.loads(results.read_text())["profile"]
+    assert all(spent[name] > 0 for name in spent)
+
+
 def test_goals_are_judged_by_the_median_of_the_rounds(results):
     for goal in json.loads(results.read_text())["goals"]:
         if goal["met"] is None:
@@ -68,3 +75,14 @@ def test_the_table_names_every_contestant_and_goal(results, tmp_path):
         name for part in report["parts"].values() for name in part
     ]:
         assert name in text
+
+
+def test_precision_trains_each_seed_in_both_and_makes_the_table(tmp_path):
+    options = {"dataset": "digits", "ratio": 20.0, "depth": 8, "epochs": 1}
+    assert precision.train(tmp_path, None, seeds=(0, 1), **options)
+    results = precision.read(tmp_path)
+    for name in ("float32", "bfloat16"):
+        assert [(row["precision"], row["seed"], row["epochs"]) for row in results[name]] == [(name, 0, 1), (name, 1, 1)]
+    a, b = (row["error"] for row in results["bfloat16"])
+    table = precision.render(results)
+    assert f"| bfloat16 | {50 * (a + b):.2f} ± {100 * abs(a - b) / 2**0.5:.2f} % (n=2) | {a:.2%}"[:-1] in table
