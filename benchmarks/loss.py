@@ -1,4 +1,4 @@
-"""Value and gradient of a loss at the logits, on Keras' backend: compiled on TensorFlow and JAX, eager on PyTorch."""
+"""Value and gradient of a loss or a head, on Keras' backend: compiled on TensorFlow and JAX, eager on PyTorch."""
 
 import os
 from collections.abc import Callable
@@ -10,70 +10,98 @@ from peer import peak
 
 import tf_mmloss
 
+FEATURES = 64
 
-def prepare(loss: str, batch: int, classes: int, threads: int) -> tuple[Callable[[], Any], dict[str, Any]]:
-    """Return the computation, and how much memory was in use before it."""
-    if loss == "mm":
-        function = tf_mmloss.MaxMarginLoss(np.linspace(1000, 10, classes).astype(int))
+
+def prepare(of: str, batch: int, classes: int, threads: int) -> tuple[Callable[[], Any], dict[str, Any]]:
+    """Return the computation, and how much memory was in use before it.
+
+    Args:
+        of: "mm" or "cross_entropy", by the logits; "cosine" or "dense", by features and kernel.
+        batch, classes, threads: sizes.
+    """
+    use_threads(threads)
+    if of in ("mm", "cross_entropy"):
+        counts = np.linspace(1000, 10, classes).astype(int)
+        mm = of == "mm"
+        loss = tf_mmloss.MaxMarginLoss(counts) if mm else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        function, shapes = loss, [(batch, classes)]
     else:
-        function = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        layer = tf_mmloss.CosineDense(classes) if of == "cosine" else keras.layers.Dense(classes, use_bias=False)
+        layer.build((batch, FEATURES))
+        shapes = [(batch, FEATURES), (FEATURES, classes)]
+
+        def function(labels: Any, features: Any, kernel: Any) -> Any:
+            return keras.ops.mean(layer.stateless_call([kernel], [], features)[0])
+
     labels = np.random.default_rng(0).integers(0, classes, batch, dtype=np.int32)
     backend = keras.backend.backend()
-    step = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[backend](function, labels, classes, threads)
+    step = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[backend](function, labels, shapes)
     versions = {backend: __import__(backend).__version__, "keras": keras.__version__}
     return step, {"peak": peak(), "versions": versions}
 
 
-# Each is compiled before the logits are there, and draws these by one operation, so that neither hides the memory of
-# the computation.
+def use_threads(threads: int) -> None:
+    """Have Keras' backend compute with so many threads; call it before anything is computed."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+    else:
+        os.environ["NPROC"] = str(threads)  # read by XLA
 
 
-def _tensorflow(function: Any, labels: np.ndarray, classes: int, threads: int) -> Callable[[], Any]:
+# Each is compiled before the arrays are there, and draws these without arrays on the way, so that neither hides the
+# memory of the computation.
+
+
+def _tensorflow(function: Any, labels: np.ndarray, shapes: list[tuple[int, int]]) -> Callable[[], Any]:
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-
     @tf.function(
-        input_signature=[tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None, classes), tf.float32)],
+        input_signature=[tf.TensorSpec(labels.shape, tf.int32), *(tf.TensorSpec(shape) for shape in shapes)],
         jit_compile=False,
     )
-    def value_and_gradient(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def value_and_gradient(labels: tf.Tensor, *arrays: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
-            tape.watch(logits)
-            value = function(labels, logits)
-        return value, tape.gradient(value, logits)
+            tape.watch(arrays)
+            value = function(labels, *arrays)
+        return value, tape.gradient(value, arrays)
 
-    value_and_gradient(tf.zeros(1, tf.int32), tf.zeros((1, classes)))
-    held = tf.constant(labels)
-    logits = tf.raw_ops.RandomStandardNormal(shape=(len(labels), classes), dtype=tf.float32)
-    return lambda: value_and_gradient(held, logits)
+    value_and_gradient.get_concrete_function()
+    arguments = [tf.constant(labels), *(tf.raw_ops.RandomStandardNormal(shape=s, dtype=tf.float32) for s in shapes)]
+    return lambda: value_and_gradient(*arguments)
 
 
-def _jax(function: Any, labels: np.ndarray, classes: int, threads: int) -> Callable[[], Any]:
-    os.environ["NPROC"] = str(threads)  # of XLA's pool
+def _jax(function: Any, labels: np.ndarray, shapes: list[tuple[int, int]]) -> Callable[[], Any]:
     import jax
 
-    batch = len(labels)
-    shape = jax.ShapeDtypeStruct((batch, classes), np.float32)
+    def value(arrays: Any, labels: Any) -> Any:
+        return function(labels, *arrays)
+
+    def draw() -> list[Any]:
+        return [jax.numpy.sin(jax.lax.iota(np.float32, a * b).reshape(a, b)) for a, b in shapes]
+
     held = jax.numpy.asarray(labels)
-    gradient = jax.jit(jax.value_and_grad(lambda logits, labels: function(labels, logits)))
-    compiled = gradient.lower(shape, held).compile()
-    # Not `jax.random`, which holds arrays of its own on the way.
-    drawn = jax.jit(lambda: jax.numpy.sin(jax.lax.iota(np.float32, batch * classes).reshape(batch, classes)))
-    logits = jax.block_until_ready(drawn())
-    return lambda: jax.block_until_ready(compiled(logits, held))
+    compiled = jax.jit(jax.value_and_grad(value)).lower(jax.eval_shape(draw), held).compile()
+    arrays = jax.block_until_ready(jax.jit(draw)())
+    return lambda: jax.block_until_ready(compiled(arrays, held))
 
 
-def _torch(function: Any, labels: np.ndarray, classes: int, threads: int) -> Callable[[], Any]:
+def _torch(function: Any, labels: np.ndarray, shapes: list[tuple[int, int]]) -> Callable[[], Any]:
     import torch
 
-    torch.set_num_threads(threads)
     held = torch.from_numpy(labels)
-    logits = torch.randn(len(labels), classes, requires_grad=True)
+    arrays = [torch.randn(*shape, requires_grad=True) for shape in shapes]
 
     def step() -> None:
-        logits.grad = None
-        function(held, logits).backward()
+        for array in arrays:
+            array.grad = None
+        function(held, *arrays).backward()
 
     return step
