@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,10 +22,19 @@ class PeerError(RuntimeError):
 
 
 class Peer:
-    """The parent's end of a child with some contestants: {name: (module, options of its `prepare`)}."""
+    """The parent's end of a child with some contestants: {name: (module, options of its `prepare`)}.
 
-    def __init__(self, contestants: dict[str, tuple[str, dict[str, Any]]], python: str = sys.executable) -> None:
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+    The child has Keras' `backend`, and `variables` in its environment.
+    """
+
+    def __init__(
+        self,
+        contestants: dict[str, tuple[str, dict[str, Any]]],
+        python: str = sys.executable,
+        backend: str = "tensorflow",
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend, **(variables or {})}
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), environment.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
             [python, str(HERE / "peer.py"), json.dumps(contestants)],

@@ -19,8 +19,9 @@ TEXT = """# Benchmarks
 All contestants have the same threads and take turns in processes of their own, A B C A B C, so that a ratio compares
 neighbours in time. A step is forward, backward and SGD with momentum and weight decay, of ResNet-32 on 32x32 images
 with a cosine head and the LDAM loss; the PyTorch network is [our own](torch_step.py), trained in a plain loop, and its
-bfloat16 is autocast. The loss is measured as value and gradient at the logits. Processor time counts all threads and
-suffers less than the clock when other programs run, but waiting threads that spin count too.
+bfloat16 is autocast. The loss is measured as value and gradient at the logits, the head by features and kernel, on
+TensorFlow where nothing else is said. Processor time counts all threads and suffers less than the clock when other
+programs run, but waiting threads that spin count too.
 """
 
 
@@ -44,7 +45,8 @@ def number(value: float) -> str:
 def goals(report: dict[str, Any]) -> str:
     rows = []
     for goal in report["goals"]:
-        title = goal["text"] + (f" ({size(report, goal['part'])})" if "loss" in goal["part"] else "")
+        of = f"{goal['part'].partition(', ')[2]}, {size(report, goal['part'])}".removeprefix(", ")
+        title = goal["text"] + (f" ({of})" if "loss" in goal["part"] else "")
         unit = UNITS[goal["measure"]]
         bound = f"{'>=' if goal['at_least'] else '<='} {goal['bound']:,g}{unit}"
         if goal["met"] is None:
@@ -81,7 +83,7 @@ def contestants(report: dict[str, Any], part: str) -> str:
             ]
         )
     head = ["contestant", "ms (median)", "min to max", "processor ms", "images/s", "peak MiB above input"]
-    return f"## {part.capitalize()} ({size(report, part)})\n\n{table(head, rows)}"
+    return f"## {part[0].upper()}{part[1:]} ({size(report, part)})\n\n{table(head, rows)}"
 
 
 def shares(report: dict[str, Any]) -> str:

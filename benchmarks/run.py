@@ -24,7 +24,8 @@ HERE = Path(__file__).parent
 class Contestant:
     """What a `Peer` runs: `module.prepare(**options)`, so many `steps` a turn, of `images` images each.
 
-    Contestants with the same `process` share one, and so the time of starting it.
+    Contestants with the same `process` share one, and so the time of starting it. `backend` is that of Keras, and
+    chooses the interpreter.
     """
 
     process: str
@@ -32,6 +33,7 @@ class Contestant:
     options: dict[str, Any]
     steps: int
     images: int
+    backend: str = "tensorflow"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,8 @@ PACKAGE_32, PACKAGE_16 = "tf_mmloss float32", "tf_mmloss bfloat16"
 TORCH_32, TORCH_32_LAST = "PyTorch float32, channels first", "PyTorch float32, channels_last"
 TORCH_16, TORCH_16_COMPILED = "PyTorch bfloat16, channels_last", "PyTorch bfloat16, channels_last, compiled"
 MM, CROSS_ENTROPY = "MaxMarginLoss", "Keras SparseCategoricalCrossentropy"
+COSINE, DENSE = "CosineDense", "Keras Dense"
+BACKENDS = {"": "tensorflow", ", JAX": "jax", ", PyTorch": "torch"}
 PACKAGE_DATA, MAP_DATA = "tf_mmloss pipeline", "tf.data map of single images"
 
 
@@ -76,18 +80,18 @@ def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
 
     def torch(channels_last: bool = True, bfloat16: bool = False, compiled: bool = False) -> Contestant:
         options = {"channels_last": channels_last, "bfloat16": bfloat16, "compiled": compiled, "depth": depth}
-        return Contestant("torch", "torch_step", {**options, **common}, turns, batch)
+        return Contestant("torch", "torch_step", {**options, **common}, turns, batch, "torch")
 
-    def loss(name: str, batch: int, classes: int, steps: int, process: str) -> Contestant:
-        options = {"loss": name, "batch": batch, "classes": classes, "threads": threads}
-        return Contestant(process, "loss", options, 1 if quick else steps, batch)
+    def loss(of: str, batch: int, classes: int, steps: int, process: str, backend: str = "tensorflow") -> Contestant:
+        options = {"of": of, "batch": batch, "classes": classes, "threads": threads}
+        return Contestant(process, "loss", options, 1 if quick else steps, batch, backend)
 
     def pipeline(kind: str, steps: int) -> Contestant:
         options = {"kind": kind, "images": 100 if quick else 50_000, **common}
         return Contestant("pipeline", "pipeline", options, 2 if quick else steps, batch)
 
     classes = 1000 if quick else 100_000
-    found = {
+    return {
         "step": {
             PACKAGE_32: package("float32"),
             PACKAGE_16: package("bfloat16"),
@@ -97,20 +101,25 @@ def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
             TORCH_16_COMPILED: torch(bfloat16=True, compiled=True),
             MM: loss("mm", batch, 10, 20, "keras"),
         },
-        "loss": {
-            # A process each, for their peak memory.
-            MM: loss("mm", 8 if quick else 256, classes, 3, "mm"),
-            CROSS_ENTROPY: loss("cross_entropy", 8 if quick else 256, classes, 3, "keras"),
+        # A process each, for their peak memory. JAX frees a step's arrays during the next one: a step a turn.
+        **{
+            f"{size}loss{label}": {
+                MM: loss("mm", rows, classes, steps, "mm", backend),
+                CROSS_ENTROPY: loss("cross_entropy", rows, classes, steps, "keras", backend),
+            }
+            for size, rows in ((("", 8),) if quick else (("", 256), ("large ", 4096)))
+            for label, backend in BACKENDS.items()
+            for steps in (3 if rows == 256 and backend != "jax" else 1,)
         },
-        "large loss": {
-            MM: loss("mm", 4096, classes, 1, "mm"),
-            CROSS_ENTROPY: loss("cross_entropy", 4096, classes, 1, "keras"),
+        **{
+            f"head{label}": {
+                COSINE: loss("cosine", 16, classes, 1, "cosine", backend),
+                DENSE: loss("dense", 16, classes, 1, "dense", backend),
+            }
+            for label, backend in BACKENDS.items()
         },
         "pipeline": {PACKAGE_DATA: pipeline("package", 400), MAP_DATA: pipeline("map", 100)},
     }
-    if quick:
-        del found["large loss"]
-    return found
 
 
 GOALS = (
@@ -127,7 +136,7 @@ GOALS = (
     Goal("step", "MM loss and gradient, share of the bfloat16 step", "time", MM, (PACKAGE_16,), 0.05),
     *(
         goal
-        for part in ("loss", "large loss")
+        for part in (f"{size}loss{label}" for label in BACKENDS for size in ("", "large "))
         for goal in (
             Goal(part, "MM loss and gradient, time over Keras' cross-entropy", "time", MM, (CROSS_ENTROPY,), 1.5),
             # A temporary is a whole array; what is below half of one is noise.
@@ -145,7 +154,8 @@ def measure(contestants: dict[str, Contestant], rounds: int, torch_python: str) 
     try:
         for process in {c.process: None for c in contestants.values()}:
             members = {name: (c.module, c.options) for name, c in contestants.items() if c.process == process}
-            peers[process] = Peer(members, torch_python if process == "torch" else sys.executable)
+            backend = next(c.backend for c in contestants.values() if c.process == process)
+            peers[process] = Peer(members, torch_python if backend == "torch" else sys.executable, backend)
         ready = {name: answer for peer in peers.values() for name, answer in peer.ready().items()}
         results = {name: {**dataclasses.asdict(c), **ready[name], "samples": []} for name, c in contestants.items()}
         for _ in range(rounds):
@@ -241,7 +251,7 @@ def main() -> None:
     }
     for part, contestants in parts(args.quick, args.threads).items():
         # Twelve arrays of 4096 x 100,000 numbers: the logits of both, and the temporaries of one.
-        if part == "large loss" and available_memory() < 12 * 4 * 4096 * 100_000:
+        if part.startswith("large") and available_memory() < 12 * 4 * 4096 * 100_000:
             report["skipped"][part] = "too little memory"
             continue
         print(f"{part}: ...", flush=True)

@@ -35,11 +35,12 @@ def results(tmp_path_factory):
 
 def test_every_contestant_runs_or_says_what_is_missing(results):
     report = json.loads(results.read_text())
-    assert {"step", "loss", "pipeline"} == set(report["parts"])
+    measured = {f"{of}{backend}" for of in ("loss", "head") for backend in ("", ", JAX", ", PyTorch")}
+    assert {"step", "pipeline", *measured} == set(report["parts"])
     for part in report["parts"].values():
-        for name, result in part.items():
+        for result in part.values():
             if result.get("missing"):
-                assert name.startswith("PyTorch")
+                assert result["backend"] == "torch"
                 assert result["missing"] in ("torch", "g++")
             else:
                 assert len(result["samples"]) == 2

@@ -94,6 +94,19 @@ def test_class_vectors_start_with_unit_norm():
     assert len(np.unique(kernel)) == kernel.size
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX tells what memory a program takes")
+def test_no_normalised_copy_of_the_kernel():
+    import jax
+
+    layer = built(CosineDense(2000), (4, 512))
+
+    def loss(kernel, features):
+        return ops.sum(ops.square(layer.stateless_call([kernel], [], features)[0]))
+
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(layer.kernel.value, random(4, 512)).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < layer.kernel.value.nbytes / 2
+
+
 def test_zero_features():
     """Cosines of 0 and finite gradients for the feature and the class vectors; other rows as without it."""
     x, layer = random(3, 5), built(CosineDense(4), (3, 5))

@@ -39,11 +39,6 @@ def as_labels(y_true: Any, y_pred: Any) -> Any:
     return ops.cast(y_true, "int32")
 
 
-def target_positions(labels: Any) -> Any:
-    """Return (B, 2) positions (row, label) of the target logits, as `keras.ops.scatter_update` takes them."""
-    return ops.stack([ops.arange(ops.shape(labels)[0], dtype="int32"), labels], axis=-1)
-
-
 def target_logits(labels: Any, logits: Any) -> Any:
     """Return u_y, shape (B,)."""
     return ops.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
@@ -51,8 +46,19 @@ def target_logits(labels: Any, logits: Any) -> Any:
 
 def rival_logits(labels: Any, logits: Any) -> Any:
     """Return max_{j != y} u_j, shape (B,)."""
-    hidden = ops.full_like(logits[:, 0], -np.inf)
-    return ops.max(ops.scatter_update(logits, target_positions(labels), hidden), axis=-1)
+    return ops.max(update_targets(labels, logits, ops.full_like(logits[:, 0], -np.inf)), axis=-1)
+
+
+def update_targets(labels: Any, logits: Any, values: Any, *, add: bool = False) -> Any:
+    """Return logits (B, C) whose target logits are `values` (B,), or are raised by them with `add`."""
+    if keras.backend.backend() == "jax":
+        # XLA copies what it scatters into; this mask becomes part of the passes that read the result.
+        is_target = ops.arange(logits.shape[-1], dtype="int32") == labels[:, None]
+        values = values[:, None]
+        return logits + ops.where(is_target, values, 0) if add else ops.where(is_target, values, logits)
+    # Elsewhere writing at B positions costs one pass, a (B, C) mask two.
+    positions = ops.stack([ops.arange(ops.shape(labels)[0], dtype="int32"), labels], axis=-1)
+    return ops.scatter_update(logits, positions, values, reduction="add" if add else None)
 
 
 class ClassWeights(keras.layers.Layer):

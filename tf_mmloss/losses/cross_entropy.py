@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tf_mmloss.losses.base import LongTailLoss, as_labels, target_positions
+from tf_mmloss.losses.base import LongTailLoss, as_labels, update_targets
 
 
 def cross_entropy(y_true: Any, y_pred: Any, *, margin: Any = None, scale: float = 1.0) -> Any:
@@ -30,10 +30,9 @@ def cross_entropy(y_true: Any, y_pred: Any, *, margin: Any = None, scale: float 
     """
     labels, logits = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
     if margin is not None:
-        # Adding at B positions costs one pass less than subtracting a (B, C) one-hot matrix. Before the scale: what
-        # the margin was computed with is freed by then, and the product takes this copy's place.
         lowered = ops.broadcast_to(-ops.convert_to_tensor(margin, dtype=logits.dtype), ops.shape(labels))
-        logits = ops.scatter_update(logits, target_positions(labels), lowered, reduction="add")
+        # Before the scale: what the margin was computed with is freed by then, and the product takes this copy's place.
+        logits = update_targets(labels, logits, lowered, add=True)
     if scale != 1:
         logits = logits * scale
     return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
