@@ -12,6 +12,7 @@ RUN/
   .lock              held by the process that trains here
 """
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -64,6 +65,7 @@ def run(
     data_dir: str | None = None,
     resume: bool = False,
     stop: Callable[[], bool] | None = None,
+    held: bool = False,
 ) -> dict[str, Any]:
     """Train and evaluate a config, and leave a run folder.
 
@@ -74,6 +76,7 @@ def run(
         resume: continue the run in `folder`, which must have the same config; start it if there is none. A finished
             run is not trained or evaluated again.
         stop: asked after every epoch but the last; True leaves the run there, to be resumed.
+        held: the caller holds the folder's lock.
 
     Returns:
         The content of metrics.json.
@@ -88,7 +91,7 @@ def run(
     """
     config, folder = resolve(config), Path(folder)
     check_input(config)
-    with locked(folder):
+    with contextlib.nullcontext() if held else locked(folder):
         _check_folder(config, folder, resume)
         if not is_finished(folder):
             _train(config, folder, data_dir, stop)

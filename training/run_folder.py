@@ -30,21 +30,25 @@ class RunBusyError(RunFolderError):
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, patience: float = 1.0) -> Iterator[None]:
     """Keep other processes out of a run folder, made if missing, until the block is done or the process dies.
 
     The lock is the operating system's, on FOLDER/.lock: a killed process leaves none behind, and on a shared file
     system it holds between hosts. Windows has no such lock: nothing is kept out there. A folder that was made here and
     stayed empty is removed.
 
+    Args:
+        folder: the run's.
+        patience: seconds to try again, as `is_busy` elsewhere holds the lock for a moment.
+
     Raises:
-        RunBusyError: at once, where another process holds the folder.
+        RunBusyError: another process holds the folder.
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
     with open(path, "a") as file:
-        if not _lock(file) or not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        if not _lock(file, patience) or not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             raise RunBusyError(f"{folder} is busy: another process is training there. Wait for it, or stop it.")
         try:
             yield
@@ -60,7 +64,7 @@ def is_busy(folder: Path) -> bool:
     if not (folder / ".lock").exists():
         return False
     try:
-        with locked(folder):
+        with locked(folder, patience=0.05):
             return False
     except RunBusyError:
         return True
@@ -169,13 +173,15 @@ def _missing(folder: Path, name: str) -> RunFolderError:
     return RunFolderError(f"{folder} is no finished run folder: it has no {name}.")
 
 
-def _lock(file: IO[str]) -> bool:
+def _lock(file: IO[str], patience: float) -> bool:
     if sys.platform == "win32":
         return True
-    for wait in (0.05, 0.0):  # `is_busy` elsewhere may hold it for a moment
+    deadline = time.monotonic() + patience
+    while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
-            time.sleep(wait)
-    return False
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)

@@ -3,27 +3,33 @@
     python training/table.py plan
     python training/table.py run --hours 8 --precision bfloat16 --eval-every 5
     python training/table.py run --systems mm-drw,ldam-drw --datasets cifar10 --seeds 0
+    python training/table.py run --ray auto --gpus 0.5 --data-dir DIR
     python training/table.py status
     python training/table.py report
 
 A cell of the plan is a run folder below --results. A run is a cell's if its config is, whatever its folder's name, its
 precision, XLA, input, and how often it was evaluated. `run` trains the cells that are not done, in the plan's order. It
 can be stopped at any moment, with ctrl-C or harder; the same command continues. Several of them, on hosts with one file
-system, share the work. A cell that fails is noted in its folder (failed.json) and left out until --retry.
+system, share the work; with --ray one of them trains on all hosts of a Ray cluster, which share a file system too. A
+cell that fails is noted in its folder (failed.json) and left out until --retry.
 """
 
 import argparse
+import contextlib
 import dataclasses
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+import cluster
 import experiment
 import report
 from presets import INPUTS, PRECISIONS, TABLE_1, Config, resolve
@@ -34,6 +40,7 @@ from run_folder import (
     epochs_saved,
     is_busy,
     is_finished,
+    locked,
     read_config,
     read_json,
     run_folders,
@@ -68,6 +75,10 @@ HOW: dict[str, Any] = {"precision": "float32", "eval_every": 1, "jit": "auto", "
 # Images of each class, and classes, before the training split is made imbalanced.
 SIZES = {"cifar10": (5000, 10), "cifar100": (500, 100)}
 STATES = ("done", "running", "partial", "failed", "missing")
+# In a cell's folder: why it failed.
+FAILED = "failed.json"
+# Seconds between two looks for hosts that joined the cluster.
+HOSTS_EVERY = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +174,7 @@ def work(
     hours: float | None = None,
     limit: int | None = None,
     retry: bool = False,
+    pool: cluster.Pool | None = None,
 ) -> list[Path]:
     """Train the cells that are not done, in order, and leave out those that other processes train.
 
@@ -174,6 +186,7 @@ def work(
         hours: stop at the end of the epoch in which this time is over; one epoch is always trained.
         limit: train so many cells at most.
         retry: take the failed cells too.
+        pool: where cells are trained; None: here, one after the other.
 
     Returns:
         The folders of the cells that failed.
@@ -182,50 +195,101 @@ def work(
         ValueError: bad arguments, what `survey` refuses, a data set that is not what it should be.
         OSError: a data set is nowhere to be found, or the disk is full: no fault of a cell, the next would fail too.
     """
-    began = time.monotonic()
-    seconds = 3600 * number("hours", hours, above=0) if hours is not None else np.inf
+    until = time.time() + 3600 * number("hours", hours, above=0) if hours is not None else None
     cells = [Cell(cell.system, resolve(dataclasses.replace(cell.config, **(how or {})))) for cell in cells]
     takes = ("missing", "partial", "failed") if retry else ("missing", "partial")
-
-    def is_over() -> bool:
-        return time.monotonic() - began >= seconds
+    # A task elsewhere starts in another folder.
+    data_dir = os.path.abspath(os.path.expanduser(data_dir)) if data_dir is not None else None
+    pool = pool or cluster.Here()
 
     failed: list[Path] = []
     busy: list[Path] = []
-    trained = 0
-    while limit is None or trained < limit:
+    running: dict[Future[float | None], Progress] = {}
+    checked: set[str] = set()
+    trained, stopped = 0, False
+    while True:
+        stopped = stopped or (until is not None and time.time() >= until and trained + len(running) > 0)
+        free = not stopped and (limit is None or trained + len(running) < limit) and len(running) < pool.slots()
         # Anew for every cell: other processes work too.
-        waiting = [p for p in survey(cells, results) if p.state in takes and p.folder not in (*failed, *busy)]
-        if not waiting:
-            break
-        cell, folder = waiting[0].cell, waiting[0].folder
-        print(f"\n{cell.name}: {folder}", flush=True)
-        load(cell.config.dataset, data_dir)  # what is wrong with the data is no fault of the cell
-        keras.utils.clear_session()
-        try:
-            config = read_config(folder) if (folder / "config.json").exists() else cell.config
-            metrics = experiment.run(config, folder, data_dir=data_dir, resume=True, stop=is_over)
-        except RunBusyError as error:
-            print(error, flush=True)
-            busy.append(folder)
+        taken = {*failed, *busy, *(progress.folder for progress in running.values())}
+        waiting = [p for p in survey(cells, results) if p.state in takes and p.folder not in taken] if free else []
+        if waiting:
+            cell, folder = waiting[0].cell, waiting[0].folder
+            print(f"\n{cell.name}: {folder}", flush=True)
+            if cell.config.dataset not in checked:
+                load(cell.config.dataset, data_dir)  # what is wrong with the data is no fault of the cell
+                checked.add(cell.config.dataset)
+            running[pool.start(cell.name, train, cell.config, folder.absolute(), data_dir, until, retry)] = waiting[0]
             continue
-        except experiment.RunStoppedError as error:
-            print(error, flush=True)
-            break
-        except (OSError, RunFolderError):
+        if not running:
+            return failed
+        for task in wait(running, timeout=HOSTS_EVERY, return_when=FIRST_COMPLETED).done:
+            progress = running.pop(task)
+            trained += 1
+            try:
+                error = pool.result(task)
+                if error is None:
+                    failed.append(progress.folder)
+                said = "failed" if error is None else f"top-1 error {error:.2%}"
+            except RunBusyError as caught:
+                busy.append(progress.folder)
+                trained -= 1
+                said = str(caught)
+            except experiment.RunStoppedError as caught:
+                stopped = True
+                said = str(caught)
+            except cluster.LostError as caught:
+                said = f"failed: {caught}"
+                try:
+                    with locked(progress.folder):
+                        _note(progress.folder, caught)
+                    failed.append(progress.folder)
+                except RunBusyError:  # another process goes on there
+                    busy.append(progress.folder)
+            print(f"{progress.cell.name}: {said}", flush=True)
+
+
+def train(config: Config, folder: Path, data_dir: str | None, until: float | None, retry: bool) -> float | None:
+    """Train a cell, or what is left of it.
+
+    Args:
+        config: the cell's, for a run that is begun.
+        folder: the cell's.
+        data_dir: where CIFAR is.
+        until: stop at the end of the epoch in which this time is reached; seconds since 1970.
+        retry: whether to try again what another process noted as failed meanwhile.
+
+    Returns:
+        The error; None if the cell failed: failed.json says why.
+
+    Raises:
+        RunBusyError: another process trains it.
+        RunStoppedError: the time is over.
+        RunFolderError, OSError: it is no fault of the cell.
+    """
+    keras.utils.clear_session()
+    with locked(folder):
+        if (folder / FAILED).exists() and not retry:
+            return None
+        if (folder / "config.json").exists():
+            config = read_config(folder)
+        try:
+            metrics = experiment.run(
+                config,
+                folder,
+                data_dir=data_dir,
+                resume=True,
+                stop=lambda: until is not None and time.time() >= until,
+                held=True,
+            )
+        except (OSError, RunFolderError, experiment.RunStoppedError):
             raise
         except Exception as error:
             traceback.print_exc()
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "failed.json", {"error": type(error).__name__, "message": str(error)})
-            failed.append(folder)
-        else:
-            (folder / "failed.json").unlink(missing_ok=True)
-            print(f"top-1 error {metrics['error']:.2%}", flush=True)
-        trained += 1
-        if is_over():
-            break
-    return failed
+            _note(folder, error)
+            return None
+        (folder / FAILED).unlink(missing_ok=True)
+        return float(metrics["error"])
 
 
 def status(found: Sequence[Progress]) -> str:
@@ -276,7 +340,7 @@ def _progress(cell: Cell, own: Path, runs: Sequence[Path], configs: Mapping[Path
     folder = runs[0] if runs else own
     if is_busy(folder):
         state = "running"
-    elif (folder / "failed.json").exists():
+    elif (folder / FAILED).exists():
         state = "failed"
     else:
         state = "partial" if runs else "missing"
@@ -287,8 +351,12 @@ def _count(found: Sequence[Progress], state: str) -> int:
     return sum(progress.state == state for progress in found)
 
 
+def _note(folder: Path, error: Exception) -> None:
+    write_json(folder / FAILED, {"error": type(error).__name__, "message": str(error)})
+
+
 def _failure(folder: Path) -> str:
-    failure = read_json(folder, "failed.json")
+    failure = read_json(folder, FAILED)
     return f"{failure.get('error')}: {failure.get('message')}"
 
 
@@ -329,6 +397,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--precision", default="float32", help=f"of runs that are begun: {', '.join(PRECISIONS)}")
     run.add_argument("--eval-every", type=int, default=1, metavar="N", help="of runs that are begun; default 1")
     run.add_argument("--input", default="host", help=f"of runs that are begun: {', '.join(INPUTS)}")
+    cluster.add_options(run.add_argument_group("cluster"))
     return main
 
 
@@ -341,15 +410,18 @@ def main(arguments: list[str] | None = None) -> int:
         cells = select(plan(), {name: getattr(options, name) for name in COLUMNS})
         if options.command == "run":
             limit = options.cells if options.cells is None else integer("cells", options.cells, at_least=1)
-            failed = work(
-                cells,
-                options.results,
-                how={name: getattr(options, name) for name in ("precision", "eval_every", "input")},
-                data_dir=options.data_dir,
-                hours=options.hours,
-                limit=limit,
-                retry=options.retry,
-            )
+            ray = options.ray
+            with cluster.connect(ray, options.cpus, options.gpus) if ray else contextlib.nullcontext() as pool:
+                failed = work(
+                    cells,
+                    options.results,
+                    how={name: getattr(options, name) for name in ("precision", "eval_every", "input")},
+                    data_dir=options.data_dir,
+                    hours=options.hours,
+                    limit=limit,
+                    retry=options.retry,
+                    pool=pool,
+                )
             print()
             for folder in failed:
                 print(f"failed: {folder}: {_failure(folder)}", file=sys.stderr)

@@ -5,18 +5,21 @@
     python training/tune.py --dataset cifar100 --imbalance step --over tables-2-and-3
     python training/tune.py --dataset digits --ratio 20 --epochs 20 --over beta=1:2 --over scale=5:30 --trials 6
     python training/tune.py --over beta=1.0:2.0 --trials 20 --workers 2
+    python training/tune.py --over beta=1.0:2.0 --trials 20 --workers 8 --ray auto
 
 --over NAME=LOW:HIGH searches a range, NAME=A,B,C the values given; NAME is an option of the method's loss: beta,
 delta_neg, scale, class_margin, ... --over tables-2-and-3 is the paper's grid over beta for the data set. Images of
 every class are held out of the training split before it is made imbalanced, and the test split is never looked at.
 Each trial is a run folder like any other. The same command continues a search that was stopped.
 
---workers N shares the search among N processes of this machine, with Keras Tuner's chief. On several machines with one
-file system, give the command to each with KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT set to the chief's, and
-KERASTUNER_TUNER_ID to "chief" on one and to a name of its own on every other.
+--workers N shares the search among N processes of this machine, with Keras Tuner's chief; with --ray, of the hosts of a
+Ray cluster, which share a file system. Without Ray, on several machines with one file system, give the command to each
+with KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT set to the chief's, and KERASTUNER_TUNER_ID to "chief" on one and
+to a name of its own on every other.
 """
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import json
@@ -25,11 +28,13 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
 
+import cluster
 import experiment
 import fit
 import plots
@@ -174,18 +179,42 @@ def search(
     return table
 
 
-def share(arguments: list[str], workers: int) -> int:
-    """Run the command in a chief and some workers on this machine; return the exit status: the first that is not 0."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    environment = {**os.environ, "KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
+def share(arguments: list[str], workers: int, pool: cluster.Pool | None = None) -> int:
+    """Run the command in a chief on this machine and in some workers.
+
+    Args:
+        arguments: of the command.
+        workers: their number.
+        pool: where the workers run; None: on this machine too.
+
+    Returns:
+        The exit status: the first that is not 0.
+
+    Raises:
+        ValueError: more workers than the pool can run at a time.
+        LostError: a worker died too often.
+    """
+    if pool and workers > pool.slots():
+        raise ValueError(f"`workers` must be at most {pool.slots()}, which the hosts can run. Received: {workers}")
+    host = pool.host if pool else "127.0.0.1"
+    with socket.create_server((host, 0)) as server:
+        address = {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": str(server.getsockname()[1])}
+    environment = {**os.environ, **address}
     environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
-    command = [sys.executable, __file__, *arguments]
-    names = ["chief", *(f"worker{i}" for i in range(workers))]
-    processes = [subprocess.Popen(command, env={**environment, "KERASTUNER_TUNER_ID": name}) for name in names]
+    processes: list[subprocess.Popen[bytes]] = []
+    tasks: list[Future[int]] = []
     try:
+        for name in ("chief", *(f"worker{i}" for i in range(workers))):
+            own = {"KERASTUNER_TUNER_ID": name}
+            if pool and name != "chief":
+                tasks.append(pool.start(name, main, arguments, environment=address | own))
+            else:
+                command = [sys.executable, __file__, *arguments]
+                processes.append(subprocess.Popen(command, env=environment | own))
         while True:
             codes = [process.poll() for process in processes]
+            if pool:
+                codes += [pool.result(task) if task.done() else None for task in tasks]
             failed = [code for code in codes if code]
             if failed or None not in codes:
                 return failed[0] if failed else 0
@@ -228,9 +257,11 @@ def main(arguments: list[str] | None = None) -> int:
     group.add_argument("--workers", type=int, default=1, help="processes that share the search; default 1")
     group.add_argument("--out", metavar="DIR", help="the search's folder; default: runs/tune- and a name")
     group.add_argument("--data-dir", metavar="DIR", help="where CIFAR is, as for fit.py")
+    cluster.add_options(parser.add_argument_group("cluster"))
     fit.add_config_options(parser)
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = vars(parser.parse_args(arguments))
-    workers = options.pop("workers")
+    workers, (ray, cpus, gpus) = options.pop("workers"), (options.pop(name) for name in ("ray", "cpus", "gpus"))
     over, kind, trials = options.pop("over", ["beta=1:2"]), options.pop("search"), options.pop("trials")
     out, data_dir = options.pop("out", None), options.pop("data_dir", None)
     try:
@@ -243,9 +274,13 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             dimensions = [Dimension.parse(text) for text in over]
         folder = Path(out or f"runs/tune-{config.name}")
-        shared = "KERASTUNER_ORACLE_IP" in os.environ
-        if presets.integer("workers", workers, at_least=1) > 1 and not shared:
-            return share(sys.argv[1:] if arguments is None else arguments, workers)
+        is_part = "KERASTUNER_ORACLE_IP" in os.environ
+        if (presets.integer("workers", workers, at_least=1) > 1 or ray) and not is_part:
+            # A worker elsewhere starts in another folder.
+            places = {"--out": folder, **({"--data-dir": Path(data_dir).expanduser()} if data_dir else {})}
+            there = [f"{option}={place.absolute()}" for option, place in places.items()]
+            with cluster.connect(ray, cpus, gpus) if ray else contextlib.nullcontext() as pool:
+                return share([*arguments, *there], workers, pool)
         table = search(config, dimensions, folder, kind=kind, trials=trials, data_dir=data_dir)
         if not table:
             return 0
