@@ -175,9 +175,13 @@ def _train(
         raise RunStoppedError(f"{folder} was stopped after epoch {len(checkpoint.history)} of {epochs}.")
     logits = feed.model.predict(feed.eval_images, batch_size=feed.eval_batch, verbose=0)
     if leader:
-        with atomic_path(folder / "last.keras") as temporary:
-            model.save(temporary)
+        _save(model, folder / "last.keras")
         write_json(folder / "metrics.json", _metrics(config, data, splits, logits, checkpoint.history, model))
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    with strategy.alone(), atomic_path(path) as temporary:
+        model.save(temporary)
 
 
 def carry_backbone(source: keras.Model, target: keras.Model) -> None:
@@ -361,8 +365,7 @@ class _BestModel(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         before = [row.get("val_accuracy", -1.0) for row in self.checkpoint.history[:epoch]]
         if logs.get("val_accuracy", -1.0) > max(before, default=-1.0):
-            with atomic_path(self.path) as temporary:
-                self.saved.save(temporary)
+            _save(self.saved, self.path)
 
 
 class _History(keras.callbacks.Callback):

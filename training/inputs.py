@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-import tf_mmloss
 import strategy
+import tf_mmloss
 from presets import METHODS, RECIPES, Config
 from tf_mmloss import imbalance
 from tf_mmloss.datasets import ImageDataset

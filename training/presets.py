@@ -51,8 +51,8 @@ class Config:
         precision: "float32", "bfloat16" or "float16". jit: "auto", "on" or "off" (XLA).
         input: "host" (tf.data), "device" (images lie on the device and are augmented in the compiled step) or "epoch"
             (the same, and an epoch is one compiled program; JAX).
-        strategy: "none" (one device), "mirrored" (all devices of the host; TensorFlow) or "data-parallel" (all devices of
-            all processes; JAX). The same batches and the same results, but for rounding.
+        strategy: "none" (one device), "mirrored" (all devices of the host; TensorFlow) or "data-parallel" (all devices
+            of all processes; JAX). The same batches and the same results, but for rounding.
     """
 
     dataset: str = "cifar10"

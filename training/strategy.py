@@ -4,10 +4,10 @@
     mirrored       all devices of this host, by TensorFlow: each takes its rows of every batch
     data-parallel  all devices of all processes, by JAX: one program, in which the rows of a batch are split
 
-All give the losses and weights of one device, but for the rounding of sums. For several processes, on one host or many,
-start the same command in each with KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID set. Every process
-draws the whole batch, which is a pure function of seed and epoch, and its devices compute on their rows of it; process 0
-alone writes the run folder, which all must see.
+All give the losses and weights of one device, but for the rounding of sums. For several processes, on one host or
+many, start the same command in each with KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID set. Every
+process draws the whole batch, which is a pure function of seed and epoch, and its devices compute on their rows of it;
+process 0 alone writes the run folder, which all must see.
 """
 
 import contextlib
@@ -183,6 +183,17 @@ def together(*facts: Any) -> Iterator[None]:
             )
     if failure is not None:
         raise failure
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Do the block in one process of several: saving makes variables, which Keras would lay on all processes' devices."""
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)
 
 
 def wait() -> None:
