@@ -30,8 +30,9 @@ import keras
 import numpy as np
 
 import plots
+import strategy
 import tf_mmloss
-from inputs import EVAL_BATCH, Splits, check_input, has_tensorflow, jit_compile, make_feed, split
+from inputs import Splits, check_input, has_tensorflow, jit_compile, make_feed, split
 from presets import METHODS, Config, loss, pretraining, resolve
 from run_folder import RunFolderError, differences, epochs_saved, is_finished, locked, read_config, read_json
 from tf_mmloss.callbacks.checkpoint import atomic_path, write_json
@@ -82,7 +83,7 @@ def run(
         The content of metrics.json.
 
     Raises:
-        ValueError: a config that cannot be run.
+        ValueError: a config that cannot be run, or processes that were not given the same one.
         RunFolderError: a folder that holds a run (without `resume`) or one of another config.
         RunBusyError: another process works in the folder.
         RunStoppedError: `stop` said so.
@@ -90,21 +91,42 @@ def run(
         FileNotFoundError: the data set is nowhere to be found.
     """
     config, folder = resolve(config), Path(folder)
-    check_input(config)
-    with contextlib.nullcontext() if held else locked(folder):
-        _check_folder(config, folder, resume)
-        if not is_finished(folder):
-            _train(config, folder, data_dir, stop)
-        plots.plot_run(folder)
+    strategy.join(config)
+    leader = strategy.is_leader()
+    if stop is not None and strategy.num_processes() > 1:
+        raise ValueError("`stop` must be None with several processes, which might not agree. Received: a function")
+    with contextlib.ExitStack() as locks:
+        with strategy.together(config, is_finished(folder), epochs_saved(folder)):
+            check_input(config)
+            strategy.check(config)
+            if leader:
+                if not held:
+                    locks.enter_context(locked(folder))
+                _check_folder(config, folder, resume)
+            finished = is_finished(folder)
+            if not finished:
+                data = load(config.dataset, data_dir)
+                splits = split(data, config)
+                strategy.check_images(config, len(splits.train_labels))
+        if not finished:
+            backbone = None if epochs_saved(folder) else _pretrain(config, folder.parent, data_dir, stop)
+            with strategy.scope(config):
+                _train(config, folder, data, splits, backbone, stop)
+        if leader:
+            plots.plot_run(folder)
+        strategy.wait()
         return read_json(folder, "metrics.json")
 
 
-def _train(config: Config, folder: Path, data_dir: str | None, stop: Callable[[], bool] | None) -> None:
+def _train(
+    config: Config,
+    folder: Path,
+    data: ImageDataset,
+    splits: Splits,
+    backbone: Path | None,
+    stop: Callable[[], bool] | None,
+) -> None:
     """Do what is left of a resolved config's run, up to metrics.json."""
-    data = load(config.dataset, data_dir)
-    splits = split(data, config)
-    backbone = None if epochs_saved(folder) else _pretrain(config, folder.parent, data_dir, stop)
-
     keras.config.set_dtype_policy(POLICIES[config.precision])
     keras.utils.set_random_seed(config.seed)
     model = build(config, splits)
@@ -114,22 +136,25 @@ def _train(config: Config, folder: Path, data_dir: str | None, stop: Callable[[]
     first_epoch = checkpoint.restore(model)
     epochs = config.epochs or 0
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for partial in folder.rglob("*.partial-*"):  # what a killed process was writing
-        partial.unlink()
-    write_json(folder / "config.json", dataclasses.asdict(config))
-    _record_environment(folder, first_epoch, backbone)
+    leader = strategy.is_leader()
+    if leader:
+        folder.mkdir(parents=True, exist_ok=True)
+        for partial in folder.rglob("*.partial-*"):  # what a killed process was writing
+            partial.unlink()
+        write_json(folder / "config.json", dataclasses.asdict(config))
+        _record_environment(config, folder, first_epoch, backbone)
 
     resampling = _deferred(tf_mmloss.DeferredResampling, METHODS[config.method].resampling, config, splits)
     reweighting = _deferred(tf_mmloss.DeferredReweighting, METHODS[config.method].reweighting, config, splits)
     feed = make_feed(config, data, splits, model, first_epoch=first_epoch, resampling=resampling)
-    timer = _Timer(len(splits.train_labels))
-    callbacks = [
+    training = [
         keras.callbacks.LearningRateScheduler(tf_mmloss.WarmupStepSchedule.published(epochs, config.learning_rate)),
         *([reweighting] if reweighting else []),
         *([resampling] if resampling else []),
         tf_mmloss.StopOnNonFinite(),
-        timer,
+    ]
+    writing = [
+        _Timer(len(splits.train_labels)),
         _BestModel(folder / "best.keras", checkpoint, model),
         checkpoint,
         *([keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)] if has_tensorflow() else []),
@@ -144,17 +169,22 @@ def _train(config: Config, folder: Path, data_dir: str | None, stop: Callable[[]
             epochs=epochs,
             shuffle=False,  # tf_mmloss.sampling shuffles
             validation_data=feed.evaluation,
-            validation_batch_size=EVAL_BATCH,
+            validation_batch_size=feed.eval_batch,
             validation_freq=[e for e in range(1, epochs + 1) if e % config.eval_every == 0 or e == epochs],
-            callbacks=callbacks,
+            callbacks=[*training, *(writing if leader else [])],
             verbose=0,
         )
-    if len(checkpoint.history) < epochs:
+    if leader and len(checkpoint.history) < epochs:
         raise RunStoppedError(f"{folder} was stopped after epoch {len(checkpoint.history)} of {epochs}.")
-    with atomic_path(folder / "last.keras") as temporary:
+    logits = feed.model.predict(feed.eval_images, batch_size=feed.eval_batch, verbose=0)
+    if leader:
+        _save(model, folder / "last.keras")
+        write_json(folder / "metrics.json", _metrics(config, data, splits, logits, checkpoint.history, model))
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    with strategy.alone(), atomic_path(path) as temporary:
         model.save(temporary)
-    logits = feed.model.predict(feed.eval_images, batch_size=EVAL_BATCH, verbose=0)
-    write_json(folder / "metrics.json", _metrics(config, data, splits, logits, checkpoint.history, model))
 
 
 def carry_backbone(source: keras.Model, target: keras.Model) -> None:
@@ -206,7 +236,8 @@ def _pretrain(config: Config, beside: Path, data_dir: str | None, stop: Callable
         return None
     folder = beside / wanted.name
     if not is_finished(folder):
-        print(f"pre-training {wanted.name}: {folder}", flush=True)
+        if strategy.is_leader():
+            print(f"pre-training {wanted.name}: {folder}", flush=True)
         run(wanted, folder, data_dir=data_dir, resume=True, stop=stop)
         keras.backend.clear_session()
     _check_folder(wanted, folder, resume=True)
@@ -265,7 +296,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponent / exponent.sum(axis=-1, keepdims=True)
 
 
-def _record_environment(folder: Path, first_epoch: int, backbone: Path | None) -> None:
+def _record_environment(config: Config, folder: Path, first_epoch: int, backbone: Path | None) -> None:
     path = folder / "environment.json"
     starts = json.loads(path.read_text())["starts"] if path.exists() else []
     versions = {"python": platform.python_version(), "tf_mmloss": tf_mmloss.__version__, "keras": keras.__version__}
@@ -281,6 +312,8 @@ def _record_environment(folder: Path, first_epoch: int, backbone: Path | None) -
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "processor": _processor(),
+        "devices": strategy.num_devices(config),
+        "processes": strategy.num_processes(),
     }
     write_json(path, {"starts": [*starts, start]})
 
@@ -335,8 +368,7 @@ class _BestModel(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         before = [row.get("val_accuracy", -1.0) for row in self.checkpoint.history[:epoch]]
         if logs.get("val_accuracy", -1.0) > max(before, default=-1.0):
-            with atomic_path(self.path) as temporary:
-                self.saved.save(temporary)
+            _save(self.saved, self.path)
 
 
 class _History(keras.callbacks.Callback):

@@ -23,6 +23,7 @@ if __name__ == "__main__":
 import experiment
 import presets
 import run_folder
+import strategy
 from tf_mmloss import NonFiniteLossError
 
 
@@ -100,6 +101,11 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
         "epoch: the same, an epoch being one program (JAX)",
     )
     train.add_argument("--jit", help="XLA: auto (default), on or off")
+    train.add_argument(
+        "--strategy",
+        help="none (default): one device; mirrored: all devices of this host (TensorFlow); data-parallel: all devices "
+        "of all processes (JAX); the batch is shared, and the result is one device's",
+    )
 
 
 def main(arguments: list[str] | None = None, description: str | None = __doc__, method: str | None = None) -> int:
@@ -118,7 +124,9 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__, 
             print(presets.show(config))
             return 0
         folder = Path(resume if named else out or Path("runs") / config.name)
-        print(f"{config.name}: {folder}", flush=True)
+        strategy.join(config)
+        if strategy.is_leader():
+            print(f"{config.name}: {folder}", flush=True)
         metrics = experiment.run(config, folder, data_dir=data_dir, resume=bool(resume))
     except KeyboardInterrupt:
         given = {"--data-dir": data_dir, "--backend": chosen}
@@ -131,7 +139,8 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__, 
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{experiment.summary(metrics)}\nEverything is in {folder}")
+    if strategy.is_leader():
+        print(f"{experiment.summary(metrics)}\nEverything is in {folder}")
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+import strategy
 import tf_mmloss
 from presets import METHODS, RECIPES, Config
 from tf_mmloss import imbalance
@@ -91,7 +92,7 @@ def jit_compile(config: Config) -> bool | str:
 class Feed:
     """What `fit` takes: a model, training batches, so many an epoch, and what it is evaluated on.
 
-    `eval_images` is what `predict` takes, without the labels where it must be.
+    `eval_images` is what `predict` takes, without the labels where it must be; `eval_batch` so many at a time.
     """
 
     model: keras.Model
@@ -99,6 +100,7 @@ class Feed:
     steps: int
     evaluation: Any
     eval_images: Any
+    eval_batch: int
 
 
 def make_feed(
@@ -122,6 +124,7 @@ def _host_feed(
     config: Config, data: ImageDataset, splits: Splits, model: keras.Model, first_epoch: int, resampling: Any
 ) -> Feed:
     recipe, normalize = RECIPES[config.dataset], tf_mmloss.normalization(data.mean, data.std)
+    eval_batch = _eval_batch(config, splits)
     train = train_dataset(
         splits.train_images,
         splits.train_labels,
@@ -140,9 +143,14 @@ def _host_feed(
         splits.eval_labels,
         num_classes=len(splits.class_names),
         normalize=normalize,
-        batch_size=EVAL_BATCH,
+        batch_size=eval_batch,
     )
-    return Feed(model, train, steps_per_epoch(len(splits.train_labels), config.batch_size), evaluation, evaluation)
+    fitted = model
+    if config.strategy == "data-parallel":
+        images = keras.Input(model.input_shape[1:], name="images")
+        fitted = _around(config, model, images, strategy.spread(model, images))
+    steps = steps_per_epoch(len(splits.train_labels), config.batch_size)
+    return Feed(fitted, train, steps, evaluation, evaluation, eval_batch)
 
 
 def _device_feed(
@@ -151,11 +159,9 @@ def _device_feed(
     recipe, images = RECIPES[config.dataset], np.concatenate([splits.train_images, splits.eval_images])
     normalize = tf_mmloss.normalization(data.mean, data.std)
     rows = keras.Input((5,), dtype="int32", name="rows")
-    outputs = model(DeviceImages(images, normalize, pad=recipe.pad)(rows))
+    on_device = DeviceImages(images, normalize, pad=recipe.pad)
+    fitted = _around(config, model, rows, strategy.spread(lambda split: model(on_device(split)), rows))
     whole = config.input == "epoch"
-    fitted = EpochModel(rows, outputs, scan_batch_size=config.batch_size) if whole else keras.Model(rows, outputs)
-    # The same loss and optimizer, so that the network without its input can be saved and continued.
-    fitted.compile(model.optimizer, model.loss, metrics=["accuracy"], jit_compile=jit_compile(config))
     train = EpochRows(
         splits.train_labels,
         num_classes=data.num_classes,
@@ -169,4 +175,24 @@ def _device_feed(
     )
     positions = len(splits.train_labels) + np.arange(len(splits.eval_labels))
     rows_shown = plain_rows(positions, recipe.pad)
-    return Feed(fitted, train, train.steps_per_epoch, (rows_shown, splits.eval_labels.astype(np.int32)), rows_shown)
+    evaluation = (rows_shown, splits.eval_labels.astype(np.int32))
+    return Feed(fitted, train, train.steps_per_epoch, evaluation, rows_shown, _eval_batch(config, splits))
+
+
+def _eval_batch(config: Config, splits: Splits) -> int:
+    """Images of an evaluation step: a multiple of the devices, not more than there are.
+
+    Keras on TensorFlow wants as many rows on every device in the first batch.
+    """
+    devices = strategy.num_devices(config)
+    return max(min(EVAL_BATCH, len(splits.eval_labels)) // devices, 1) * devices
+
+
+def _around(config: Config, model: keras.Model, inputs: Any, outputs: Any) -> keras.Model:
+    """A model around the network, with its loss and optimizer: the network can be saved and continued without it."""
+    if config.input == "epoch":
+        around = EpochModel(inputs, outputs, scan_batch_size=config.batch_size)
+    else:
+        around = keras.Model(inputs, outputs)
+    around.compile(model.optimizer, model.loss, metrics=["accuracy"], jit_compile=jit_compile(config))
+    return around

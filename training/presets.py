@@ -16,6 +16,7 @@ from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
 PRECISIONS = ("float32", "bfloat16", "float16")
 JIT = ("auto", "on", "off")
 INPUTS = ("host", "device", "epoch")
+STRATEGIES = ("none", "mirrored", "data-parallel")
 PRETRAINING = ("none", "rotation")
 
 # The options that go into a loss, under the loss's own argument names.
@@ -50,6 +51,8 @@ class Config:
         precision: "float32", "bfloat16" or "float16". jit: "auto", "on" or "off" (XLA).
         input: "host" (tf.data), "device" (images lie on the device and are augmented in the compiled step) or "epoch"
             (the same, and an epoch is one compiled program; JAX).
+        strategy: "none" (one device), "mirrored" (all devices of the host; TensorFlow) or "data-parallel" (all devices
+            of all processes; JAX). The same batches and the same results, but for rounding.
     """
 
     dataset: str = "cifar10"
@@ -80,6 +83,7 @@ class Config:
     precision: str = "float32"
     jit: str = "auto"
     input: str = "host"
+    strategy: str = "none"
 
     @property
     def loss_arguments(self) -> dict[str, Any]:
@@ -273,6 +277,7 @@ def resolve(config: Config) -> Config:
     choice("precision", config.precision, PRECISIONS)
     choice("jit", config.jit, JIT)
     choice("input", config.input, INPUTS)
+    choice("strategy", config.strategy, STRATEGIES)
     if config.pretraining is not None:
         choice("pretraining", config.pretraining, PRETRAINING)
     number("ratio", config.ratio, at_least=1)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_mmloss._replicas import num_replicas, sum_over_replicas
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import check_counts
 
@@ -61,6 +62,28 @@ def update_targets(labels: Any, logits: Any, values: Any, *, add: bool = False) 
     return ops.scatter_update(logits, positions, values, reduction="add" if add else None)
 
 
+def share_of_global_mean(mean: Any, divisor: Any, replicas: int) -> Any:
+    """Return a replica's share of the mean over the global batch, from the mean over its own rows.
+
+        sum_r share_r = sum_i w_i l_i / sum_i w_i    over the rows i of all replicas
+
+    Keras sums the replicas' gradients, and logs the mean of R share_r weighted by their rows. So a share has the
+    gradient of its own rows' part, and 1/R of the whole as its value, however unevenly the rows are split.
+
+    Args:
+        mean: the replica's weighted mean divided by R, as Keras scales it; 0 without rows.
+        divisor: the replica's sum of weights.
+        replicas: R, see `tf_mmloss._replicas.num_replicas`.
+
+    Returns:
+        A number.
+    """
+    weighted_sum = mean * replicas * divisor
+    whole, divisor = ops.unstack(sum_over_replicas(ops.stop_gradient(ops.stack([weighted_sum, divisor]))), 2)
+    share = ops.divide_no_nan(weighted_sum, divisor)
+    return share + ops.stop_gradient(ops.divide_no_nan(whole, divisor) / replicas - share)
+
+
 class ClassWeights(keras.layers.Layer):
     """One weight per class, ones until assigned: the state that re-weighting changes during training.
 
@@ -87,7 +110,8 @@ class LongTailLoss(keras.losses.Loss):
 
     The batch loss is the weighted mean  sum_i w_{y_i} l_i / sum_i w_{y_i},  so that weights are 1 on
     average in the batch (paper, section 4, baseline 2). Class weights w are ones unless
-    `DeferredReweighting` changes them.
+    `DeferredReweighting` changes them. The batch is the global one, also under `tf.distribute`, where Keras
+    alone would divide by the weights of each replica.
 
     Args:
         cls_counts: (C,) training examples per class, for the losses that use them; else None.
@@ -153,7 +177,12 @@ class LongTailLoss(keras.losses.Loss):
             if sample_weight is not None:
                 weights = weights * ops.reshape(ops.cast(sample_weight, weights.dtype), (-1,))
             sample_weight = weights
-        return super().__call__(y_true, y_pred, sample_weight)
+        loss, replicas = super().__call__(y_true, y_pred, sample_weight), num_replicas()
+        if replicas == 1 or self.reduction in (None, "none", "sum"):
+            return loss
+        weighted = self.reduction == "mean_with_sample_weight" and sample_weight is not None
+        weights = ops.cast(sample_weight, self.dtype) if weighted else ops.ones_like(y_pred[:, 0], self.dtype)
+        return share_of_global_mean(loss, ops.sum(weights), replicas)
 
     def get_config(self) -> dict[str, Any]:
         config = {**super().get_config(), "scale": self.scale, "dtype": self.dtype}
