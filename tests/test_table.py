@@ -182,10 +182,26 @@ def test_folders_that_are_unclear_are_named_and_left_alone(results, fake, capsys
         config = dataclasses.asdict(resolve(Config())) | changed
         (folder / "config.json").write_text(json.dumps(config))
         refused(folder, "another version", said)
+    (folder / "config.json").write_text("{")
+    refused(folder, "config.json is not JSON")
+    (folder / "config.json").unlink()
+    refused(folder, "it has no config.json")
     (folder / "config.json").write_text(json.dumps(dataclasses.asdict(resolve(Config()))))
     (folder / "metrics.json").unlink()
     (write_run(results, folder="twin") / "metrics.json").unlink()
     refused(folder, "unfinished runs of the same cell", "twin")
+    shutil.rmtree(results / "twin")
+    (folder / "checkpoint").mkdir()
+    (folder / "checkpoint" / "latest.json").write_text("{}")
+    refused(folder, "is no checkpoint of a run")
+
+
+def test_a_finished_run_of_another_version_is_named_and_left_alone(results, fake, capsys):
+    folder = write_run(results)
+    (folder / "metrics.json").write_text("{}")
+    assert table.main(["status", "--results", str(results)]) == 2
+    assert f"{folder} holds a run of another version: KeyError('seconds')" in capsys.readouterr().err
+    assert (folder / "metrics.json").read_text() == "{}"
 
 
 def test_a_failure_is_kept_and_skipped_until_retry(results, fake, capsys):
@@ -234,6 +250,31 @@ def test_missing_data_is_no_fault_of_the_cell(results, tmp_path, capsys):
     assert table.main(["run", "--results", str(results), "--data-dir", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err
     assert not results.exists()
+
+
+def test_data_are_checked_once_a_data_set(results, fake, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(table, "load", lambda *arguments: loaded.append(arguments))
+    table.work(CELLS, results, data_dir="~/data")
+    assert loaded == [("digits", os.path.expanduser("~/data"))]
+    assert len(fake[0]) == len(CELLS)
+
+
+def test_a_failure_is_noted_before_another_process_can_take_the_cell(results, fake, monkeypatch):
+    fake[1]["erm"] = ArithmeticError("no such number")
+    states_then, write = [], table.write_json
+
+    def noted(path, content):
+        states_then.append(states(CELLS[:1], results))
+        write(path, content)
+
+    monkeypatch.setattr(table, "write_json", noted)
+    folder = results / CELLS[0].name
+    assert table.work(CELLS[:1], results) == [folder]
+    assert states_then == [["running"]]
+    # One that saw the cell before it failed finds the note.
+    assert table.train(CELLS[0].config, folder, None, None, False) is None
+    assert len(fake[0]) == 1
 
 
 def test_limit_and_precision(results, fake):

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -106,7 +107,8 @@ class RayPool:
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except ray.exceptions.RayError as error:
-            raise LostError(f"The task's process or host died {RETRIES + 1} times: {error}") from error
+            first_line = str(error).partition("\n")[0]
+            raise LostError(f"The task's process or host died {RETRIES + 1} times: {first_line}") from error
 
     def stop(self) -> None:
         """Interrupt the tasks that are not over, as ctrl-C does, and wait for them."""
@@ -205,7 +207,7 @@ def _answering(address: str) -> str:
         return address
     from ray._private.services import canonicalize_bootstrap_address
 
-    if address != "auto" and not address.rpartition(":")[2].isdecimal():
+    if not re.fullmatch(r"auto|(\[[^]]+]|[^:/]+):\d+", address):
         raise ValueError(f"`ray` must be auto or HOST:PORT. Received: ray={address!r}")
     found = canonicalize_bootstrap_address(address) or address
     host, _, port = found.rpartition(":")
