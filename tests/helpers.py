@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -99,6 +100,22 @@ def in_new_process(code, *arguments):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def epochs_done(folder):
+    """Complete epochs in a run folder."""
+    latest = folder / "checkpoint" / "latest.json"
+    return len(json.loads(latest.read_text())["history"]) if latest.exists() else 0
+
+
+def wait_for_epoch(folder, epoch, process):
+    """Wait until a process has that many in a run folder."""
+    deadline = time.monotonic() + 300
+    while epochs_done(folder) < epoch:
+        alive = process.is_alive() if hasattr(process, "is_alive") else process.poll() is None
+        assert alive, "the run ended early"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def official(name="official_code"):

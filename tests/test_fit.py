@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import BACKEND
+from helpers import BACKEND, epochs_done, wait_for_epoch
 
 import backend
 import experiment
@@ -23,20 +23,6 @@ pytest.importorskip("tensorflow", reason="runs read their images through tf.data
 SCRIPT = Path(fit.__file__)
 OTHER = "tensorflow" if BACKEND == "jax" else "jax"
 DIGITS = ["--dataset", "digits", "--ratio", "20", "--depth", "8"]
-
-
-def epochs_done(folder):
-    latest = folder / "checkpoint" / "latest.json"
-    return len(json.loads(latest.read_text())["history"]) if latest.exists() else 0
-
-
-def wait_for_epoch(folder, epoch, process):
-    deadline = time.monotonic() + 300
-    while epochs_done(folder) < epoch:
-        alive = process.is_alive() if hasattr(process, "is_alive") else process.poll() is None
-        assert alive, "the run ended early"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_command_trains_and_prints_the_result(tmp_path, capsys):

@@ -11,7 +11,7 @@ import signal
 import time
 
 import pytest
-from test_fit import epochs_done, wait_for_epoch
+from helpers import BACKEND, epochs_done, wait_for_epoch
 from test_report import README, write_run
 
 import experiment
@@ -23,6 +23,7 @@ from run_folder import RunBusyError, RunFolderError, epochs_saved, locked, metho
 from table import Cell
 from tf_mmloss import NonFiniteLossError
 
+ELSEWHERE = "mirrored" if BACKEND == "jax" else "data-parallel"  # a strategy that this backend lacks
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=4, jit="off")
 CELLS = [Cell(method, resolve(dataclasses.replace(SMALL, method=method))) for method in ("erm", "mm-drw")]
 
@@ -154,6 +155,8 @@ def test_report_is_the_report_of_the_same_folder(results, monkeypatch, capsys):
         (["--cells", "0"], "`cells` must be an integer >= 1"),
         (["--precision", "half"], "`precision` must be one of"),
         (["--eval-every", "0"], "`eval_every` must be an integer >= 1"),
+        (["--strategy", "mirror"], "`strategy` must be one of .* Did you mean 'mirrored'"),
+        (["--strategy", ELSEWHERE], f"`strategy` {ELSEWHERE} needs the"),
     ],
 )
 def test_bad_options_are_refused_before_any_work(options, said, results, fake, capsys):
@@ -163,6 +166,13 @@ def test_bad_options_are_refused_before_any_work(options, said, results, fake, c
     assert re.search(said, error), error
     assert not fake[0]
     assert not results.exists()
+
+
+def test_a_process_of_a_run_is_no_process_of_a_plan(results, fake, monkeypatch):
+    monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
+    with pytest.raises(ValueError, match="start `run` in each without"):
+        table.work(CELLS, results)
+    assert not fake[0]
 
 
 def test_folders_that_are_unclear_are_named_and_left_alone(results, fake, capsys):

@@ -11,6 +11,7 @@ process 0 alone writes the run folder, which all must see.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -40,8 +41,8 @@ def join(config: Config) -> None:
             f"`strategy` {config.strategy} needs the {NEEDS[config.strategy]} backend. Received: {backend}; "
             f"{others[0] if others else 'it has one device a run, --strategy none'}."
         )
-    given = [name for name in VARIABLES if os.environ.get(name)]
-    if config.strategy == "mirrored" or not given or num_processes() > 1:
+    given = variables_given()
+    if config.strategy == "mirrored" or not given or _jax("process_count", 0):
         return
     if len(given) < len(VARIABLES):
         raise ValueError(f"`strategy` data-parallel takes all of {', '.join(VARIABLES)}, or none. Received: {given}")
@@ -70,15 +71,26 @@ def check(config: Config) -> None:
 
 
 def check_images(config: Config, images: int) -> None:
-    """Refuse a batch of which a device would never see a row.
+    """Refuse batches that Keras or TensorFlow fails on when it splits them for `mirrored`.
 
     Raises:
-        ValueError: such a batch.
+        ValueError: a first batch that is not whole; on CPUs, a last one of which a device gets nothing.
     """
-    if config.strategy == "mirrored" and config.batch_size > images:
+    if config.strategy != "mirrored":
+        return
+    devices, rest = num_devices(config), images % config.batch_size
+    if config.batch_size > images:
         raise ValueError(
             f"`batch_size` must not exceed the {images} training images with `strategy` mirrored. "
             f"Received: batch_size={config.batch_size}"
+        )
+    share = -(-rest // devices)  # the last devices get what is left
+    # oneDNN gives the convolution of no images a wrong shape.
+    fails = "CPU" in _local_devices()[-1] and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
+    if rest and share * (devices - 1) >= rest and fails:
+        raise ValueError(
+            f"`batch_size` must leave every device an image of the last batch of {images}: TensorFlow's convolutions on "
+            f"CPUs fail without one, unless TF_ENABLE_ONEDNN_OPTS=0. Received: batch_size={config.batch_size}"
         )
 
 
@@ -116,9 +128,7 @@ def scope(config: Config) -> Iterator[None]:
     if is_leader():
         print(f"{config.strategy}: {num_devices(config)} device(s), {num_processes()} process(es)", flush=True)
     if config.strategy == "mirrored":
-        import tensorflow as tf
-
-        with tf.distribute.MirroredStrategy(_local_devices()).scope():
+        with _mirrored().scope():
             yield
     else:
         with _WholeBatches(auto_shard_dataset=False).scope():
@@ -141,6 +151,11 @@ def spread(network: Callable[[Any], Any], inputs: Any) -> Any:
         return network(inputs)
     rows, whole = (_Lay(axis, distribution.device_mesh) for axis in (distribution.batch_dim_name, None))
     return whole(network(rows(inputs)))
+
+
+def variables_given() -> list[str]:
+    """Which of the VARIABLES that make this process one of several are set."""
+    return [name for name in VARIABLES if os.environ.get(name)]
 
 
 def num_processes() -> int:
@@ -187,7 +202,7 @@ def together(*facts: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Do the block in one process of several: saving makes variables, which Keras would lay on the devices of all."""
+    """Do the block in one process of several: what saves makes variables, which Keras would lay on all devices."""
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:
@@ -228,6 +243,14 @@ class _Lay(keras.layers.Layer):
 
     def compute_output_spec(self, x: Any) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, x.dtype)
+
+
+@functools.cache
+def _mirrored() -> Any:
+    """One for the process: a second one would give the keys of the first one's sums to other tensors, which fails."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(_local_devices())
 
 
 def _local_devices() -> list[str]:

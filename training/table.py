@@ -8,10 +8,10 @@
     python training/table.py report
 
 A cell of the plan is a run folder below --results. A run is a cell's if its config is, whatever its folder's name, its
-precision, XLA, input, and how often it was evaluated. `run` trains the cells that are not done, in the plan's order. It
-can be stopped at any moment, with ctrl-C or harder; the same command continues. Several of them, on hosts with one file
-system, share the work; with --ray one of them trains on all hosts of a Ray cluster, which share a file system too. A
-cell that fails is noted in its folder (failed.json) and left out until --retry.
+precision, XLA, input, strategy, and how often it was evaluated. `run` trains the cells that are not done, in the
+plan's order. It can be stopped at any moment, with ctrl-C or harder; the same command continues. Several of them, on
+hosts with one file system, share the work; with --ray one of them trains on all hosts of a Ray cluster, which share a
+file system too. A cell that fails is noted in its folder (failed.json) and left out until --retry.
 """
 
 import argparse
@@ -32,7 +32,8 @@ import numpy as np
 import cluster
 import experiment
 import report
-from presets import INPUTS, PRECISIONS, TABLE_1, Config, resolve
+import strategy
+from presets import INPUTS, PRECISIONS, STRATEGIES, TABLE_1, Config, resolve
 from run_folder import (
     RunBusyError,
     RunFolderError,
@@ -71,7 +72,7 @@ FIRST = ("erm", "ldam-drw", "mm-drw", "mm-drw-margin_space_logit", "mm-ldam-drw"
 SEEDS = (0, 1, 2)
 
 # Options that say how a run is made and not what it is, with the value that stands for all.
-HOW: dict[str, Any] = {"precision": "float32", "eval_every": 1, "jit": "auto", "input": "host"}
+HOW: dict[str, Any] = {"precision": "float32", "eval_every": 1, "jit": "auto", "input": "host", "strategy": "none"}
 # Images of each class, and classes, before the training split is made imbalanced.
 SIZES = {"cifar10": (5000, 10), "cifar100": (500, 100)}
 STATES = ("done", "running", "partial", "failed", "missing")
@@ -192,11 +193,21 @@ def work(
         The folders of the cells that failed.
 
     Raises:
-        ValueError: bad arguments, what `survey` refuses, a data set that is not what it should be.
+        ValueError: bad arguments, a strategy that the backend lacks, a process that is one of several of a run, what
+            `survey` refuses, a data set that is not what it should be.
         OSError: a data set is nowhere to be found, or the disk is full: no fault of a cell, the next would fail too.
     """
     until = time.time() + 3600 * number("hours", hours, above=0) if hours is not None else None
     cells = [Cell(cell.system, resolve(dataclasses.replace(cell.config, **(how or {})))) for cell in cells]
+    if strategy.variables_given():
+        raise ValueError(
+            "A plan is shared among processes that each train whole runs: start `run` in each without "
+            f"{', '.join(strategy.VARIABLES)}. Received: {strategy.variables_given()}"
+        )
+    for cell in cells[:1]:  # `how` is one for all of them
+        strategy.join(cell.config)
+        if pool is None:  # a cluster's hosts have devices of their own
+            strategy.check(cell.config)
     takes = ("missing", "partial", "failed") if retry else ("missing", "partial")
     # A task elsewhere starts in another folder.
     data_dir = os.path.abspath(os.path.expanduser(data_dir)) if data_dir is not None else None
@@ -397,6 +408,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--precision", default="float32", help=f"of runs that are begun: {', '.join(PRECISIONS)}")
     run.add_argument("--eval-every", type=int, default=1, metavar="N", help="of runs that are begun; default 1")
     run.add_argument("--input", default="host", help=f"of runs that are begun: {', '.join(INPUTS)}")
+    run.add_argument("--strategy", default="none", help=f"of runs that are begun: {', '.join(STRATEGIES)}")
     cluster.add_options(run.add_argument_group("cluster"))
     return main
 
@@ -415,7 +427,7 @@ def main(arguments: list[str] | None = None) -> int:
                 failed = work(
                     cells,
                     options.results,
-                    how={name: getattr(options, name) for name in ("precision", "eval_every", "input")},
+                    how={name: getattr(options, name) for name in ("precision", "eval_every", "input", "strategy")},
                     data_dir=options.data_dir,
                     hours=options.hours,
                     limit=limit,

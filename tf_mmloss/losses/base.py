@@ -78,7 +78,7 @@ def share_of_global_mean(mean: Any, divisor: Any, replicas: int) -> Any:
     Returns:
         A number.
     """
-    weighted_sum = mean * replicas * divisor
+    weighted_sum = ops.sum(mean) * replicas * divisor  # without rows, Keras may leave a `mean` of shape (0,)
     whole, divisor = ops.unstack(sum_over_replicas(ops.stop_gradient(ops.stack([weighted_sum, divisor]))), 2)
     share = ops.divide_no_nan(weighted_sum, divisor)
     return share + ops.stop_gradient(ops.divide_no_nan(whole, divisor) / replicas - share)

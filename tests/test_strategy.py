@@ -1,0 +1,321 @@
+"""Several devices and several processes, against one: losses, weights, statistics, and runs that are killed."""
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+from helpers import BACKEND, epochs_done, in_new_process, wait_for_epoch
+
+import experiment
+import fit
+import strategy
+from presets import Config
+from run_folder import read_history
+
+HERE = {"tensorflow": "mirrored", "jax": "data-parallel"}.get(BACKEND)
+SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2, input="device")
+
+on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="MirroredStrategy is TensorFlow's")
+on_jax = pytest.mark.skipif(BACKEND != "jax", reason="data-parallel needs JAX")
+with_a_strategy = pytest.mark.skipif(HERE is None, reason="there is no strategy for PyTorch")
+
+TWO_CPUS = """
+import json, os, sys
+if os.environ["KERAS_BACKEND"] == "tensorflow":
+    import tensorflow as tf
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+else:
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+import keras
+import numpy as np
+"""
+
+SHARES = """
+from tf_mmloss import LDAMLoss
+
+def of(values):
+    return replicas.experimental_distribute_values_from_function(lambda c: values[c.replica_id_in_sync_group])
+
+replicas = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+rng = np.random.default_rng(0)
+cosines, labels = rng.uniform(-1, 1, (8, 3)).astype("float32"), np.array([0, 0, 1, 2, 0, 2, 1, 0])
+given, found = rng.uniform(0.1, 3, 8).astype("float32"), []
+for reduction in ("mean_with_sample_weight", "sum_over_batch_size", "sum"):
+    for weights in (None, given):
+        for rows in (4, 5, 8):  # of the first replica: as many, more, all
+            loss = LDAMLoss([20, 10, 5], reduction=reduction)
+            loss.enable_class_weights(3)
+            loss.class_weights.weight.assign([0.2, 0.8, 2.0])
+
+            def value_and_gradient(u, y, w):
+                with tf.GradientTape() as tape:
+                    tape.watch(u)
+                    value = loss(y, u, w if weights is not None else None)
+                return value, tape.gradient(value, u)
+
+            whole, gradient = value_and_gradient(tf.constant(cosines), labels, given)
+            shards = [of([tf.constant(a[:rows]), tf.constant(a[rows:])]) for a in (cosines, labels, given)]
+            values, gradients = tf.function(lambda *a: replicas.run(value_and_gradient, a))(*shards)
+            gradients = np.concatenate([g.numpy() for g in gradients.values])
+            error = np.abs(gradients - gradient).max() / np.abs(gradient).max()
+            if reduction != "sum":  # Keras logs the mean over replicas of the value times 2
+                error = max(error, *(abs(2 * v.numpy() - whole.numpy()) / whole.numpy() for v in values.values))
+            found.append([reduction, weights is not None, rows, float(error)])
+print(json.dumps(found))
+"""
+
+STATISTICS = """
+from tf_mmloss import BatchNormalization
+
+replicas = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+x = np.random.default_rng(0).normal(2, 3, (6, 5, 5, 4)).astype("float32")
+found = []
+for rows in (3, 4, 6):
+    with replicas.scope():
+        layer = BatchNormalization()
+        layer.build((None, 5, 5, 4))
+    shards = [tf.constant(x[:rows]), tf.constant(x[rows:])]
+    shards = replicas.experimental_distribute_values_from_function(lambda c: shards[c.replica_id_in_sync_group])
+    outputs = tf.function(lambda a: replicas.run(lambda b: layer(b, training=True), (a,)))(shards)
+    outputs = np.concatenate([o.numpy() for o in outputs.values])
+    exact = x.astype("float64")
+    mean, biased = exact.mean((0, 1, 2)), exact.var((0, 1, 2))
+    errors = [outputs - (exact - mean) / np.sqrt(biased + 1e-5)]
+    for variable, start, batch in ((layer.moving_mean, 0, mean), (layer.moving_variance, 1, biased * 150 / 149)):
+        errors += [copy.numpy() - (0.9 * start + 0.1 * batch) for copy in variable.value.values]
+    found.append([rows, max(float(np.abs(e).max()) for e in errors)])
+print(json.dumps(found))
+"""
+
+# Its convolution of no images has a wrong shape.
+NO_ONEDNN = "import os; os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'"
+FITS = """
+from tf_mmloss import SGD, DeferredReweighting, MaxMarginLoss, resnet
+counts = [24, 12, 4]
+rng = np.random.default_rng(0)
+images, labels = rng.normal(size=(33, 8, 8, 3)).astype("float32"), rng.permutation(np.repeat([0, 1, 2], counts))[:33]
+
+def train(scope):
+    keras.utils.set_random_seed(0)
+    with scope:
+        model = resnet(8, 3, input_shape=(8, 8, 3))
+        model.compile(SGD(0.01), MaxMarginLoss(counts), metrics=["accuracy"])
+    history = model.fit(
+        images, labels, batch_size=16, epochs=4, shuffle=False, verbose=0, validation_data=(images, labels),
+        validation_batch_size=30, callbacks=[DeferredReweighting(2, counts, "inverse")],
+    )
+    return history.history, np.concatenate([np.ravel(w) for w in model.get_weights()])
+
+replicas = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+batches = tf.data.Dataset.from_tensor_slices(images).batch(16)
+shards = [[len(s) for s in batch.values] for batch in replicas.experimental_distribute_dataset(batches)]
+one, two = train(tf.device("CPU:0")), train(replicas.scope())
+print(json.dumps([shards, one[0], two[0], float(np.abs(one[1] - two[1]).max())]))
+"""
+
+
+@on_tensorflow
+def test_the_shares_of_replicas_are_the_mean_over_the_global_batch():
+    """However the rows are split, with a replica without rows too: gradients, and the value that Keras logs."""
+    found = in_new_process(TWO_CPUS + SHARES)
+    assert len(found) == 18
+    for *case, error in found:
+        assert error < 1e-6, case
+
+
+@on_tensorflow
+def test_batch_statistics_are_those_of_the_global_batch():
+    for rows, error in in_new_process(TWO_CPUS + STATISTICS):
+        assert error < 1e-5, rows
+
+
+@on_tensorflow
+def test_a_plain_fit_in_the_scope_of_mirrored_equals_one_device():
+    """Re-weighting starts in the middle, and one replica has no row of the last batch."""
+    shards, one, two, difference = in_new_process(NO_ONEDNN + TWO_CPUS + FITS)
+    assert shards == [[8, 8], [8, 8], [1, 0]]
+    assert difference < 1e-5
+    for name, values in one.items():
+        assert two[name] == pytest.approx(values, rel=1e-5), name
+
+
+RUN = (
+    TWO_CPUS
+    + """
+import fit
+for arguments in json.loads(sys.argv[1]):
+    assert fit.main(arguments) == 0
+"""
+)
+
+
+def command(folder, *more, input="device"):
+    small = ["--dataset", "digits", "--ratio", "20", "--depth", "8", "--epochs", "12", "--eval-every", "4"]
+    recipe = ["--batch-size", "100", "--learning-rate", "0.001", "--start-epoch", "6"]  # 417 images: 17 are left over
+    return [*small, *recipe, "--out", str(folder), "--input", input, *more]
+
+
+def start(commands, process=None, port=None, code=RUN):
+    """Begin runs on two devices, or on one of each of two processes."""
+    environment = {**os.environ, "KERAS_BACKEND": BACKEND}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(fit.__file__).parent), *sys.path])
+    if process is not None:
+        address = {"JOB_ADDRESSES": f"localhost:{port}", "NUM_PROCESSES": "2", "PROCESS_ID": str(process)}
+        environment |= {f"KERAS_DISTRIBUTION_{name}": value for name, value in address.items()}
+        code = code.replace("device_count=2", "device_count=1")
+    return subprocess.Popen(
+        [sys.executable, "-c", code, json.dumps(commands)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def start_two(first, second, code=RUN):
+    """Begin the runs of two processes, with the commands of each."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    return [start(commands, i, port, code) for i, commands in enumerate((first, second))]
+
+
+def finish(*processes):
+    try:
+        printed = [process.communicate(timeout=600)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, text in zip(processes, printed, strict=True):
+        assert process.returncode == 0, text[-3000:]
+    return printed
+
+
+def kill(folder, *processes):
+    """After some epochs, but before the last."""
+    try:
+        wait_for_epoch(folder, 2, processes[0])
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+    assert 2 <= epochs_done(folder) < 12
+
+
+def result(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run on one device, and the same on two by both inputs."""
+    root = tmp_path_factory.mktemp("runs")
+    two = [command(root / input, "--strategy", HERE, input=input) for input in ("host", "device")]
+    printed = finish(start([command(root / "one"), *two]))[0]
+    assert printed.count(f"{HERE}: 2 device(s), 1 process(es)") == 2
+    return root
+
+
+@with_a_strategy
+@pytest.mark.parametrize("input", ["host", "device"])
+def test_a_run_on_two_devices_equals_one_on_one(runs, input):
+    one, two = read_history(runs / "one"), read_history(runs / input)
+    for name in ("loss", "val_loss", "reweighting", "learning_rate"):
+        theirs = [row[name] for row in one if name in row]
+        assert [row[name] for row in two if name in row] == pytest.approx(theirs, rel=1e-3), name
+    assert result(runs / input)["error"] == pytest.approx(result(runs / "one")["error"], abs=0.01)
+    begun = json.loads((runs / input / "environment.json").read_text())["starts"]
+    assert [(s["devices"], s["processes"]) for s in begun] == [(2, 1)]
+
+
+@with_a_strategy
+def test_a_killed_run_on_two_devices_ends_like_an_uninterrupted_one(runs, tmp_path):
+    arguments = command(tmp_path / "run", "--strategy", HERE, "--resume", input="host")
+    kill(tmp_path / "run", start([arguments]))
+    finish(start([arguments]))
+    assert result(tmp_path / "run")["checksum"] == result(runs / "host")["checksum"]
+
+
+@on_jax
+def test_two_processes_that_are_killed_equal_one(runs, tmp_path):
+    folder = tmp_path / "run"
+    arguments = command(folder, "--strategy", "data-parallel", "--resume")
+    kill(folder, *start_two([arguments], [arguments]))
+    first, second = finish(*start_two([arguments], [arguments]))
+    assert "data-parallel: 2 device(s), 2 process(es)" in first
+    assert "epoch  12/12" in first
+    assert "epoch" not in second
+    assert result(folder)["checksum"] == result(runs / "device")["checksum"]
+    begun = json.loads((folder / "environment.json").read_text())["starts"]
+    assert [(s["devices"], s["processes"]) for s in begun] == [(2, 2)] * 2
+
+
+@on_jax
+def test_processes_that_do_not_agree_all_stop_at_once(tmp_path):
+    refused = RUN.replace("assert fit.main(arguments) == 0", "assert fit.main(arguments) == 2")
+    alike = command(tmp_path / "run", "--strategy", "data-parallel")
+    others = [[*alike, "--seed", "1"], [*alike, "--batch-size", "101"]]
+    first, second = finish(*start_two([alike, alike], others, code=refused))
+    assert "All processes must be given the same options" in first
+    assert "All processes must be given the same options" in second
+    assert "All processes must be able to begin. Received: an error in [1]" in first
+    assert "`batch_size` must be a multiple of the 2 devices" in second
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", strategy.NEEDS)
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_a_strategy_that_the_backend_lacks_is_refused(name, backend, monkeypatch, tmp_path):
+    if strategy.NEEDS[name] == backend:
+        pytest.skip("it has it")
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    works = {"tensorflow": "--strategy mirrored runs on it", "jax": "--strategy data-parallel runs on it"}
+    said = works.get(backend, "it has one device a run")
+    with pytest.raises(ValueError, match=f"`strategy` {name} needs the .* backend. Received: {backend}; {said}"):
+        experiment.run(dataclasses.replace(SMALL, strategy=name), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@with_a_strategy
+def test_batches_that_the_devices_cannot_share_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(strategy, "num_devices", lambda config: 3)
+    with pytest.raises(ValueError, match=r"`batch_size` must be a multiple of the 3 devices .*=128"):
+        experiment.run(dataclasses.replace(SMALL, strategy=HERE), tmp_path / "run")
+    if HERE == "mirrored":
+        with pytest.raises(ValueError, match=r"`batch_size` must not exceed the 417 training images"):
+            experiment.run(dataclasses.replace(SMALL, strategy=HERE, batch_size=420), tmp_path / "run")
+        with pytest.raises(ValueError, match="`batch_size` must leave every device an image of the last batch of 417"):
+            experiment.run(dataclasses.replace(SMALL, strategy=HERE, batch_size=138), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_strategies_are_refused(capsys):
+    assert fit.main(["--strategy", "miror"]) == 2
+    assert "Did you mean 'mirrored'" in capsys.readouterr().err
+
+
+@on_jax
+def test_half_of_the_variables_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
+    with pytest.raises(ValueError, match=r"takes all of KERAS_DISTRIBUTION_JOB_ADDRESSES, .*NUM_PROCESSES'\]"):
+        experiment.run(dataclasses.replace(SMALL, strategy="data-parallel"), tmp_path / "run")
+
+
+def test_a_precision_that_the_devices_lack_is_refused(monkeypatch, tmp_path):
+    assert all(len(capability) == 2 for capability in strategy.compute_capabilities())
+    monkeypatch.setattr(strategy, "compute_capabilities", lambda: [(8, 0), (7, 5)])
+    with pytest.raises(ValueError, match=r"`precision` bfloat16 needs GPUs .* Received: 7.5"):
+        experiment.run(dataclasses.replace(SMALL, precision="bfloat16"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    for precision in ("float16", "float32"):
+        strategy.check(dataclasses.replace(SMALL, precision=precision))
+    monkeypatch.setattr(strategy, "compute_capabilities", lambda: [(8, 0), (9, 0)])
+    strategy.check(dataclasses.replace(SMALL, precision="bfloat16"))
