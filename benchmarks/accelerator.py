@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -169,7 +170,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a turn, about")
     parser.add_argument("--minutes", type=float, default=24 * 60, help="stop then, with what is measured")
-    parser.add_argument("--only", action="append", metavar="TEXT", help="contestants with it in their name; repeatable")
+    parser.add_argument("--only", action="append", metavar="NAME", help="a contestant's name, or a pattern; repeatable")
     parser.add_argument("--jax-python", default=sys.executable, help="interpreter that has JAX and Keras")
     parser.add_argument("--torch-python", default=sys.executable, help="interpreter that has PyTorch")
     args = parser.parse_args()
@@ -196,7 +197,7 @@ def main() -> None:
     write()
     busy, entrants = Busy(), []
     for name, contestant in contestants(args.quick).items():
-        if not args.only or any(text in name for text in args.only):
+        if not args.only or any(fnmatch(name, only) for only in args.only):
             python = args.torch_python if contestant.module == "torch_step" else args.jax_python
             result = {**dataclasses.asdict(contestant), "samples": []}
             report["contestants"][name] = result
