@@ -10,6 +10,8 @@ A cell of the plan is a run folder below --results. A run is a cell's if its con
 precision, XLA, input, and how often it was evaluated. `run` trains the cells that are not done, in the plan's order. It
 can be stopped at any moment, with ctrl-C or harder; the same command continues. Several of them, on hosts with one file
 system, share the work. A cell that fails is noted in its folder (failed.json) and left out until --retry.
+
+Several can share a GPU too: there JAX gives the memory to the first unless XLA_PYTHON_CLIENT_PREALLOCATE is false.
 """
 
 import argparse
