@@ -7,6 +7,7 @@ can be measured in turn: A B C A B C.
 import importlib
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -44,21 +45,39 @@ class Peer:
             env=environment,
         )
 
-    def ready(self) -> dict[str, dict[str, Any]]:
-        """Wait for the warm-up: {"facts": ...} or {"missing": what is not installed} of each contestant."""
-        return self._answer()
+    def ready(self, timeout: float | None = None) -> dict[str, dict[str, Any]]:
+        """Wait for the warm-up, the first step: {"facts", "warm_up": its seconds} of each contestant.
 
-    def time(self, name: str, steps: int) -> dict[str, float]:
-        """Seconds a step by the clock and of the processor, and the child's peak memory so far."""
-        print(json.dumps([name, steps]), file=self.process.stdin, flush=True)
-        return self._answer()
+        One of which something is not installed says {"missing": what}.
+        """
+        return self._answer(timeout)
+
+    def time(self, name: str, steps: int) -> dict[str, Any]:
+        """Seconds a step by the clock and of the processor; peak memory so far, the device's too where it tells."""
+        self.begin(name, steps)
+        return self.end()
+
+    def begin(self, name: str, steps: int) -> None:
+        """The first half of `time`, for several children at once."""
+        assert self.process.stdin is not None
+        try:
+            print(json.dumps([name, steps]), file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            self._answer(None)
+
+    def end(self, timeout: float | None = None) -> dict[str, Any]:
+        """The second half."""
+        return self._answer(timeout)
 
     def close(self) -> None:
         self.process.kill()  # libraries take their time to end
         self.process.communicate()
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, timeout: float | None) -> dict[str, Any]:
         assert self.process.stdout is not None
+        # An answer is a line: what is there to read is all of it.
+        if timeout is not None and not select.select([self.process.stdout], [], [], max(timeout, 0))[0]:
+            raise PeerError("a contestant took too long")
         line = self.process.stdout.readline()
         if not line:
             raise PeerError(f"a contestant ended with status {self.process.wait()}")
@@ -70,15 +89,18 @@ def main() -> None:
     # Whatever a library prints goes to stderr: stdout is the parent's.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    steps_of, facts = {}, {}
+    steps_of, memory_of, facts = {}, {}, {}
     for name, (module, options) in json.loads(sys.argv[1]).items():
         try:
-            steps_of[name], found = importlib.import_module(module).prepare(**options)
+            imported = importlib.import_module(module)
+            steps_of[name], found = imported.prepare(**options)
         except ModuleNotFoundError as error:
             facts[name] = {"missing": error.name}
             continue
+        memory_of[name] = getattr(imported, "device_memory", lambda: None)
+        began = time.perf_counter()
         steps_of[name]()
-        facts[name] = {"facts": found}
+        facts[name] = {"facts": found, "warm_up": time.perf_counter() - began}
     _send(answers, facts)
     for line in sys.stdin:
         name, steps = json.loads(line)
@@ -87,7 +109,8 @@ def main() -> None:
         for _ in range(steps):
             step()
         seconds, used = time.perf_counter() - wall, time.process_time() - processor
-        _send(answers, {"seconds": seconds / steps, "processor": used / steps, "peak": peak()})
+        answer = {"seconds": seconds / steps, "processor": used / steps, "peak": peak()}
+        _send(answers, {**answer, "device_memory": memory_of[name]()})
 
 
 def peak() -> int:

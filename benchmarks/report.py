@@ -1,4 +1,4 @@
-"""Write README.md from results.json."""
+"""Write README.md from results.json, or ACCELERATOR.md from accelerator.json."""
 
 import argparse
 import json
@@ -113,12 +113,66 @@ def render(report: dict[str, Any], runs: Path = HERE / "precision") -> str:
     return "\n".join([TEXT, *facts, "", "## Goals\n", goals(report), "", "\n\n".join(sections), ""])
 
 
+ACCELERATOR = """# One accelerator
+
+    python benchmarks/accelerator.py                                   # measures, writes accelerator.json
+    python benchmarks/report.py --results benchmarks/accelerator.json --out benchmarks/ACCELERATOR.md
+
+It needs Keras with JAX, or PyTorch, and no TensorFlow; `--torch-python` names an interpreter of another environment,
+`--minutes` a time limit, `--only` contestants. ResNet-32, batch 128, 32x32 images, cosine head, LDAM loss, SGD with
+momentum and weight decay. Contestants take turns in processes of their own; the host draws the rows of every epoch of
+ours, while PyTorch trains on one batch that lies on the device, without augmentation. Off bfloat16 both multiply in
+TF32 on a GPU. The images a second of several runs and processes are summed, and the minutes are a run's share: 200
+epochs of CIFAR-10, long-tailed 100:1.
+"""
+
+
+def accelerator(report: dict[str, Any]) -> str:
+    """The text of ACCELERATOR.md."""
+    hardware, run = report["hardware"], report["run"]
+    images = run["epochs"] * run["images"]
+    rows = []
+    for name, result in report["contestants"].items():
+        if not result["samples"]:
+            missing = f"{result['missing']} not installed" if "missing" in result else "not reached"
+            rows.append([name, result.get("failed", missing), *[""] * 5])
+            continue
+        speeds = [sample["images_per_second"] for sample in result["samples"]]
+        busy = [percent for sample in result["samples"] for percent in sample["busy"]]
+        memory = result["samples"][-1]["device_memory"]
+        # The warm-up is a step and what compiling it takes.
+        compiling = result["warm_up"] - min(sample["seconds"] for sample in result["samples"])
+        rows.append(
+            [
+                name,
+                number(result["images_per_second"]),
+                f"{number(min(speeds))} to {number(max(speeds))}",
+                number(images / result["images_per_second"] / 60),
+                f"{sum(busy) / len(busy):.0f}%" if busy else "",
+                f"{memory / 2**20:,.0f}" if memory else "",
+                f"{max(compiling, 0):.0f}",
+            ]
+        )
+    head = ["contestant", "images/s (median)", "min to max", "minutes a run", "GPU busy", "peak MiB", "compile s"]
+    devices = {result["facts"]["device"] for result in report["contestants"].values() if "facts" in result}
+    facts = [
+        f"- {'; '.join(hardware['gpu']) or 'no GPU'}; JAX and PyTorch say: {', '.join(sorted(devices))}",
+        f"- {hardware['processor']}, {hardware['cores']} cores, {hardware['system']}",
+        "- " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
+        f"- {report['date']}, {report['rounds']} rounds",
+    ]
+    if report["quick"]:
+        facts.append("- **A REHEARSAL: sizes too small to mean anything**")
+    return "\n".join([ACCELERATOR, *facts, "", table(head, rows), ""])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--results", type=Path, default=HERE / "results.json", help="what run.py wrote")
+    parser.add_argument("--results", type=Path, default=HERE / "results.json", help="what a measurement wrote")
     parser.add_argument("--out", type=Path, default=HERE / "README.md", help="the file to write")
     args = parser.parse_args()
-    args.out.write_text(render(json.loads(args.results.read_text())))
+    report = json.loads(args.results.read_text())
+    args.out.write_text(accelerator(report) if report.get("kind") == "accelerator" else render(report))
 
 
 if __name__ == "__main__":

@@ -58,35 +58,67 @@ def ldam(cosines: torch.Tensor, labels: torch.Tensor, margins: torch.Tensor, sca
 
 
 def prepare(
-    channels_last: bool, bfloat16: bool, compiled: bool, depth: int, batch: int, threads: int
+    channels_last: bool,
+    bfloat16: bool,
+    compiled: bool,
+    depth: int,
+    batch: int,
+    threads: int | None = None,
+    device: str = "cpu",
+    mode: str | None = None,
+    steps: int = 1,
 ) -> tuple[Callable[[], Any], dict[str, Any]]:
-    """Return a training step, and what it is."""
+    """Return so many training steps on a batch that lies on the device, and what they are.
+
+    Args:
+        channels_last, bfloat16, compiled: the contestant. Off bfloat16, a GPU multiplies in TF32.
+        depth, batch, threads: sizes.
+        device: "cpu", or "auto" for a GPU where there is one.
+        mode: of `torch.compile`; "reduce-overhead" and "max-autotune" replay CUDA graphs.
+        steps: taken before the host waits for the device.
+    """
     if compiled and not shutil.which(os.environ.get("CXX", "g++")):
         raise ModuleNotFoundError("torch.compile needs a C++ compiler", name="g++")
-    torch.set_num_threads(threads)
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 in matrix products; cuDNN's convolutions have it by default
+        torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    model = ResNet(depth, 10).to(memory_format=layout)
+    model = ResNet(depth, 10).to(device, memory_format=layout)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9, weight_decay=2e-4, fused=compiled)
-    images = torch.randn(batch, 3, 32, 32).to(memory_format=layout)
-    labels = torch.randint(10, (batch,))
+    images = torch.randn(batch, 3, 32, 32).to(device, memory_format=layout)
+    labels = torch.randint(10, (batch,)).to(device)
     margins = (5000 * 0.01 ** (torch.arange(10) / 9)) ** -0.25
-    margins *= 0.5 / margins.max()
+    margins = (margins * 0.5 / margins.max()).to(device)
 
     def loss() -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
             cosines = model(images)
         return ldam(cosines.float(), labels, margins)
 
-    forward = torch.compile(loss) if compiled else loss
+    forward = torch.compile(loss, mode=mode) if compiled else loss
 
-    def step() -> None:
-        optimizer.zero_grad()
-        forward().backward()
-        optimizer.step()
+    def train() -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            forward().backward()
+            optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     facts = {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "parameters": sum(p.numel() for p in model.parameters()),
+        "images": steps * batch,
         "versions": {"torch": torch.__version__},
     }
-    return step, facts
+    return train, facts
+
+
+def device_memory() -> int | None:
+    """Peak bytes in use on the GPU."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from helpers import to_numpy
+from helpers import BACKEND, to_numpy
 
-from tf_mmloss import normalization
-from tf_mmloss.device_input import DeviceImages, EpochRows, plain_rows
+from tf_mmloss import SGD, LDAMLoss, normalization, resnet
+from tf_mmloss.device_input import DeviceImages, EpochModel, EpochRows, SeveralRuns, plain_rows
 from tf_mmloss.sampling import draw_epoch, draw_rotations, draw_rows
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -95,6 +95,53 @@ def test_a_model_on_rows_trains_and_saves_without_the_images(data, tmp_path):
     np.testing.assert_array_equal(to_numpy(model.layers[1].pixels), before)
     model.save_weights(tmp_path / "m.weights.h5")
     assert (tmp_path / "m.weights.h5").stat().st_size < 40_000
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="several runs in one program need JAX")
+def test_several_runs_at_once_are_the_runs_alone(data):
+    images, labels = data
+    counts = np.bincount(labels)
+    rows = keras.Input((5,), dtype="int32")
+    network = resnet(8, 4, input_shape=(6, 6, 3))
+    outputs = network(DeviceImages(images, normalization(MEAN, STD))(rows))
+    model = EpochModel(rows, outputs, scan_batch_size=16)
+    model.compile(SGD(0.01), LDAMLoss(counts), metrics=["accuracy"])
+
+    def epochs(seed):
+        return EpochRows(labels, num_classes=4, batch_size=len(labels), seed=seed)
+
+    runs = SeveralRuns(model)
+    starts, alone = [], []
+    for seed in range(3):
+        keras.utils.set_random_seed(seed)
+        network.set_weights(resnet(8, 4, input_shape=(6, 6, 3)).get_weights())
+        starts.append([np.array(w) for w in network.get_weights()])
+    fresh = [np.array(v) for v in model.optimizer.variables]
+
+    def begin(seed):
+        network.set_weights(starts[seed])
+        for variable, value in zip(model.optimizer.variables, fresh, strict=True):
+            variable.assign(value)
+
+    for seed in range(3):
+        begin(seed)
+        fit = model.fit(epochs(seed), steps_per_epoch=1, epochs=2, shuffle=False, verbose=0)
+        alone.append((fit.history["loss"], [to_numpy(v) for v in network.variables]))
+    states = []
+    for seed in range(3):
+        begin(seed)
+        states.append(runs.state())
+    state, losses = runs.stack(states), []
+    feeds = [epochs(seed) for seed in range(3)]
+    for epoch in range(2):
+        batches = tuple(np.stack(part) for part in zip(*(feed[epoch] for feed in feeds), strict=True))
+        logs, state = runs.train_epoch(state, batches)
+        losses.append(to_numpy(logs["loss"]))
+    for seed, (history, weights) in enumerate(alone):
+        np.testing.assert_allclose([loss[seed] for loss in losses], history, rtol=1e-4)
+        runs.assign(state, seed)
+        for ours, expected in zip(network.variables, weights, strict=True):
+            np.testing.assert_allclose(to_numpy(ours), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_bad_input_is_refused(data):

@@ -346,3 +346,10 @@ def test_an_input_that_the_backend_lacks_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="`input` host needs TensorFlow"):
         experiment.run(SMALL, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_processor_of_a_run_is_its_accelerator_where_it_has_one(monkeypatch):
+    assert experiment._accelerators() == []
+    name = experiment._processor()
+    monkeypatch.setattr(experiment, "_accelerators", lambda: ["A GPU", "A GPU"])
+    assert experiment._processor() == f"A GPU, {name}"

@@ -4,7 +4,7 @@ What `tf_mmloss.pipeline` does on the host with tf.data happens inside the compi
 needs no TensorFlow. Both draw from `tf_mmloss.sampling`, so that a run sees the same images either way.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -174,19 +174,101 @@ class EpochModel(keras.Model):
             raise RuntimeError(f"EpochModel needs the JAX backend. Received: {keras.backend.backend()}")
         import jax
 
+        compiled = jax.jit(self.train_epoch, donate_argnums=0)
+        self.train_function: Any = lambda state, iterator: compiled(state, next(iterator))
+
+    def train_epoch(self, state: Any, data: Any) -> tuple[Any, Any]:
+        """An epoch as a pure function: `train_step` of Keras' JAX backend for every batch of `data` in turn."""
+        import jax
+
         size = self.scan_batch_size
 
         def step(state: Any, batch: Any) -> tuple[Any, None]:
             return self.train_step(state, batch)[1], None
 
-        def epoch(state: Any, data: Any) -> tuple[Any, Any]:
-            scanned = (jax.tree.leaves(data)[0].shape[0] - 1) // size
-            batches = jax.tree.map(lambda a: a[: scanned * size].reshape(scanned, size, *a.shape[1:]), data)
-            state, _ = jax.lax.scan(step, state, batches)
-            return self.train_step(state, jax.tree.map(lambda a: a[scanned * size :], data))
+        scanned = (jax.tree.leaves(data)[0].shape[0] - 1) // size
+        batches = jax.tree.map(lambda a: a[: scanned * size].reshape(scanned, size, *a.shape[1:]), data)
+        state, _ = jax.lax.scan(step, state, batches)
+        return self.train_step(state, jax.tree.map(lambda a: a[scanned * size :], data))
 
-        compiled = jax.jit(epoch, donate_argnums=0)
-        self.train_function: Any = lambda state, iterator: compiled(state, next(iterator))
+
+class SeveralRuns:
+    """Runs of one network, such as its seeds, trained by one program on images that are held once. JAX only.
+
+    A small network leaves a GPU idle; several at once leave it less so. Each run has its own weights, optimizer, class
+    weights and order of images, and gets what it would get alone, to float rounding.
+
+    Args:
+        model: a compiled `EpochModel`.
+
+    Example:
+        >>> runs = SeveralRuns(model)
+        >>> for seed in range(4):
+        ...     network.set_weights(make_network(seed).get_weights())
+        ...     states.append(runs.state())
+        >>> state = runs.stack(states)
+        >>> for epoch in range(200):
+        ...     logs, state = runs.train_epoch(state, (rows, labels))  # of all four
+        >>> runs.assign(state, 2)    # the model is run 2 now
+    """
+
+    def __init__(self, model: EpochModel) -> None:
+        import jax
+
+        self.model = model
+        model.optimizer.build(model.trainable_variables)
+        model.test_on_batch(np.zeros((1, 5), np.int32), np.zeros(1, np.int32))  # builds the metrics
+        model.reset_metrics()
+        metrics = [np.asarray(v) for v in model.metrics_variables]
+        images = {id(layer.pixels) for layer in model.layers if isinstance(layer, DeviceImages)}
+        self._is_shared = [id(v) in images for v in model.non_trainable_variables]
+
+        def epoch(state: Any, shared: Any, data: Any) -> tuple[Any, Any]:
+            trainable, others, optimizer = state
+            others = [theirs if own is None else own for own, theirs in zip(others, shared, strict=True)]
+            logs, state = model.train_epoch((trainable, others, optimizer, metrics), data)
+            return logs, (state[0], self._own(state[1]), state[2])
+
+        self._compiled = jax.jit(jax.vmap(epoch, in_axes=(0, None, 0)), donate_argnums=0)
+
+    def state(self) -> Any:
+        """The model's variables as they are: a run."""
+        return tuple([v if v is None else v.value for v in group] for group in self._variables())
+
+    def stack(self, states: Sequence[Any]) -> Any:
+        """What `train_epoch` takes, of some runs."""
+        import jax
+
+        return jax.tree.map(lambda *values: jax.numpy.stack(values), *states)
+
+    def train_epoch(self, state: Any, data: Any) -> tuple[dict[str, Any], Any]:
+        """Train every run for an epoch.
+
+        Args:
+            state: of `stack`; it is used up.
+            data: rows (runs, N, 5) and labels (runs, N), as of an `EpochRows(..., batch_size=N)` for each run.
+
+        Returns:
+            The epoch's metrics (runs,), and the state after it.
+        """
+        variables = self.model.non_trainable_variables
+        shared = [v.value if is_shared else None for v, is_shared in zip(variables, self._is_shared, strict=True)]
+        return self._compiled(state, shared, data)
+
+    def assign(self, state: Any, run: int) -> None:
+        """Give the model the variables of a run."""
+        for group, values in zip(self._variables(), state, strict=True):
+            for variable, value in zip(group, values, strict=True):
+                if variable is not None:
+                    variable.assign(value[run])
+
+    def _variables(self) -> tuple[list[Any], ...]:
+        model = self.model
+        return model.trainable_variables, self._own(model.non_trainable_variables), model.optimizer.variables
+
+    def _own(self, values: Sequence[Any]) -> list[Any]:
+        """None in place of what the runs share."""
+        return [None if is_shared else value for value, is_shared in zip(values, self._is_shared, strict=True)]
 
 
 def plain_rows(positions: np.ndarray, pad: int) -> np.ndarray:

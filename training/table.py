@@ -12,6 +12,8 @@ precision, XLA, input, strategy, and how often it was evaluated. `run` trains th
 plan's order. It can be stopped at any moment, with ctrl-C or harder; the same command continues. Several of them, on
 hosts with one file system, share the work; with --ray one of them trains on all hosts of a Ray cluster, which share a
 file system too. A cell that fails is noted in its folder (failed.json) and left out until --retry.
+
+Several can share a GPU too: there JAX gives the memory to the first unless XLA_PYTHON_CLIENT_PREALLOCATE is false.
 """
 
 import argparse
