@@ -16,6 +16,9 @@ TEXT = """# Benchmarks
     python benchmarks/precision.py  # trains in float32 and in bfloat16; --data-dir for CIFAR
     python benchmarks/report.py     # writes this file from both
 
+    python benchmarks/accelerator.py --minutes 25    # training on one GPU; --quick to rehearse on a CPU
+    python benchmarks/report.py --results benchmarks/accelerator.json --out benchmarks/ACCELERATOR.md
+
 All contestants have the same threads and take turns in processes of their own, A B C A B C, so that a ratio compares
 neighbours in time. A step is forward, backward and SGD with momentum and weight decay, of ResNet-32 on 32x32 images
 with a cosine head and the LDAM loss; the PyTorch network is [our own](torch_step.py), trained in a plain loop, and its
