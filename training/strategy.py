@@ -89,8 +89,8 @@ def check_images(config: Config, images: int) -> None:
     fails = "CPU" in _local_devices()[-1] and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
     if rest and share * (devices - 1) >= rest and fails:
         raise ValueError(
-            f"`batch_size` must leave every device an image of the last batch of {images}: TensorFlow's convolutions on "
-            f"CPUs fail without one, unless TF_ENABLE_ONEDNN_OPTS=0. Received: batch_size={config.batch_size}"
+            f"`batch_size` must leave every device an image of the last batch of {images}: convolutions on CPUs fail "
+            f"without one, unless TF_ENABLE_ONEDNN_OPTS=0. Received: batch_size={config.batch_size}"
         )
 
 
