@@ -137,7 +137,7 @@ def test_two_hosts_do_each_cell_once_and_as_without_ray_though_a_worker_is_kille
     began = [said.index(f"{cell.name}: results") for cell in CELLS]
     ended = [said.index(f"{cell.name}: top-1 error ") for cell in CELLS]
     assert began[0] < began[1] < min(ended)  # in the plan's order, and together
-    assert re.search(rf"\({CELLS[1].name} pid=.*epoch   1/12", said)
+    assert re.search(rf"\({CELLS[0].name} pid=.*epoch   1/12", said)
     assert "2 cells: 2 done" in said
     assert not list(results.rglob("*partial*"))
 

@@ -121,7 +121,10 @@ class RayPool:
             ray.wait(left, num_returns=len(left), timeout=PATIENCE)
 
     def _variables(self) -> dict[str, str]:
-        """Where the code is, Keras' backend, as many threads as CPUs, and memory for the others on a shared GPU."""
+        """Where the code is, Keras' backend, as many threads as CPUs, and memory for the others on a shared GPU.
+
+        Of the last two, what the command's own environment says wins.
+        """
         threads = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "NPROC")  # of TensorFlow, OpenMP, and XLA on a CPU
         shared = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         wanted = dict.fromkeys(threads, str(self.cpus)) | (shared if 0 < self.gpus < 1 else {})
