@@ -54,13 +54,12 @@ def read(runs: Path) -> dict[str, list[dict[str, Any]]]:
 
 def render(results: dict[str, list[dict[str, Any]]]) -> str:
     """A Markdown table: top-1 error of each precision, over seeds."""
-    lines = ["| precision | error | of each seed | images/s (median of the epochs) |", "| - | - | - | - |"]
+    lines = ["| precision | error | of each seed |", "| - | - | - |"]
     for precision, rows in results.items():
         errors = [100 * row["error"] for row in rows]
         spread = f" ± {stdev(errors):.2f}" if len(errors) > 1 else ""
         each = ", ".join(f"{error:.2f}" for error in errors)
-        speeds = ", ".join(f"{row['images_per_second']:,.0f}" for row in rows)
-        lines.append(f"| {precision} | {mean(errors):.2f}{spread} % (n={len(errors)}) | {each} | {speeds} |")
+        lines.append(f"| {precision} | {mean(errors):.2f}{spread} % (n={len(errors)}) | {each} |")
     return "\n".join(lines)
 
 

@@ -29,6 +29,8 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=12, jit="off")
 CELLS = [Cell(method, resolve(dataclasses.replace(SMALL, method=method))) for method in ("erm", "mm-drw")]
+# For runs that are stopped: so long that they do not end first.
+LONG = [Cell(cell.system, resolve(dataclasses.replace(SMALL, method=cell.system, epochs=2000))) for cell in CELLS]
 # Train CELLS without Ray.
 WHOLE = """
 import json, pathlib, sys
@@ -143,7 +145,8 @@ def test_two_hosts_do_each_cell_once_and_as_without_ray_though_a_worker_is_kille
 
 
 @needs_ray
-def test_an_interrupt_stops_the_workers_and_says_that_the_same_command_continues(hosts, results, capfd):
+def test_an_interrupt_stops_the_workers_and_says_that_the_same_command_continues(hosts, results, monkeypatch, capfd):
+    monkeypatch.setattr(table, "plan", lambda: LONG)
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     folder = results / CELLS[0].name
     try:
@@ -154,7 +157,7 @@ def test_an_interrupt_stops_the_workers_and_says_that_the_same_command_continues
     printed, errors = capfd.readouterr()
     assert "the same command continues" in printed
     assert "Traceback" not in printed + errors
-    assert [progress.state for progress in table.survey(CELLS, results)] == ["partial", "missing"]
+    assert [progress.state for progress in table.survey(LONG, results)] == ["partial", "missing"]
     assert epochs_done(folder) > 0
     assert not list(folder.rglob("*partial*"))
 
@@ -162,13 +165,14 @@ def test_an_interrupt_stops_the_workers_and_says_that_the_same_command_continues
 @needs_ray
 def test_a_worker_that_dies_too_often_is_a_failed_cell(environment, results, monkeypatch, capfd):
     monkeypatch.setattr(cluster, "RETRIES", 0)
+    monkeypatch.setattr(table, "plan", lambda: LONG)
     folder = results / CELLS[0].name
     with after_an_epoch(folder, lambda: kill_worker(CELLS[0].name)):
         assert table.main(["run", "--ray", "--systems", "erm"]) == 1  # on a cluster of this machine
     assert (
         f"failed: results/{CELLS[0].name}: LostError: The task's process or host died 1 time" in capfd.readouterr().err
     )
-    assert [progress.state for progress in table.survey(CELLS, results)] == ["failed", "missing"]
+    assert [progress.state for progress in table.survey(LONG, results)] == ["failed", "missing"]
     assert epochs_done(folder) > 0
 
 
