@@ -159,8 +159,9 @@ for arguments in json.loads(sys.argv[1]):
 
 def command(folder, *more, input="device"):
     small = ["--dataset", "digits", "--ratio", "20", "--depth", "8", "--epochs", "12", "--eval-every", "4"]
-    # LDAM, since MM's margin jumps where rounding changes the sign of a gap. Of 417 images 17 are left over.
-    recipe = ["--method", "ldam-drw", "--batch-size", "100", "--learning-rate", "0.001", "--start-epoch", "6"]
+    # Of 417 images 17 are left over. The rate is small, for training amplifies rounding: at 0.001 the fused and the
+    # plain batch normalisation of one device differ by 1e-3 after twelve epochs.
+    recipe = ["--batch-size", "100", "--learning-rate", "0.0001", "--start-epoch", "6"]
     return [*small, *recipe, "--out", str(folder), "--input", input, *more]
 
 
@@ -232,7 +233,7 @@ def test_a_run_on_two_devices_equals_one_on_one(runs, input):
     one, two = read_history(runs / "one"), read_history(runs / input)
     for name in ("loss", "val_loss", "reweighting", "learning_rate"):
         theirs = [row[name] for row in one if name in row]
-        assert [row[name] for row in two if name in row] == pytest.approx(theirs, rel=1e-3), name
+        assert [row[name] for row in two if name in row] == pytest.approx(theirs, rel=1e-5), name
     assert result(runs / input)["error"] == pytest.approx(result(runs / "one")["error"], abs=0.01)
     begun = json.loads((runs / input / "environment.json").read_text())["starts"]
     assert [(s["devices"], s["processes"]) for s in begun] == [(2, 1)]

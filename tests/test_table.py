@@ -18,13 +18,15 @@ import experiment
 import fit
 import report
 import table
+from inputs import has_tensorflow
 from presets import TABLE_1, Config, resolve
 from run_folder import RunBusyError, RunFolderError, epochs_saved, locked, method_label
 from table import Cell
 from tf_mmloss import NonFiniteLossError
 
 ELSEWHERE = "mirrored" if BACKEND == "jax" else "data-parallel"  # a strategy that this backend lacks
-SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=4, jit="off")
+INPUT = "host" if has_tensorflow() else "device"
+SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=4, jit="off", input=INPUT)
 CELLS = [Cell(method, resolve(dataclasses.replace(SMALL, method=method))) for method in ("erm", "mm-drw")]
 
 
@@ -307,7 +309,7 @@ def test_a_busy_folder_is_refused_and_left_out(results, capsys):
         assert states(CELLS, results) == ["running", "missing"]
         with pytest.raises(RunBusyError, match="another process"):
             experiment.run(CELLS[0].config, busy, resume=True)
-        assert fit.main(["--dataset", "digits", "--ratio", "20", "--out", str(busy), "--resume"]) == 2
+        assert fit.main(["--dataset", "digits", "--ratio", "20", "--input", INPUT, "--out", str(busy), "--resume"]) == 2
         assert f"{busy} is busy" in capsys.readouterr().err
         assert table.work(CELLS[:1], results) == []
         assert not (busy / "config.json").exists()
