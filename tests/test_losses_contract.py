@@ -431,9 +431,3 @@ def test_class_weights_of_another_number_are_refused(case):
     loss.enable_class_weights(len(COUNTS))
     with pytest.raises(ValueError, match="cls_counts"):
         loss.enable_class_weights(len(COUNTS) - 1)
-
-
-@each_case
-def test_what_a_step_needs_of_the_classes_is_held_as_a_tensor(case):
-    held = vars(case.build()).values()
-    assert not any(isinstance(value, np.ndarray) for value in held)  # would go to the device at every step

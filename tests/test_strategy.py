@@ -323,3 +323,21 @@ def test_a_precision_that_the_devices_lack_is_refused(monkeypatch, tmp_path):
         strategy.check(dataclasses.replace(SMALL, precision=precision))
     monkeypatch.setattr(strategy, "compute_capabilities", lambda: [(8, 0), (9, 0)])
     strategy.check(dataclasses.replace(SMALL, precision="bfloat16"))
+
+
+@on_jax
+def test_a_config_is_checked_before_jax_starts():
+    """Or several processes could not meet any more: `jax.distributed.initialize` must come first."""
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from presets import METHODS, Config, resolve
+for method in METHODS:
+    resolve(Config(method=method))
+from jax._src import xla_bridge
+assert not xla_bridge.backends_are_initialized()
+"""
+    command = [sys.executable, "-c", code, str(Path(fit.__file__).parent)]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

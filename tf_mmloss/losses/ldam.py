@@ -77,11 +77,11 @@ class LDAMLoss(CrossEntropyLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(cls_counts, scale=scale, **kwargs)
-        self._margins = ops.convert_to_tensor(ldam_margins(cls_counts, max_margin), dtype=self.dtype)
+        self._margins = ldam_margins(cls_counts, max_margin)
         self.max_margin = float(max_margin)
 
     def margins(self, labels: Any, logits: Any) -> Any:
-        return ops.take(self._margins, labels)
+        return ops.take(ops.convert_to_tensor(self._margins, dtype=logits.dtype), labels)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "max_margin": self.max_margin}

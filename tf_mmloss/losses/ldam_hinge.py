@@ -47,11 +47,11 @@ class LDAMHingeLoss(LongTailLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(cls_counts, scale=scale, **kwargs)
-        self._margins = ops.convert_to_tensor(ldam_margins(cls_counts, max_margin), dtype=self.dtype)
+        self._margins = ldam_margins(cls_counts, max_margin)
         self.max_margin = float(max_margin)
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
-        margin = ops.take(self._margins, labels)
+        margin = ops.take(ops.convert_to_tensor(self._margins, dtype=logits.dtype), labels)
         return hinge(labels, logits, margin=margin, scale=self.scale)
 
     def get_config(self) -> dict[str, Any]:

@@ -164,13 +164,12 @@ class MaxMarginLoss(CrossEntropyLoss):
             )
         self._delta_neg = None
         if self.class_margin is not None:
-            delta_neg_of_class = self.delta_neg - ldam_margins(cls_counts, self.class_margin)
-            self._delta_neg = ops.convert_to_tensor(delta_neg_of_class, dtype=self.dtype)
+            self._delta_neg = self.delta_neg - ldam_margins(cls_counts, self.class_margin)
 
     def margins(self, labels: Any, logits: Any) -> Any:
         delta_neg: Any = self.delta_neg
         if self._delta_neg is not None:
-            delta_neg = ops.take(self._delta_neg, labels)
+            delta_neg = ops.take(ops.convert_to_tensor(self._delta_neg, dtype=logits.dtype), labels)
         return maximum_margins(
             labels,
             logits,
