@@ -220,14 +220,28 @@ def test_other_options_are_other_lines_and_other_seeds_are_not(place):
     assert line_of(place, "CIFAR-10, long-tailed 100:1 | MM-DRW, beta 1.2, weights inverse, depth 20")
 
 
-def test_held_out_runs_are_in_the_csv_only(place):
+def test_single_held_out_runs_are_in_the_csv_only(place):
     write_run(place / "results")
     for search in ("a", "b"):
         write_run(place / "results", folder=f"{search}/trial-0", holdout=100, beta=1.1, error=0.01)
     assert run_report(place) == 0
-    assert "holdout" not in readme(place)
+    assert "held out" not in readme(place)
     rows = list(csv.DictReader(io.StringIO((place / "results" / "results.csv").read_text())))
     assert [row["options"] for row in rows] == ["", "beta 1.1, holdout 100", "beta 1.1, holdout 100"]
+
+
+def test_a_search_is_a_line_best_trial_first(place):
+    write_run(place / "results")
+    trials = [(10.0, "cosine", 0.31), (30.0, "cosine", 0.29), (10.0, "logit", 0.3)]
+    for trial, (scale, space, error) in enumerate(trials):
+        options = {"scale": scale, "margin_space": space, "holdout": 500, "epochs": 30}
+        write_run(place / "results", folder=f"mm-tuning/trial-{trial}", method="mm", error=error, **options)
+    assert run_report(place) == 0
+    assert line_of(place, "CIFAR-10, long-tailed 100:1 | MM |") == [
+        *("CIFAR-10, long-tailed 100:1", "MM", "30", "500"),
+        "**scale 30, margin space cosine: 29.00**; scale 10, margin space logit: 30.00; "
+        "scale 10, margin space cosine: 31.00",
+    ]
 
 
 def test_a_resumed_run_names_every_machine(place):

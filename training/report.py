@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from presets import METHODS, RECIPES, TABLE_1, Config, resolve
+from presets import LOSS_OPTIONS, METHODS, RECIPES, TABLE_1, Config, resolve
 from run_folder import (
     RunFolderError,
     data_label,
@@ -88,10 +88,12 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
     """The README's tables, in Markdown. Runs that differ in nothing but the seed share a line.
 
     Args:
-        runs: finished runs in order; those evaluated on held-out training images or on rotations are left out.
+        runs: finished runs in order; those that predict rotations are left out, those evaluated on held-out training
+            images have a table of their own.
         published: rows of published.csv.
     """
-    tested = (run for run in runs if not run.config.holdout and METHODS[run.config.method].predicts == "class")
+    runs = [run for run in runs if METHODS[run.config.method].predicts == "class"]
+    tested = (run for run in runs if not run.config.holdout)
     groups = [list(group) for _, group in itertools.groupby(tested, lambda run: _order(run)[:-1])]
     datasets = {row["dataset"] for row in published}
     papers = [group for group in groups if group[0].config.dataset in datasets]
@@ -124,7 +126,33 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
             lines.append([_method(group[0]), *(f"{error:.1f}" for error in errors)])
         title = f"{label}: error of each class in %, last epoch, mean over seeds:"
         blocks += [title, _table(["Method", *metrics["class_names"]], lines)]
-    return "\n\n".join(blocks)
+    return "\n\n".join([*blocks, *_searches([run for run in runs if run.config.holdout])])
+
+
+def _searches(runs: Sequence[Run]) -> list[str]:
+    """The table of what was chosen on held-out images: a line a search, the trials of one folder."""
+    folders: dict[Path, list[Run]] = {}
+    for run in runs:
+        folders.setdefault(run.folder.parent, []).append(run)
+    lines = []
+    for trials in folders.values():
+        config = trials[0].config
+        searched = [name for name in LOSS_OPTIONS if len({getattr(run.config, name) for run in trials}) > 1]
+        if not searched:
+            continue
+        ranked = sorted(trials, key=lambda run: run.metrics["error"])
+        errors = [f"{_values(run.config, searched)}: {100 * run.metrics['error']:.2f}" for run in ranked]
+        head = [data_label(vars(config)), method_label(config.method), str(config.epochs), str(config.holdout)]
+        lines.append([*head, "; ".join([f"**{errors[0]}**", *errors[1:]])])
+    title = "Searched on training images held out before the set is made imbalanced, last epoch, best first:"
+    head = ["Data set", "Method", "Epochs", "Images held out a class", "Held-out error in %"]
+    return [title, _table(head, lines)] if lines else []
+
+
+def _values(config: Config, names: Sequence[str]) -> str:
+    """Options and their values, as text: "margin 0.2"."""
+    values = ((name.replace("_", " "), getattr(config, name)) for name in names)
+    return ", ".join(f"{name} {f'{value:g}' if isinstance(value, float) else value}" for name, value in values)
 
 
 def insert(readme: str, content: str) -> str:
@@ -209,11 +237,8 @@ def _is_full(config: Config) -> bool:
 def _options(config: Config) -> str:
     """The options that are not the preset's. `eval_every` is seen in the number of evaluated epochs."""
     preset = resolve(Config(config.dataset, config.imbalance, config.ratio, config.method, epochs=config.epochs))
-    return ", ".join(
-        f"{name.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else value}"
-        for name, value in vars(config).items()
-        if value != getattr(preset, name) and name not in ("seed", "eval_every")
-    )
+    hidden = ("seed", "eval_every")
+    return _values(config, [n for n in vars(config) if getattr(config, n) != getattr(preset, n) and n not in hidden])
 
 
 def _method(run: Run) -> str:
