@@ -11,6 +11,7 @@ import experiment
 import tf_mmloss
 from presets import METHODS, RECIPES, TABLE_1, Config, resolve
 from run_folder import RunFolderError, read_config, read_history
+from strategy import Accelerator
 from tf_mmloss import pipeline
 from tf_mmloss.datasets import load
 
@@ -349,7 +350,6 @@ def test_an_input_that_the_backend_lacks_is_refused(tmp_path, monkeypatch):
 
 
 def test_the_processor_of_a_run_is_its_accelerator_where_it_has_one(monkeypatch):
-    assert experiment._accelerators() == []
     name = experiment._processor()
-    monkeypatch.setattr(experiment, "_accelerators", lambda: ["A GPU", "A GPU"])
+    monkeypatch.setattr("strategy.accelerators", lambda: 2 * [Accelerator("A GPU")])
     assert experiment._processor() == f"A GPU, {name}"

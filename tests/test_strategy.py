@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import pytest
@@ -18,6 +19,7 @@ import fit
 import strategy
 from presets import Config
 from run_folder import read_history
+from strategy import Accelerator
 
 HERE = {"tensorflow": "mirrored", "jax": "data-parallel"}.get(BACKEND)
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2, input="device")
@@ -314,15 +316,33 @@ def test_half_of_the_variables_is_refused(monkeypatch, tmp_path):
 
 
 def test_a_precision_that_the_devices_lack_is_refused(monkeypatch, tmp_path):
-    assert all(len(capability) == 2 for capability in strategy.compute_capabilities())
-    monkeypatch.setattr(strategy, "compute_capabilities", lambda: [(8, 0), (7, 5)])
-    with pytest.raises(ValueError, match=r"`precision` bfloat16 needs GPUs .* Received: 7.5"):
+    a100, t4, other = Accelerator("A100", (8, 0)), Accelerator("T4", (7, 5)), Accelerator("of another maker")
+    monkeypatch.setattr(strategy, "accelerators", lambda: [a100, other, t4])
+    with pytest.raises(ValueError, match=r"`precision` bfloat16 needs GPUs .* Received: T4, 7\.5"):
         experiment.run(dataclasses.replace(SMALL, precision="bfloat16"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     for precision in ("float16", "float32"):
         strategy.check(dataclasses.replace(SMALL, precision=precision))
-    monkeypatch.setattr(strategy, "compute_capabilities", lambda: [(8, 0), (9, 0)])
+    monkeypatch.setattr(strategy, "accelerators", lambda: [a100, other])
     strategy.check(dataclasses.replace(SMALL, precision="bfloat16"))
+
+
+def test_processors_are_no_accelerators():
+    assert not [found for found in strategy.accelerators() if "cpu" in found.name.lower()]
+
+
+@on_jax
+def test_what_jax_says_of_its_devices(monkeypatch):
+    import jax
+
+    found = [
+        SimpleNamespace(platform="gpu", device_kind="NVIDIA H100", compute_capability="9.0"),
+        SimpleNamespace(platform="gpu", device_kind="MI250", compute_capability="gfx90a"),
+        SimpleNamespace(platform="tpu", device_kind="TPU v5"),
+        SimpleNamespace(platform="cpu", device_kind="cpu"),
+    ]
+    monkeypatch.setattr(jax, "local_devices", lambda: found)
+    assert strategy.accelerators() == [Accelerator("NVIDIA H100", (9, 0)), Accelerator("MI250"), Accelerator("TPU v5")]
 
 
 @on_jax

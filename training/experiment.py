@@ -338,24 +338,7 @@ def _processor() -> str:
     except OSError:
         lines = [f"model name: {platform.processor()}"]
     name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-    return ", ".join([*_accelerators()[:1], name])
-
-
-def _accelerators() -> list[str]:
-    """Names of the backend's devices other than the CPU."""
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        return [device.device_kind for device in jax.local_devices() if device.platform != "cpu"]
-    if backend == "torch":
-        import torch
-
-        return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    import tensorflow as tf
-
-    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
-    return [found.get("device_name", "GPU") for found in details]
+    return ", ".join([*(found.name for found in strategy.accelerators()[:1]), name])
 
 
 class _Timer(keras.callbacks.Callback):

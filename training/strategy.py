@@ -11,9 +11,11 @@ process 0 alone writes the run folder, which all must see.
 """
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -62,11 +64,11 @@ def check(config: Config) -> None:
             f"`batch_size` must be a multiple of the {devices} devices of `strategy` {config.strategy}. "
             f"Received: batch_size={config.batch_size}"
         )
-    lacking = [capability for capability in compute_capabilities() if capability < (8, 0)]
+    lacking = [found for found in accelerators() if found.capability and found.capability < (8, 0)]
     if config.precision == "bfloat16" and lacking:
         raise ValueError(
             "`precision` bfloat16 needs GPUs of compute capability 8.0 or more; float16 and float32 run on this one. "
-            f"Received: {'.'.join(map(str, lacking[0]))}"
+            f"Received: {lacking[0].name}, {'.'.join(map(str, lacking[0].capability or ()))}"
         )
 
 
@@ -101,22 +103,39 @@ def num_devices(config: Config) -> int:
     return len(_local_devices()) if config.strategy == "mirrored" else len(keras.distribution.list_devices())
 
 
-def compute_capabilities() -> list[tuple[int, int]]:
-    """Compute capability of every NVIDIA GPU that the backend sees."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+    """A device of the backend that is no CPU. `capability` is an NVIDIA GPU's compute capability."""
 
-        details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
-        return [detail["compute_capability"] for detail in details if "compute_capability" in detail]
+    name: str
+    capability: tuple[int, int] | None = None
+
+
+def accelerators() -> list[Accelerator]:
+    """Those of this process."""
+    backend = keras.backend.backend()
     if backend == "jax":
         import jax
 
-        texts = [str(getattr(device, "compute_capability", "")).split(".") for device in jax.devices()]
-        return [(int(text[0]), int(text[1])) for text in texts if len(text) == 2]  # other makers have other names
-    import torch
+        return [
+            # Other makers' devices have none, or a name.
+            Accelerator(device.device_kind, _version(str(getattr(device, "compute_capability", ""))))
+            for device in jax.local_devices()
+            if device.platform != "cpu"
+        ]
+    if backend == "torch":
+        from torch import cuda
 
-    return [torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())]
+        return [Accelerator(cuda.get_device_name(i), cuda.get_device_capability(i)) for i in range(cuda.device_count())]
+    import tensorflow as tf
+
+    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+    return [Accelerator(found.get("device_name", "GPU"), found.get("compute_capability")) for found in details]
+
+
+def _version(text: str) -> tuple[int, int] | None:
+    match = re.fullmatch(r"(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 @contextlib.contextmanager
