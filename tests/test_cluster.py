@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -214,9 +213,9 @@ def test_what_the_hosts_cannot_give_is_refused(hosts, results, tmp_path, capsys)
     [
         (["--ray", "head"], "`ray` must be auto or HOST:PORT. Received: ray='head'"),
         (["--ray", "ray://head:10001"], "`ray` must be auto or HOST:PORT"),
-        (["--ray", "localhost:1"], "No Ray cluster answers at .*:1 "),
-        (["--ray", "localhost:99999"], "No Ray cluster answers at .*:99999 "),
-        (["--ray", "auto"], r"No Ray cluster answers at .*:2 \(ray=auto\)"),
+        (["--ray", "localhost:1"], "No Ray cluster answers at localhost:1: "),
+        (["--ray", "localhost:99999"], "No Ray cluster answers at localhost:99999: "),
+        (["--ray", "auto"], "No Ray cluster answers at localhost:2: "),
         (["--ray", "--cpus", "0"], "`cpus` must be an integer >= 1"),
         (["--ray", "--gpus", "1.5"], "`gpus` above 1 must be a whole number"),
         (["--ray", "--gpus", "-1"], "`gpus` must be a finite number >= 0"),
@@ -235,24 +234,6 @@ def test_bad_options_are_refused_before_any_work(
     assert re.search(said, error), error
     assert not list(tmp_path.iterdir())
     assert time.monotonic() - began < 20  # Ray itself tries for minutes
-
-
-@needs_ray
-def test_another_server_is_no_cluster(environment, results, capsys):
-    with socket.create_server(("", 0)) as server:
-        server.settimeout(20)
-
-        def answer():
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(100)
-                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        assert table.main(["run", "--ray", f"127.0.0.1:{server.getsockname()[1]}"]) == 2
-        thread.join()
-    assert "is no Ray cluster" in capsys.readouterr().err
 
 
 def test_without_ray_the_extra_is_named(results, monkeypatch, capsys):

@@ -24,8 +24,6 @@ from tf_mmloss._validation import integer, number
 # How often a task is begun again whose process or host died, and the seconds that a stop waits for the tasks.
 RETRIES = 3
 PATIENCE = 20
-# What an HTTP/2 server, which Ray's is, answers with settings of its own: greeting and empty settings.
-_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 class LostError(RuntimeError):
@@ -205,24 +203,19 @@ def _call(module: str, function: str, *arguments: Any) -> Any:
 
 
 def _answering(address: str) -> str:
-    """An address that a server answers at: Ray tries for minutes, and ends the process then."""
-    if address == "local":
+    """An address that something answers at: Ray tries for minutes, and ends the process then."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or address
+    if address in ("local", "auto"):  # Ray looks for its own processes, and says so if there are none
         return address
-    from ray._private.services import canonicalize_bootstrap_address
-
-    if not re.fullmatch(r"auto|(\[[^]]+]|[^:/]+):\d+", address):
+    if not re.fullmatch(r"(\[[^]]+]|[^:/]+):\d+", address):
         raise ValueError(f"`ray` must be auto or HOST:PORT. Received: ray={address!r}")
-    found = canonicalize_bootstrap_address(address) or address
-    host, _, port = found.rpartition(":")
+    host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as server:
-            server.sendall(_GREETING)
-            answer = server.recv(9)
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except (OSError, OverflowError) as error:
-        raise ConnectionError(f"No Ray cluster answers at {found} (ray={address}): {error}") from None
-    if answer[3:4] != b"\x04":
-        raise ConnectionError(f"What answers at {found} (ray={address}) is no Ray cluster.")
-    return found
+        raise ConnectionError(f"No Ray cluster answers at {address}: {error}") from None
+    return address
 
 
 def _fits(resources: Mapping[str, float], cpus: int, gpus: float) -> int:
