@@ -118,6 +118,16 @@ def wait_for_epoch(folder, epoch, process):
         time.sleep(0.005)
 
 
+def augmented_by_hand(images, rows, pad):
+    """Images in [0, 1] as rows of `tf_mmloss.sampling.draw_rows` say: cropped, mirrored, rotated."""
+    out = []
+    for position, top, left, mirrored, turns in rows:
+        padded = np.pad(images[position], ((pad, pad), (pad, pad), (0, 0)))
+        crop = padded[top : top + images.shape[1], left : left + images.shape[2]]
+        out.append(np.rot90(crop[:, ::-1] if mirrored else crop, turns) / 255)
+    return np.array(out)
+
+
 def official(name="official_code"):
     """Outputs of the published PyTorch code on random inputs."""
     with np.load(DATA / f"{name}.npz") as arrays:

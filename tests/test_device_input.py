@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, to_numpy
+from helpers import BACKEND, augmented_by_hand, to_numpy
 
 from tf_mmloss import SGD, LDAMLoss, normalization, resnet
 from tf_mmloss.device_input import DeviceImages, EpochModel, EpochRows, SeveralRuns, plain_rows
@@ -16,15 +16,6 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 def data():
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (50, 6, 6, 3), dtype=np.uint8), rng.integers(0, 4, 50)
-
-
-def by_hand(images, rows, pad):
-    out = []
-    for position, top, left, mirrored, turns in rows:
-        padded = np.pad(images[position], ((pad, pad), (pad, pad), (0, 0)))
-        crop = padded[top : top + images.shape[1], left : left + images.shape[2]]
-        out.append(np.rot90(crop[:, ::-1] if mirrored else crop, turns) / 255)
-    return (np.array(out) - MEAN) / STD
 
 
 @pytest.mark.parametrize("rotate", [False, True])
@@ -49,7 +40,8 @@ def test_images_are_those_of_the_rows(data, pad, flip, rotate):
             rows, y = epochs[4 * (epoch - 1) + i]
             np.testing.assert_array_equal(rows, expected[16 * i : 16 * i + 16])
             np.testing.assert_array_equal(y, rows[:, 4] if rotate else labels[rows[:, 0]])
-            np.testing.assert_allclose(to_numpy(layer(rows)), by_hand(images, rows, pad), atol=1e-5)
+            by_hand = (augmented_by_hand(images, rows, pad) - MEAN) / STD
+            np.testing.assert_allclose(to_numpy(layer(rows)), by_hand, atol=1e-5)
 
 
 def test_rows_are_what_sampling_draws():

@@ -86,6 +86,16 @@ def test_export_of_no_run_names_the_folder(tmp_path, capsys):
     assert str(tmp_path) in capsys.readouterr().err
 
 
+def test_a_run_of_another_version_says_what_it_lacks(exported, tmp_path, capsys):
+    root, metrics = exported
+    (tmp_path / "config.json").write_text((root / "run" / "config.json").read_text())
+    older = {name: value for name, value in metrics.items() if name not in ("calibration_error", "mean_confidence")}
+    (tmp_path / "metrics.json").write_text(json.dumps(older))
+    assert export.main([str(tmp_path), "--out", str(tmp_path / "saved")]) == 2
+    assert "another version: it has no calibration_error, mean_confidence." in capsys.readouterr().err
+    assert not (tmp_path / "saved").exists()
+
+
 @pytest.fixture
 def small():
     return tf_mmloss.resnet(8, 3, input_shape=(8, 8, 1)), tf_mmloss.normalization((0.5,), (0.5,))

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from helpers import augmented_by_hand
 
 from tf_mmloss import DeferredResampling, normalization
 from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
-from tf_mmloss.sampling import draw_epoch, draw_rotations
+from tf_mmloss.sampling import draw_rows
 
 pytest.importorskip("tensorflow", reason="tf.data is TensorFlow's")
 
@@ -22,15 +23,6 @@ def batches(dataset, count):
     return [(x.numpy(), y.numpy()) for x, y in dataset.take(count)]
 
 
-def by_hand(images, drawn, pad):
-    out = []
-    for position, top, left, mirrored in zip(*drawn, strict=True):
-        padded = np.pad(images[position], ((pad, pad), (pad, pad), (0, 0)))
-        crop = padded[top : top + images.shape[1], left : left + images.shape[2]]
-        out.append((crop[:, ::-1] if mirrored else crop) / 255)
-    return (np.array(out) - MEAN) / STD
-
-
 @pytest.mark.parametrize(("pad", "flip"), [(4, True), (1, False), (0, True)])
 def test_an_epoch_is_what_sampling_draws(data, pad, flip):
     images, labels = data
@@ -40,10 +32,11 @@ def test_an_epoch_is_what_sampling_draws(data, pad, flip):
     got = batches(dataset, 2 * steps_per_epoch(50, 16))
     assert [len(y) for _, y in got] == [16, 16, 16, 2] * 2
     for epoch in (0, 1):
-        drawn = draw_epoch(labels, 3, epoch, pad=pad, flip=flip)
+        rows = draw_rows(labels, 3, epoch, pad=pad, flip=flip)
+        expected = (augmented_by_hand(images, rows, pad) - MEAN) / STD
         part = got[4 * epoch : 4 * epoch + 4]
-        np.testing.assert_array_equal(np.concatenate([y for _, y in part]), labels[drawn.position])
-        np.testing.assert_allclose(np.concatenate([x for x, _ in part]), by_hand(images, drawn, pad), atol=1e-5)
+        np.testing.assert_array_equal(np.concatenate([y for _, y in part]), labels[rows[:, 0]])
+        np.testing.assert_allclose(np.concatenate([x for x, _ in part]), expected, atol=1e-5)
 
 
 def test_rotated_batch_by_hand(data):
@@ -54,14 +47,15 @@ def test_rotated_batch_by_hand(data):
     )
     got = batches(dataset, 8)
     for epoch in (0, 1):
-        turns = draw_rotations(50, 16, 3, epoch)
-        upright = by_hand(images, draw_epoch(labels, 3, epoch, pad=1), 1)
-        # By a quarter turn to the left the last column becomes the first row.
-        np.testing.assert_array_equal(np.rot90(upright[0])[0], upright[0][:, -1])
+        rows = draw_rows(labels, 3, epoch, pad=1, rotate_batch=16)
+        rotated = (augmented_by_hand(images, rows, 1) - MEAN) / STD
         part = got[4 * epoch : 4 * epoch + 4]
-        np.testing.assert_array_equal(np.concatenate([y for _, y in part]), turns)
-        rotated = [np.rot90(image, k) for image, k in zip(upright, turns, strict=True)]
+        np.testing.assert_array_equal(np.concatenate([y for _, y in part]), rows[:, 4])
         np.testing.assert_allclose(np.concatenate([x for x, _ in part]), rotated, atol=1e-5)
+        # By a quarter turn to the left the last column becomes the first row.
+        upright = (augmented_by_hand(images, rows * [1, 1, 1, 1, 0], 1) - MEAN) / STD
+        once = list(rows[:, 4]).index(1)
+        np.testing.assert_allclose(np.concatenate([x for x, _ in part])[once][0], upright[once][:, -1], atol=1e-5)
     with pytest.raises(ValueError, match="`images` must be square to be rotated"):
         train_dataset(*data, num_classes=4, normalize=normalization(MEAN, STD), rotate=True)
 
