@@ -50,6 +50,17 @@ def ldam(labels, logits, counts, largest=0.5, scale=30.0):
     return cross_entropy(labels, logits, [margins[int(y)] for y in labels], scale)
 
 
+def logit_adjusted(labels, logits, counts, tau=1.0, scale=1.0):
+    """Menon et al. 2021, Eq. 10."""
+    raised = [tau * math.log(n / sum(counts)) for n in counts]
+    return np.array(
+        [
+            softmax_loss([scale * v + r for v, r in zip(u, raised, strict=True)], y)
+            for y, u in per_example(labels, logits)
+        ]
+    )
+
+
 def maximum_margin(z, y, delta_neg, beta):
     """Delta_y of one example, Eq. 1-3 and 5; a tie counts as correct."""
     if z[y] >= rival(z, y):

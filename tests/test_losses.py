@@ -12,11 +12,12 @@ from tf_mmloss import (
     HingeLoss,
     LDAMHingeLoss,
     LDAMLoss,
+    LogitAdjustedLoss,
     MaxMarginLoss,
     UniformMarginLoss,
 )
 from tf_mmloss.imbalance import ldam_margins
-from tf_mmloss.losses import cross_entropy, focal, hinge, ldam, max_margin, maximum_margins
+from tf_mmloss.losses import cross_entropy, focal, hinge, ldam, logit_adjusted, max_margin, maximum_margins
 
 COUNTS = [200, 60, 10, 4]
 EQUAL = [50] * 4
@@ -64,6 +65,8 @@ IDENTITIES = {
         {"cls_counts": EQUAL, "max_margin": 0.4},
         lambda: rows(HingeLoss, margin=0.4),
     ),
+    "logit-adjusted, tau=0": (LogitAdjustedLoss, {"cls_counts": COUNTS, "tau": 0.0, "scale": 8.0}, lambda: plain(8.0)),
+    "logit-adjusted, equal counts": (LogitAdjustedLoss, {"cls_counts": EQUAL, "tau": 2.0}, plain),
     "hinge, huge margin": (HingeLoss, {"margin": 1e3}, lambda: 1e3 - gaps(cosines())),
     "MM-LDAM, equal counts": (
         MaxMarginLoss,
@@ -96,6 +99,12 @@ FUNCTIONS = {
         {"cls_counts": COUNTS, "max_margin": 0.3, "scale": 20.0},
         LDAMLoss,
         {"cls_counts": COUNTS, "max_margin": 0.3, "scale": 20.0},
+    ),
+    "logit_adjusted": (
+        logit_adjusted,
+        {"cls_counts": COUNTS, "tau": 1.4, "scale": 2.0},
+        LogitAdjustedLoss,
+        {"cls_counts": COUNTS, "tau": 1.4, "scale": 2.0},
     ),
     "ldam hinge": (
         hinge,
@@ -132,11 +141,21 @@ def test_defaults_of_functions_and_classes_agree(pair):
     assert_close(function(LABELS, cosines(), **given), rows(loss), 1e-6)
 
 
-@pytest.mark.parametrize("pair", [(LDAMLoss, ldam), (MaxMarginLoss, max_margin)])
+@pytest.mark.parametrize("pair", [(LDAMLoss, ldam), (MaxMarginLoss, max_margin), (LogitAdjustedLoss, logit_adjusted)])
 def test_defaults_of_functions_and_classes_with_counts_agree(pair):
     loss, function = pair
-    given = {"cls_counts": COUNTS} if loss is LDAMLoss else {}
+    given = {} if loss is MaxMarginLoss else {"cls_counts": COUNTS}
     assert_close(function(LABELS, cosines(), **given), rows(loss, cls_counts=COUNTS), 1e-6)
+
+
+def test_logit_adjustment_leaves_the_priors_out_of_what_is_learned():
+    """Where images tell nothing, equal logits are the optimum for classes as frequent as the counts say."""
+    labels = np.repeat(np.arange(4), COUNTS)
+    loss = LogitAdjustedLoss(COUNTS)
+    _, gradient = value_and_gradient(
+        lambda u: loss(labels, keras.ops.tile(u, (len(labels), 1))), np.zeros((1, 4), "float32")
+    )
+    assert np.abs(to_numpy(gradient)).max() < 1e-6
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -247,6 +266,8 @@ def test_labels_of_100_000_classes_are_exact(label_type):
         ("cls_counts", lambda **a: ldam([0], [[0.1, 0.2, 0.3]], **a), {"cls_counts": [5, 0, 1]}),
         ("cls_counts", lambda **a: ldam([0], [[0.1, 0.2, 0.3]], **a), {"cls_counts": [5, 1]}),
         ("max_margin", lambda **a: ldam([0], [[0.1, 0.2]], cls_counts=[5, 1], **a), {"max_margin": -1.0}),
+        ("cls_counts", lambda **a: logit_adjusted([0], [[0.1, 0.2, 0.3]], **a), {"cls_counts": [5, 1]}),
+        ("tau", lambda **a: logit_adjusted([0], [[0.1, 0.2]], cls_counts=[5, 1], **a), {"tau": -1.0}),
         ("margin_space", lambda **a: max_margin([0], [[0.1, 0.2]], **a), {"margin_space": "logits"}),
         ("y_pred", lambda **a: cross_entropy([0], **a), {"y_pred": [0.1, 0.2]}),
         ("y_true", lambda **a: focal(y_pred=[[0.1, 0.2]], **a), {"y_true": [[0, 1, 0]]}),

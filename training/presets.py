@@ -29,6 +29,7 @@ LOSS_OPTIONS = (
     "max_margin",
     "margin",
     "gamma",
+    "tau",
 )
 
 
@@ -39,7 +40,7 @@ class Config:
     Attributes:
         dataset, imbalance, ratio: the training set.
         method: a key of METHODS.
-        scale ... gamma: arguments of the method's loss.
+        scale ... tau: arguments of the method's loss.
         weights: class weights of re-weighting and re-sampling: "effective" or "inverse".
         pretraining: "none", or "rotation": start from the backbone of the run of method "rotation" beside it.
         start_epoch: first re-balanced epoch of the deferred methods.
@@ -67,6 +68,7 @@ class Config:
     max_margin: float | None = None
     margin: float | None = None
     gamma: float | None = None
+    tau: float | None = None
     weights: str = "effective"
     pretraining: str | None = None
     start_epoch: int | None = None
@@ -234,6 +236,10 @@ METHODS |= {
         METHODS["ldam-drw"],
         " The backbone starts from rotation prediction (Yang and Xu 2020).",
         pretraining="rotation",
+    ),
+    # No system of the paper, but what a claim must be compared with, too.
+    "balanced-softmax": Method(
+        tf_mmloss.LogitAdjustedLoss, "dense", {"scale": 1.0, "tau": 1.0}, "Ren et al. 2020; Menon et al. 2021, tau = 1."
     ),
     # No system: what `pretraining` starts from.
     "rotation": Method(

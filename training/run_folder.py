@@ -166,6 +166,8 @@ def data_label(config: Mapping[str, Any]) -> str:
 
 def method_label(method: str) -> str:
     """Name a method as the paper's Table 1 does: "MM-DRW", "Focal", "LDAM-DRW+SSP"."""
+    if method == "balanced-softmax":
+        return "Balanced Softmax"
     return method.upper().replace("FOCAL", "Focal").replace("-SSP", "+SSP")
 
 

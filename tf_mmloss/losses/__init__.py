@@ -1,4 +1,4 @@
-"""Losses of the paper's Table 1: one class a file, each over a pure function of (y_true, y_pred)."""
+"""Losses, one class a file, each over a pure function of (y_true, y_pred)."""
 
 from tf_mmloss.losses.base import LongTailLoss
 from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, cross_entropy
@@ -6,6 +6,7 @@ from tf_mmloss.losses.focal import FocalLoss, focal
 from tf_mmloss.losses.hinge import HingeLoss, hinge
 from tf_mmloss.losses.ldam import LDAMLoss, ldam
 from tf_mmloss.losses.ldam_hinge import LDAMHingeLoss
+from tf_mmloss.losses.logit_adjusted import LogitAdjustedLoss, logit_adjusted
 from tf_mmloss.losses.max_margin import MaxMarginLoss, max_margin, maximum_margins
 from tf_mmloss.losses.uniform_margin import UniformMarginLoss
 
@@ -15,6 +16,7 @@ __all__ = [
     "HingeLoss",
     "LDAMHingeLoss",
     "LDAMLoss",
+    "LogitAdjustedLoss",
     "LongTailLoss",
     "MaxMarginLoss",
     "UniformMarginLoss",
@@ -22,6 +24,7 @@ __all__ = [
     "focal",
     "hinge",
     "ldam",
+    "logit_adjusted",
     "max_margin",
     "maximum_margins",
 ]

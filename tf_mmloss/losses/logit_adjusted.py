@@ -1,0 +1,104 @@
+"""Logit-adjusted cross-entropy, of which Balanced Softmax is the plain member."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tf_mmloss._validation import number
+from tf_mmloss.imbalance import check_counts
+from tf_mmloss.losses.base import LongTailLoss, as_labels
+from tf_mmloss.losses.cross_entropy import cross_entropy
+
+
+def logit_adjusted(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    cls_counts: Sequence[int] | np.ndarray,
+    tau: float = 1.0,
+    scale: float = 1.0,
+) -> Any:
+    """Logit-adjusted cross-entropy of each example; see `LogitAdjustedLoss`.
+
+    Args:
+        y_true: labels (B,), (B, 1) or one-hot (B, C).
+        y_pred: (B, C) logits.
+        cls_counts: (C,) training examples per class.
+        tau: strength of the adjustment, >= 0.
+        scale: s > 0.
+
+    Returns:
+        (B,) losses.
+
+    Raises:
+        ValueError: bad counts, tau negative; other shapes.
+
+    Example:
+        >>> logit_adjusted([0], [[0.0, 0.0]], cls_counts=[30, 10])    # log(4 / 3) = 0.2877
+    """
+    labels, log_priors = as_labels(y_true, y_pred), _log_priors(cls_counts)
+    if ops.convert_to_tensor(y_pred).shape[-1] != len(log_priors):
+        raise ValueError(f"`cls_counts` must have one count for each logit. Received: {len(log_priors)} counts")
+    return _raised_cross_entropy(labels, y_pred, number("tau", tau, at_least=0) * log_priors, scale)
+
+
+@keras.saving.register_keras_serializable(package="tf_mmloss")
+class LogitAdjustedLoss(LongTailLoss):
+    """Cross-entropy of logits raised by the log of the class priors; with tau = 1, Balanced Softmax.
+
+        l = -log softmax(s u + tau log pi)_y,   pi_c = n_c / sum_k n_k
+
+    The model learns to do without the priors, so that the largest u is the decision for balanced classes: nothing
+    is adjusted after the training.
+
+    Args:
+        cls_counts: (C,) training examples per class.
+        tau: strength of the adjustment, >= 0; 0 is cross-entropy. Default 1.
+        scale: s > 0; 1 (default) for a dense head, more for cosines.
+        reduction, name, dtype: see `LongTailLoss`.
+
+    Returns:
+        The weighted mean over the batch; (B,) with `reduction=None`.
+
+    Raises:
+        ValueError: bad counts, tau negative, scale not positive; labels or logits of another shape.
+
+    Example:
+        >>> model.compile(optimizer="sgd", loss=LogitAdjustedLoss([5000, 500, 50]))
+
+    Reference:
+        Menon et al., Long-Tail Learning via Logit Adjustment, ICLR 2021, Eq. 10. Ren et al., Balanced Meta-Softmax
+        for Long-Tailed Visual Recognition, NeurIPS 2020, Eq. 3.
+    """
+
+    def __init__(
+        self,
+        cls_counts: Sequence[int] | np.ndarray,
+        tau: float = 1.0,
+        scale: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(cls_counts, scale=scale, **kwargs)
+        self.tau = number("tau", tau, at_least=0)
+        self._raised = self.tau * _log_priors(cls_counts)
+
+    def example_loss(self, labels: Any, logits: Any) -> Any:
+        return _raised_cross_entropy(labels, logits, self._raised, self.scale)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "tau": self.tau}
+
+
+def _log_priors(cls_counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    counts = check_counts(cls_counts)
+    return np.log(counts / counts.sum())
+
+
+def _raised_cross_entropy(labels: Any, logits: Any, raised: np.ndarray, scale: float) -> Any:
+    logits = ops.convert_to_tensor(logits)
+    if scale != 1:
+        logits = logits * scale
+    return cross_entropy(labels, logits + ops.convert_to_tensor(raised, dtype=logits.dtype))
