@@ -58,6 +58,7 @@ VARIANTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("mm-drw", {"margin_space": "logit"}),
     ("mm-drw", {"weights": "inverse"}),
     ("ldam-drw", {"weights": "inverse"}),
+    ("balanced-softmax", {}),
 )
 # Most wanted first; FIRST and `_turn` order the cells of the first.
 SETTINGS = (
