@@ -53,7 +53,7 @@ from tf_mmloss.callbacks.checkpoint import write_json
 from tf_mmloss.datasets import load
 from tf_mmloss.imbalance import imbalanced_counts
 
-# What the paper leaves open: other readings of the same systems.
+# What the paper leaves open: other readings of the same systems; and the rival that it leaves out.
 VARIANTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("mm-drw", {"margin_space": "logit"}),
     ("mm-drw", {"weights": "inverse"}),
