@@ -72,10 +72,8 @@ def export(run: Path, out: Path) -> float:
         RunFolderError: no finished run folder, or one of another version.
         FileExistsError: `out` is there already.
     """
-    config, metrics = run_folder.read_config(run), run_folder.read_json(run, "metrics.json")
-    missing = [name for name in ("calibration_error", "mean_confidence", "checksum") if name not in metrics]
-    if missing:
-        raise run_folder.RunFolderError(f"{run} holds a run of another version: it has no {', '.join(missing)}.")
+    needed = ("calibration_error", "mean_confidence", "checksum")
+    config, metrics = run_folder.read_config(run), run_folder.read_json(run, "metrics.json", needed)
     trained = keras.models.load_model(run / "last.keras")
     keras.config.set_dtype_policy("float32")  # serve in float32, whatever the run was trained in
     model = keras.models.clone_model(trained, clone_function=_in_float32)

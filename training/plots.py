@@ -214,15 +214,9 @@ def search(table: Sequence[Mapping[str, Any]], path_stem: str | Path) -> None:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    contents = {name: run_folder.read_json(folder, name) for name in ("config.json", "metrics.json")}
-    for name, needed in (
-        ("config.json", ("dataset", "imbalance", "ratio", "method", "seed", "start_epoch")),
-        ("metrics.json", ("cls_counts", "class_names", "per_class_error")),
-    ):
-        missing = [key for key in needed if key not in contents[name]]
-        if missing:
-            raise run_folder.RunFolderError(f"{folder / name} is of another version: it has no {', '.join(missing)}.")
-    return contents["config.json"], contents["metrics.json"]
+    config = ("dataset", "imbalance", "ratio", "method", "seed", "start_epoch")
+    metrics = ("cls_counts", "class_names", "per_class_error")
+    return run_folder.read_json(folder, "config.json", config), run_folder.read_json(folder, "metrics.json", metrics)
 
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -142,8 +142,8 @@ def _searches(runs: Sequence[Run]) -> list[str]:
             continue
         ranked = sorted(trials, key=lambda run: run.metrics["error"])
         errors = [f"{_values(run.config, searched)}: {100 * run.metrics['error']:.2f}" for run in ranked]
-        head = [data_label(vars(config)), method_label(config.method), str(config.epochs), str(config.holdout)]
-        lines.append([*head, "; ".join([f"**{errors[0]}**", *errors[1:]])])
+        search = [data_label(vars(config)), method_label(config.method), str(config.epochs), str(config.holdout)]
+        lines.append([*search, "; ".join([f"**{errors[0]}**", *errors[1:]])])
     title = "Searched on training images held out before the set is made imbalanced, last epoch, best first:"
     head = ["Data set", "Method", "Epochs", "Images held out a class", "Held-out error in %"]
     return [title, _table(head, lines)] if lines else []

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -101,11 +101,11 @@ def differences(one: "Config", other: "Config") -> dict[str, tuple[Any, Any]]:
     return {name: (a[name], b[name]) for name in a if a[name] != b[name]}
 
 
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """Read a file of a run folder.
+def read_json(folder: Path, name: str, needed: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a file of a run folder, which must have the `needed` keys.
 
     Raises:
-        RunFolderError: it is missing or not a JSON object.
+        RunFolderError: it is missing, not a JSON object, or has not all of them.
     """
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -115,6 +115,9 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
         raise RunFolderError(f"{folder / name} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise RunFolderError(f"{folder / name} is not a JSON object but a {type(content).__name__}.")
+    missing = [key for key in needed if key not in content]
+    if missing:
+        raise RunFolderError(f"{folder / name} is of another version: it has no {', '.join(missing)}.")
     return content
 
 
@@ -166,9 +169,8 @@ def data_label(config: Mapping[str, Any]) -> str:
 
 def method_label(method: str) -> str:
     """Name a method as the paper's Table 1 does: "MM-DRW", "Focal", "LDAM-DRW+SSP"."""
-    if method == "balanced-softmax":
-        return "Balanced Softmax"
-    return method.upper().replace("FOCAL", "Focal").replace("-SSP", "+SSP")
+    label = method.upper().replace("FOCAL", "Focal").replace("-SSP", "+SSP")
+    return label.replace("BALANCED-SOFTMAX", "Balanced Softmax")
 
 
 def _missing(folder: Path, name: str) -> RunFolderError:

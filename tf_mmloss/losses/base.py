@@ -40,6 +40,12 @@ def as_labels(y_true: Any, y_pred: Any) -> Any:
     return ops.cast(y_true, "int32")
 
 
+def check_counts_of_logits(of_classes: np.ndarray, y_pred: Any) -> None:
+    """Refuse counts, or what was computed from them for each class, that are not as many as the logits (B, C)."""
+    if ops.convert_to_tensor(y_pred).shape[-1] != len(of_classes):
+        raise ValueError(f"`cls_counts` must have one count for each logit. Received: {len(of_classes)} counts")
+
+
 def target_logits(labels: Any, logits: Any) -> Any:
     """Return u_y, shape (B,)."""
     return ops.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]

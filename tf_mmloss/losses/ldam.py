@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from tf_mmloss.imbalance import ldam_margins
-from tf_mmloss.losses.base import as_labels
+from tf_mmloss.losses.base import as_labels, check_counts_of_logits
 from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, cross_entropy
 
 
@@ -39,8 +39,7 @@ def ldam(
         >>> ldam([1], [[0.2, 0.9]], cls_counts=[100, 10])
     """
     labels, margins = as_labels(y_true, y_pred), ldam_margins(cls_counts, max_margin)
-    if ops.convert_to_tensor(y_pred).shape[-1] != len(margins):
-        raise ValueError(f"`cls_counts` must have one count for each logit. Received: {len(margins)} counts")
+    check_counts_of_logits(margins, y_pred)
     return cross_entropy(labels, y_pred, margin=ops.take(ops.convert_to_tensor(margins), labels), scale=scale)
 
 

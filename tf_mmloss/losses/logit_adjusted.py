@@ -9,7 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import check_counts
-from tf_mmloss.losses.base import LongTailLoss, as_labels
+from tf_mmloss.losses.base import LongTailLoss, as_labels, check_counts_of_logits
 from tf_mmloss.losses.cross_entropy import cross_entropy
 
 
@@ -39,10 +39,10 @@ def logit_adjusted(
     Example:
         >>> logit_adjusted([0], [[0.0, 0.0]], cls_counts=[30, 10])    # log(4 / 3) = 0.2877
     """
-    labels, log_priors = as_labels(y_true, y_pred), _log_priors(cls_counts)
-    if ops.convert_to_tensor(y_pred).shape[-1] != len(log_priors):
-        raise ValueError(f"`cls_counts` must have one count for each logit. Received: {len(log_priors)} counts")
-    return _raised_cross_entropy(labels, y_pred, number("tau", tau, at_least=0) * log_priors, scale)
+    labels, logits = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
+    raised = _raised(cls_counts, number("tau", tau, at_least=0), scale)
+    check_counts_of_logits(raised, logits)
+    return cross_entropy(labels, logits + ops.convert_to_tensor(raised, dtype=logits.dtype), scale=scale)
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -83,22 +83,16 @@ class LogitAdjustedLoss(LongTailLoss):
     ) -> None:
         super().__init__(cls_counts, scale=scale, **kwargs)
         self.tau = number("tau", tau, at_least=0)
-        self._raised = self.tau * _log_priors(cls_counts)
+        self._raised = _raised(cls_counts, self.tau, self.scale)
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
-        return _raised_cross_entropy(labels, logits, self._raised, self.scale)
+        return cross_entropy(labels, logits + ops.convert_to_tensor(self._raised, dtype=logits.dtype), scale=self.scale)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "tau": self.tau}
 
 
-def _log_priors(cls_counts: Sequence[int] | np.ndarray) -> np.ndarray:
+def _raised(cls_counts: Sequence[int] | np.ndarray, tau: float, scale: float) -> np.ndarray:
+    """tau log pi / s: what is added to the logits before the scale."""
     counts = check_counts(cls_counts)
-    return np.log(counts / counts.sum())
-
-
-def _raised_cross_entropy(labels: Any, logits: Any, raised: np.ndarray, scale: float) -> Any:
-    logits = ops.convert_to_tensor(logits)
-    if scale != 1:
-        logits = logits * scale
-    return cross_entropy(labels, logits + ops.convert_to_tensor(raised, dtype=logits.dtype))
+    return tau / scale * np.log(counts / counts.sum())
