@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -116,6 +117,17 @@ def wait_for_epoch(folder, epoch, process):
         assert alive, "the run ended early"
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def interrupts(handler=signal.default_int_handler):
+    """Handle SIGINT as Python does by default: a shell's background jobs ignore it, and pass that on."""
+    previous = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def augmented_by_hand(images, rows, pad):

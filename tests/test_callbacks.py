@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import oracles
 import pytest
-from helpers import BACKEND, in_new_process, needs_jit, to_numpy
+from helpers import BACKEND, in_new_process, interrupts, needs_jit, to_numpy
 
 from tf_mmloss import (
     SGD,
@@ -22,6 +22,7 @@ from tf_mmloss import (
     StopOnNonFinite,
 )
 from tf_mmloss.callbacks import NonFiniteLossError
+from tf_mmloss.callbacks.checkpoint import interrupts_deferred
 
 COUNTS = [60, 25, 8, 2]
 BATCH = 6
@@ -424,6 +425,26 @@ def test_a_killed_write_leaves_the_previous_state(tmp_path, monkeypatch, replace
     assert_same_state(state(restored), state(model))
 
 
+def test_a_process_that_ignores_interrupts_goes_on_doing_so():
+    with interrupts(signal.SIG_IGN), interrupts_deferred() as heed:
+        signal.raise_signal(signal.SIGINT)
+        heed()
+
+
+def test_a_second_interrupt_is_not_held_back():
+    reached = []
+
+    def interrupted_twice():
+        with interrupts_deferred():
+            for time in range(2):
+                signal.raise_signal(signal.SIGINT)
+                reached.append(time)
+
+    with interrupts(), pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
+    assert reached == [0]
+
+
 def test_an_interrupt_waits_for_the_save(tmp_path, monkeypatch):
     savez = np.savez
 
@@ -432,10 +453,8 @@ def test_an_interrupt_waits_for_the_save(tmp_path, monkeypatch):
         savez(*arguments, **arrays)
 
     model, checkpoint, _ = saved_twice(tmp_path, lambda: monkeypatch.setattr(np, "savez", interrupted))
-    handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupts(), pytest.raises(KeyboardInterrupt):
         checkpoint.on_epoch_end(1, {"loss": 0.5})
-    assert signal.getsignal(signal.SIGINT) is handler
     restored = compiled(rate=0.01)
     assert Checkpoint(tmp_path).restore(restored) == 2
     assert_same_state(state(restored), state(model))

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import BACKEND, in_new_process
+from helpers import BACKEND, in_new_process, interrupts
 from test_fit import epochs_done
 
 import cluster
@@ -145,14 +145,10 @@ def test_two_hosts_do_each_cell_once_and_as_without_ray_though_a_worker_is_kille
 @needs_ray
 def test_an_interrupt_stops_the_workers_and_says_that_the_same_command_continues(hosts, results, monkeypatch, capfd):
     monkeypatch.setattr(table, "plan", lambda: LONG)
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     folder = results / CELLS[0].name
-    try:
-        # Ray shows what a worker prints a moment later: not at once, but while it works.
-        with after_an_epoch(folder, lambda: os.kill(os.getpid(), signal.SIGINT), epochs=100):
-            assert table.main(["run", "--ray", hosts, "--cells", "1"]) == 130
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    # Ray shows what a worker prints a moment later: not at once, but while it works.
+    with interrupts(), after_an_epoch(folder, lambda: os.kill(os.getpid(), signal.SIGINT), epochs=100):
+        assert table.main(["run", "--ray", hosts, "--cells", "1"]) == 130
     printed, errors = capfd.readouterr()
     assert "the same command continues" in printed
     assert re.search(rf"\({CELLS[0].name} pid=.*epoch   1/2000", printed)

@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
+import signal
 
 import keras
 import numpy as np
 import pytest
+from helpers import interrupts
 
 import experiment
 import tf_mmloss
 from presets import METHODS, RECIPES, TABLE_1, Config, resolve
-from run_folder import RunFolderError, read_config, read_history
+from run_folder import RunFolderError, epochs_saved, read_config, read_history
 from strategy import Accelerator
 from tf_mmloss import pipeline
 from tf_mmloss.datasets import load
@@ -210,6 +212,17 @@ def test_ssp_starts_from_the_rotation_run_beside_it_and_makes_it_once(tmp_path, 
     with pytest.raises(RunFolderError, match="digits-longtail20-rotation-seed0 holds a run of another config"):
         experiment.run(dataclasses.replace(config, epochs=3), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+class InterruptedWhenDeleted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)  # what is raised here is lost, as in a callback of garbage collection
+
+
+def test_an_interrupt_that_python_would_lose_stops_the_run(tmp_path):
+    with interrupts(), pytest.raises(KeyboardInterrupt):
+        experiment.run(SMALL, tmp_path, stop=lambda: InterruptedWhenDeleted() is None)
+    assert epochs_saved(tmp_path) == 1
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

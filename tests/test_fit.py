@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import BACKEND, epochs_done, wait_for_epoch
+from helpers import BACKEND, epochs_done, interrupts, wait_for_epoch
 
 import backend
 import experiment
@@ -74,20 +74,17 @@ def test_backends_that_cannot_be_are_refused(monkeypatch, capsys):
     assert f"pip install tf-mmloss[{OTHER}]" in capsys.readouterr().err
 
 
-def heed_interrupts():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
-
-
 def test_interrupt_finishes_the_save_and_says_how_to_resume(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, str(SCRIPT), *DIGITS, "--epochs", "500", "--eval-every", "500", "--out", str(out)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_interrupts
-    ) as process:
+    with (
+        interrupts(),
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+    ):
         wait_for_epoch(out, 2, process)
         process.send_signal(signal.SIGINT)
         printed = process.communicate(timeout=60)[0]
-    assert process.returncode == 130
+    assert process.returncode == 130, printed
     assert f"--resume {out}" in printed
     assert "Traceback" not in printed
     assert epochs_done(out) >= 2

@@ -35,7 +35,7 @@ import tf_mmloss
 from inputs import Splits, check_input, has_tensorflow, jit_compile, make_feed, split
 from presets import METHODS, Config, loss, pretraining, resolve
 from run_folder import RunFolderError, differences, epochs_saved, is_finished, locked, read_config, read_json
-from tf_mmloss.callbacks.checkpoint import atomic_path, write_json
+from tf_mmloss.callbacks.checkpoint import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.datasets import ImageDataset, load
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 
@@ -162,18 +162,19 @@ def _train(
         *([_Stop(stop)] if stop else []),
     ]
     if first_epoch < epochs:
-        feed.model.fit(
-            feed.train,
-            steps_per_epoch=feed.steps,
-            initial_epoch=first_epoch,
-            epochs=epochs,
-            shuffle=False,  # tf_mmloss.sampling shuffles
-            validation_data=feed.evaluation,
-            validation_batch_size=feed.eval_batch,
-            validation_freq=[e for e in range(1, epochs + 1) if e % config.eval_every == 0 or e == epochs],
-            callbacks=[*training, *(writing if leader else [])],
-            verbose=0,
-        )
+        with interrupts_deferred() as heed_interrupt:
+            feed.model.fit(
+                feed.train,
+                steps_per_epoch=feed.steps,
+                initial_epoch=first_epoch,
+                epochs=epochs,
+                shuffle=False,  # tf_mmloss.sampling shuffles
+                validation_data=feed.evaluation,
+                validation_batch_size=feed.eval_batch,
+                validation_freq=[e for e in range(1, epochs + 1) if e % config.eval_every == 0 or e == epochs],
+                callbacks=[*training, *(writing if leader else []), _AtEachStep(heed_interrupt)],
+                verbose=0,
+            )
     if leader and len(checkpoint.history) < epochs:
         raise RunStoppedError(f"{folder} was stopped after epoch {len(checkpoint.history)} of {epochs}.")
     logits = feed.model.predict(feed.eval_images, batch_size=feed.eval_batch, verbose=0)
@@ -408,6 +409,23 @@ class _Stop(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.stop():
             self.model.stop_training = True
+
+
+class _AtEachStep(keras.callbacks.Callback):
+    """Call a function after every step, of training and of evaluation, and every epoch."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        super().__init__()
+        self.function = function
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.function()
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.function()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.function()
 
 
 def _clock(seconds: float) -> str:

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,19 +107,35 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextlib.contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Hold back ctrl-C until the block is complete (in the main thread; elsewhere it never arrives)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def interrupts_deferred() -> Iterator[Callable[[], None]]:
+    """Hold back ctrl-C until the block is complete, or calls the function that it is given.
+
+    Python raises KeyboardInterrupt wherever it is, and loses it in a callback of garbage collection, of which JAX has
+    one. A second ctrl-C is not held back. Outside the main thread none ever arrives, and a process that ignores them
+    goes on doing so.
+    """
     received: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+
+    def heed() -> None:
+        if received:
+            received.clear()
+            raise KeyboardInterrupt
+
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or previous == signal.SIG_IGN:
+        yield heed
+        return
+
+    def receive(number: int, frame: Any) -> None:
+        received.append(number)
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, receive)
     try:
-        yield
+        yield heed
     finally:
         signal.signal(signal.SIGINT, previous)
-    if received:
-        raise KeyboardInterrupt
+    heed()
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
