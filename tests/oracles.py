@@ -76,7 +76,7 @@ def max_margin(
     beta=1.5,
     class_margin=None,
     scale=10.0,
-    margin_space="cosine",
+    margin_space="logit",
     margin_at=None,
 ):
     """MM (Eq. 1-5) and, with class margins, MM-LDAM (Eq. 6, 7).

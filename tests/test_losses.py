@@ -170,7 +170,7 @@ def test_margins_of_the_paper(space):
 def test_the_two_spaces():
     """The margins in units of s cos at scale s are those of cosines multiplied by s, divided by s."""
     by_space = to_numpy(maximum_margins(LABELS, cosines(), scale=7.0, margin_space="logit"))
-    assert_close(by_space, to_numpy(maximum_margins(LABELS, 7 * cosines())) / 7, 1e-5)
+    assert_close(by_space, to_numpy(maximum_margins(LABELS, 7 * cosines(), margin_space="cosine")) / 7, 1e-5)
     assert_close(
         max_margin(LABELS, cosines(), scale=7.0, margin_space="logit"),
         max_margin(LABELS, 7 * cosines(), scale=1.0),
@@ -187,13 +187,14 @@ def test_a_tie_counts_as_correct(space):
     margin = maximum_margins([0], tie, delta_neg=0.6, beta=1.5, margin_space=space)
     assert_close(margin, [np.exp(-0.9) / unit], 1e-6)
     rivals_tie = np.array([[0.2, 0.3, 0.3, 0.1]], "float32")
-    assert_close(maximum_margins([0], rivals_tie), [np.exp(-0.1 - 0.6)], 1e-6)
+    margin = maximum_margins([0], rivals_tie, margin_space=space)
+    assert_close(margin, [np.exp(-0.1 * unit - 0.6) / unit], 1e-6)
 
 
 def test_a_negative_rival_is_not_clipped():
     """The published code lets 0 take part in the rival's maximum."""
     logits = np.array([[-0.2, -0.9, -0.5, -0.7]], "float32")
-    assert_close(maximum_margins([0], logits), [np.exp(-0.3 - 0.9)], 1e-6)
+    assert_close(maximum_margins([0], logits), [np.exp(-3 - 0.9) / 10], 1e-6)
 
 
 def test_harder_examples_get_larger_margins():
@@ -209,14 +210,14 @@ def test_harder_examples_get_larger_margins():
 
 def test_class_margins():
     """Eq. 6 and 7: each class has its own delta, the rarest the smallest and so the largest margin."""
-    logits = np.array([[0.5, 0.1, 0.1, 0.1], [0.1, 0.5, 0.5, 0.5]], "float32")
+    logits = np.array([[0.15, 0.1, 0.1, 0.1], [0.1, 0.15, 0.15, 0.15]], "float32")
     losses = np.zeros((4, 2))
     for c in range(4):
         rolled = np.roll(logits, c, axis=1)
         loss = MaxMarginLoss(COUNTS, delta_neg=1.1, beta=1.3, class_margin=0.5, reduction=None)
         losses[c] = to_numpy(loss([c, c], rolled))
         delta = 1.1 - 0.5 * (4 / COUNTS[c]) ** 0.25
-        margins = [np.exp(-0.4 - 1.3 * delta), np.exp(-0.4 - delta)]
+        margins = [np.exp(-0.5 - 1.3 * delta) / 10, np.exp(-0.5 - delta) / 10]
         assert_close(losses[c], oracles.cross_entropy([c, c], rolled, margins, scale=10.0), 1e-5)
     assert np.all(np.diff(losses, axis=0) > 0)
 

@@ -77,7 +77,7 @@ def test_maximum_margin(published, size, name):
     x, y, counts = of_size(published, size)
     rivals = np.where(np.eye(x.shape[1])[y] == 1, -np.inf, x).max(axis=1)
     assert rivals.min() > 0  # below 0 the published code clips the rival and differs from the paper
-    loss = MaxMarginLoss(counts, **MARGINS[name], reduction=None)
+    loss = MaxMarginLoss(counts, **MARGINS[name], margin_space="cosine", reduction=None)
     value, gradient = value_and_gradient(lambda logits: loss(y, logits), x)
     assert_close(value, published[f"{size}_{name}"], 1e-6)
     assert_close(gradient, published[f"{size}_{name}_grad"], 1e-5)

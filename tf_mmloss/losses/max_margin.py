@@ -22,7 +22,7 @@ def maximum_margins(
     delta_neg: Any = 0.6,
     beta: float = 1.5,
     scale: float = 10.0,
-    margin_space: str = "cosine",
+    margin_space: str = "logit",
     stop_margin_gradient: bool = True,
 ) -> Any:
     """The maximum margin Delta_y of each example (paper, Eq. 1-3 and 5), in the unit of `logits`.
@@ -32,18 +32,18 @@ def maximum_margins(
 
     Args:
         labels: int (B,).
-        logits: (B, C) cosines; u is `logits` ("cosine") or `scale * logits` ("logit").
+        logits: (B, C) cosines; u is `scale * logits` ("logit") or `logits` ("cosine").
         delta_neg: delta^-, a number or one for each example (B,).
         beta: delta^+ / delta^-.
         scale: s; used by "logit" only, where Delta is a margin on s cos and is divided by s here.
-        margin_space: "cosine" or "logit".
+        margin_space: "logit" (default) or "cosine".
         stop_margin_gradient: treat Delta as a constant in the gradient.
 
     Returns:
         (B,) margins.
 
     Example:
-        >>> maximum_margins([0], [[0.9, 0.1]])    # e^(-0.8 - 0.9) = 0.1827
+        >>> maximum_margins([0], [[0.3, 0.2]])    # e^(-1 - 0.9) / 10 = 0.01496
     """
     choice("margin_space", margin_space, MARGIN_SPACES)
     labels, logits = ops.convert_to_tensor(labels, "int32"), ops.convert_to_tensor(logits)
@@ -64,7 +64,7 @@ def max_margin(
     delta_neg: Any = 0.6,
     beta: float = 1.5,
     scale: float = 10.0,
-    margin_space: str = "cosine",
+    margin_space: str = "logit",
     stop_margin_gradient: bool = True,
 ) -> Any:
     """Maximum Margin loss of each example (paper, Eq. 4); see `MaxMarginLoss`.
@@ -107,9 +107,10 @@ class MaxMarginLoss(CrossEntropyLoss):
         delta^+ = beta delta^-                                                        (Eq. 5)
         with class margins gamma_c = C_m n_c^(-1/4):  delta^-_c = delta^- - gamma_c   (Eq. 6, 7)
 
-    Two readings of the paper differ and both are here. `margin_space="cosine"` takes u = cos and
-    trains on s (cos - Delta), as LDAM and the published code scale their margins; "logit" takes Eq. 2-4
-    literally on u = s cos, so that the margin is Delta / s in cosine units. A tie counts as correct.
+    Two readings of the paper differ and both are here. `margin_space="logit"` takes Eq. 2-4 literally on
+    u = s cos, so that the margin is Delta / s in cosine units; it learns faster. "cosine" takes u = cos and
+    trains on s (cos - Delta), as LDAM and the published code scale their margins: the preset of every
+    method of the trainer. A tie counts as correct.
 
     The published code computes something else: it takes the logit of the batch's first label as u_y for
     every row, lets 0 take part in the rival maximum, and gives ties no margin. This follows the equations.
@@ -121,7 +122,7 @@ class MaxMarginLoss(CrossEntropyLoss):
         class_margin: None (default: MM), or the largest gamma_c, 0 < class_margin <= delta_neg
             (MM-LDAM; 0.5 as in LDAM).
         scale: s > 0. Default 10 (paper, section 3.1).
-        margin_space: "cosine" (default) or "logit", see above.
+        margin_space: "logit" (default) or "cosine", see above.
         stop_margin_gradient: whether Delta is a constant in the gradient. Default True, as in the
             published code; the paper is silent.
         reduction, name, dtype: see `LongTailLoss`.
@@ -147,7 +148,7 @@ class MaxMarginLoss(CrossEntropyLoss):
         beta: float = 1.5,
         class_margin: float | None = None,
         scale: float = 10.0,
-        margin_space: str = "cosine",
+        margin_space: str = "logit",
         stop_margin_gradient: bool = True,
         **kwargs: Any,
     ) -> None:
