@@ -142,7 +142,8 @@ def _searches(runs: Sequence[Run]) -> list[str]:
             continue
         ranked = sorted(trials, key=lambda run: run.metrics["error"])
         errors = [f"{_values(run.config, searched)}: {100 * run.metrics['error']:.2f}" for run in ranked]
-        search = [data_label(vars(config)), method_label(config.method), str(config.epochs), str(config.holdout)]
+        fixed = ", ".join(filter(None, [method_label(config.method), _options(config, ["holdout", *searched])]))
+        search = [data_label(vars(config)), fixed, str(config.epochs), str(config.holdout)]
         lines.append([*search, "; ".join([f"**{errors[0]}**", *errors[1:]])])
     title = "Searched on training images held out before the set is made imbalanced, last epoch, best first:"
     head = ["Data set", "Method", "Epochs", "Images held out a class", "Held-out error in %"]
@@ -234,10 +235,10 @@ def _is_full(config: Config) -> bool:
     return config.epochs == RECIPES[config.dataset].epochs
 
 
-def _options(config: Config) -> str:
+def _options(config: Config, hidden: Sequence[str] = ()) -> str:
     """The options that are not the preset's. `eval_every` is seen in the number of evaluated epochs."""
     preset = resolve(Config(config.dataset, config.imbalance, config.ratio, config.method, epochs=config.epochs))
-    hidden = ("seed", "eval_every")
+    hidden = ("seed", "eval_every", *hidden)
     return _values(config, [n for n in vars(config) if getattr(config, n) != getattr(preset, n) and n not in hidden])
 
 
