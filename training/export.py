@@ -39,7 +39,7 @@ model(tf.constant(images))["probabilities"]  # uint8 (B, height, width, channels
 - {config.method}: {loss}({options})
 - {config.epochs} epochs, batch {config.batch_size}, learning rate {config.learning_rate}, weight decay
   {config.weight_decay}, seed {config.seed}, trained in {config.precision}, served in float32
-- commit {commit}; {versions}; {machine}; {minutes} minutes
+- commit {commit}; {versions}; {machine}; {duration}
 - checksum of the weights {metrics[checksum]}
 
 ## Results
@@ -113,7 +113,7 @@ def card(config: presets.Config, metrics: dict[str, Any], environment: dict[str,
         versions=", ".join(f"{name} {version}" for name, version in start["versions"].items()),
         machine=f"{start['processor']}, {start['cores']} cores",
         commit=start["commit"],
-        minutes=f"{metrics['seconds'] / 60:.0f}",
+        duration=run_folder.duration(metrics["seconds"]),
         rows="\n".join(f"| {name} | {count:,} | {error:.2%} |" for name, count, error in rows),
         config=config,
         metrics=metrics,

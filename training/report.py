@@ -25,6 +25,7 @@ from run_folder import (
     RunFolderError,
     data_label,
     differences,
+    duration,
     is_finished,
     method_label,
     read_config,
@@ -255,8 +256,7 @@ def _mean_sd(values: Sequence[float], note: str) -> str:
 def _line(group: list[Run]) -> list[str]:
     """Data set, method, last and best error, and time of runs that differ in their seed."""
     run, n = group[0], len(group)
-    hours = float(np.mean([r.metrics["seconds"] for r in group])) / 3600
-    time = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min" if hours >= 1 / 60 else f"{3600 * hours:.0f} s"
+    time = duration(float(np.mean([r.metrics["seconds"] for r in group])))
     machines = dict.fromkeys(f"{r.row['processor']}, {r.row['cores']} cores" for r in group)
     return [
         data_label(vars(run.config)),

@@ -173,6 +173,13 @@ def method_label(method: str) -> str:
     return label.replace("BALANCED-SOFTMAX", "Balanced Softmax")
 
 
+def duration(seconds: float) -> str:
+    """Name a time: "1.2 h", "57 min" or "16 s"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
 def _missing(folder: Path, name: str) -> RunFolderError:
     return RunFolderError(f"{folder} is no finished run folder: it has no {name}.")
 
