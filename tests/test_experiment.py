@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,14 +12,15 @@ from helpers import interrupts
 
 import experiment
 import tf_mmloss
-from presets import METHODS, RECIPES, TABLE_1, Config, resolve
-from run_folder import RunFolderError, epochs_saved, read_config, read_history
+from presets import METHODS, RECIPES, SEARCHED_CONSTANTS, TABLE_1, Config, resolve
+from run_folder import RunFolderError, epochs_saved, read_config, read_history, read_json
 from strategy import Accelerator
 from tf_mmloss import pipeline
 from tf_mmloss.datasets import load
 
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
 
+RESULTS = Path(__file__).parents[1] / "results"
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2)
 
 
@@ -316,8 +318,18 @@ def test_constants_of_the_paper():
     }  # fmt: skip
     resolved = resolve(Config(dataset="cifar100", imbalance="step", ratio=10, method="mm-ldam-drw"))
     assert (resolved.delta_neg, resolved.beta, resolved.class_margin) == (2.4, 1.1, 0.5)
+    assert (resolve(Config(method="mm", ratio=10)).delta_neg, resolve(Config(method="mm")).delta_neg) == (0.7, 1.2)
     assert (resolved.epochs, resolved.start_epoch, resolved.depth) == (200, 160, 32)
     assert {recipe.epochs for name, recipe in RECIPES.items() if name.startswith("cifar")} == {200}
+
+
+@pytest.mark.parametrize("method", [*(method for method, *_ in SEARCHED_CONSTANTS), "m-drw"])
+def test_searched_constants_are_the_best_of_their_search(method):
+    folders = [path.parent for path in (RESULTS / "tuning" / method).glob("*/metrics.json")]
+    best = read_config(min(folders, key=lambda folder: read_json(folder, "metrics.json")["error"]))
+    assert best.method == method
+    preset = resolve(Config(best.dataset, best.imbalance, best.ratio, method))
+    assert preset.loss_arguments == best.loss_arguments
 
 
 @pytest.mark.parametrize("method", ["mm-drw", "cb-rs", "rotation"])
