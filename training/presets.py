@@ -173,6 +173,7 @@ MM_CONSTANTS: dict[tuple[str, str, float], tuple[float, float]] = {
 # one seed (results/tuning/METHOD).
 SEARCHED_CONSTANTS: dict[tuple[str, str, str, float], tuple[float, float]] = {
     ("mm", "cifar10", "longtail", 100): (1.2, 1.5),
+    ("mm-ldam-drw", "cifar10", "longtail", 100): (1.2, 1.5),
 }
 
 # The three beta of each setting that Tables 2 and 3 compare, at that setting's delta_neg.
