@@ -44,7 +44,14 @@ def test_show_prints_constants_and_their_source(capsys):
     assert fit.main(["--dataset", "cifar100", "--ratio", "10", "--show"]) == 0
     printed = capsys.readouterr().out
     assert "delta_neg=1.5, beta=1.4" in printed
-    assert "Tables 2 and 3" in printed
+    assert "published for MM-DRW on this training set (Tables 2 and 3)" in printed
+    for options, origin in (
+        (["--method", "mm"], "searched on held-out images of this training set (results/tuning/mm)"),
+        (["--ratio", "50"], "none known for this training set"),
+        (["--beta", "2"], "delta_neg and beta: as given"),
+    ):
+        assert fit.main([*options, "--show"]) == 0
+        assert origin in capsys.readouterr().out
 
 
 def test_mistakes_exit_with_2_and_one_line(tmp_path, capsys):

@@ -212,14 +212,13 @@ _PLAIN = {
         tf_mmloss.MaxMarginLoss,
         "cosine",
         _MM,
-        "The paper, Eq. 1-5, scale of section 3.1; constants of MM-DRW, Tables 2 and 3, unless searched on held-out "
-        "images: SEARCHED_CONSTANTS.",
+        "The paper, Eq. 1-5, scale of section 3.1.",
     ),
     "mm-ldam": Method(
         tf_mmloss.MaxMarginLoss,
         "cosine",
         {**_MM, "class_margin": 0.5},
-        "The paper, Eq. 6 and 7; MM-DRW's constants unless searched (SEARCHED_CONSTANTS), LDAM's largest margin.",
+        "The paper, Eq. 6 and 7; LDAM's largest margin.",
     ),
 }
 
@@ -286,6 +285,16 @@ TABLE_1 = (
 )
 
 
+def _mm_constants(config: Config) -> tuple[tuple[float, float], str]:
+    """(delta_neg, beta) of a method of MM on a training set, and where they come from."""
+    setting = config.dataset, config.imbalance, config.ratio
+    if searched := SEARCHED_CONSTANTS.get((config.method, *setting)):
+        return searched, f"searched on held-out images of this training set (results/tuning/{config.method})"
+    if published := MM_CONSTANTS.get(setting):
+        return published, "published for MM-DRW on this training set (Tables 2 and 3)"
+    return MM_CONSTANTS["cifar10", "longtail", 100], "none known for this training set: CIFAR-10's, long-tailed 100:1"
+
+
 def resolve(config: Config) -> Config:
     """Fill the gaps of a config from its presets, and check every value.
 
@@ -314,9 +323,7 @@ def resolve(config: Config) -> Config:
     recipe, method = RECIPES[config.dataset], METHODS[config.method]
     defaults: dict[str, Any] = dict(method.arguments)
     if method.loss is tf_mmloss.MaxMarginLoss:
-        setting = config.dataset, config.imbalance, config.ratio
-        searched = SEARCHED_CONSTANTS.get((config.method, *setting))
-        defaults["delta_neg"], defaults["beta"] = searched or MM_CONSTANTS.get(setting, (0.6, 1.5))
+        (defaults["delta_neg"], defaults["beta"]), _ = _mm_constants(config)
     for name in config.loss_arguments:
         takes_class_margin = name == "class_margin" and method.loss is tf_mmloss.MaxMarginLoss
         if name not in defaults and not takes_class_margin:
@@ -372,6 +379,10 @@ def show(config: Config) -> str:
     """A resolved config as text: the method, where its constants come from, and every value."""
     method = METHODS[config.method]
     arguments = ", ".join(f"{name}={value}" for name, value in config.loss_arguments.items())
+    constants = []
+    if method.loss is tf_mmloss.MaxMarginLoss:
+        known, origin = _mm_constants(config)
+        constants = [f"delta_neg and beta: {origin if (config.delta_neg, config.beta) == known else 'as given'}"]
     return "\n".join(
         [
             f"{config.method}: {method.loss.__name__}({arguments}), {method.head} head",
@@ -379,6 +390,7 @@ def show(config: Config) -> str:
             + (f", from epoch {config.start_epoch}" if config.start_epoch is not None else ""),
             f"pre-training {config.pretraining}",
             f"source: {method.source}",
+            *constants,
             *(f"  {name} = {value}" for name, value in dataclasses.asdict(config).items() if value is not None),
         ]
     )
