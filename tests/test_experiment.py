@@ -1,6 +1,7 @@
 """Runs at small size: what a run folder holds, and what is refused."""
 
 import dataclasses
+import inspect
 import json
 import signal
 from pathlib import Path
@@ -330,6 +331,17 @@ def test_searched_constants_are_the_best_of_their_search(method):
     assert best.method == method
     preset = resolve(Config(best.dataset, best.imbalance, best.ratio, method))
     assert preset.loss_arguments == best.loss_arguments
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_take_the_defaults_of_their_loss(method):
+    loss, arguments = METHODS[method].loss, METHODS[method].arguments
+    defaults = {name: inspect.signature(loss).parameters[name].default for name in arguments}
+    if method.startswith("mm"):
+        defaults["margin_space"] = "cosine"
+    if method.startswith("mm-ldam"):
+        defaults["class_margin"] = 0.5
+    assert arguments == defaults
 
 
 @pytest.mark.parametrize("method", ["mm-drw", "cb-rs", "rotation"])
