@@ -71,6 +71,29 @@ def test_a_stopped_search_continues(tmp_path, monkeypatch):
         tune.search(SMALL, dimensions[:1], tmp_path / "stopped", trials=3)
 
 
+@pytest.mark.parametrize("finished", [0, 1, 2])
+def test_a_stopped_grid_tries_every_combination_once(finished, tmp_path, monkeypatch):
+    dimensions = [Dimension("beta", (1.8, 1.2)), Dimension("scale", (5.0, 10.0))]
+    tried = []
+
+    def run(config, folder, **_):
+        if stop and len(tried) == finished:
+            raise KeyboardInterrupt
+        tried.append((config.beta, config.scale, folder.name))
+        return {"error": config.beta / config.scale}
+
+    monkeypatch.setattr(experiment, "run", run)
+    stop = True
+    with pytest.raises(KeyboardInterrupt):
+        tune.search(SMALL, dimensions, tmp_path, kind="grid")
+    stop = False
+    table = tune.search(SMALL, dimensions, tmp_path, kind="grid")
+    assert tried == [(1.8, 5, "trial-00"), (1.8, 10, "trial-01"), (1.2, 5, "trial-02"), (1.2, 10, "trial-03")]
+    assert [row["trial"] for row in table] == ["03", "01", "02", "00"]
+    assert tune.search(SMALL, dimensions, tmp_path, kind="grid") == table
+    assert len(tried) == 4
+
+
 def test_two_workers_share_a_search(tmp_path, capfd):
     out = tmp_path / "search"
     command = [*ARGUMENTS, "--over", "beta=1.2,1.4,1.6,1.8", "--search", "grid", "--workers", "2", "--out", str(out)]

@@ -22,6 +22,7 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import itertools
 import json
 import os
 import socket
@@ -87,6 +88,21 @@ def ablation(config: presets.Config) -> Dimension:
         known = "; ".join(f"{d} {i} {r}" for d, i, r in presets.ABLATION_BETAS)
         raise ValueError(f"`over` tables-2-and-3 is for {known}. Received: {setting[0]} {setting[1]} {setting[2]:g}")
     return Dimension("beta", presets.ABLATION_BETAS[setting])
+
+
+class GridOracle(keras_tuner.Oracle):
+    """Every combination of the values, in order: trial N is the N-th.
+
+    Keras Tuner's own does not save where it stands: a continued search would leave combinations out, or fail.
+    """
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        names = [parameter.name for parameter in self.get_space().space]
+        grid = itertools.product(*(parameter.values for parameter in self.get_space().space))
+        row = next(itertools.islice(grid, int(trial_id), None), None)
+        if row is None:
+            return {"status": keras_tuner.engine.trial.TrialStatus.STOPPED}
+        return {"status": keras_tuner.engine.trial.TrialStatus.RUNNING, "values": dict(zip(names, row, strict=True))}
 
 
 class RunTuner(keras_tuner.engine.base_tuner.BaseTuner):
@@ -158,7 +174,7 @@ def search(
     oracles = {
         "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
         "random": keras_tuner.oracles.RandomSearchOracle,
-        "grid": keras_tuner.oracles.GridSearchOracle,
+        "grid": GridOracle,
     }
     objective = keras_tuner.Objective("error", "min")
     seed = config.seed + 1  # Keras Tuner takes 0 for none
