@@ -324,7 +324,7 @@ def test_constants_of_the_paper():
     assert {recipe.epochs for name, recipe in RECIPES.items() if name.startswith("cifar")} == {200}
 
 
-@pytest.mark.parametrize("method", [*(method for method, *_ in SEARCHED_CONSTANTS), "m-drw", "hg-drs"])
+@pytest.mark.parametrize("method", [*(method for method, *_ in SEARCHED_CONSTANTS), "m-drw", "hg-drs", "ldam-hg-drs"])
 def test_searched_constants_are_the_best_of_their_search(method):
     folders = [path.parent for path in (RESULTS / "tuning" / method).glob("*/metrics.json")]
     best = read_config(min(folders, key=lambda folder: read_json(folder, "metrics.json")["error"]))
