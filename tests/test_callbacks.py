@@ -23,6 +23,7 @@ from tf_mmloss import (
 )
 from tf_mmloss.callbacks import NonFiniteLossError
 from tf_mmloss.callbacks.checkpoint import interrupts_deferred
+from tf_mmloss.device_input import EpochRows
 
 COUNTS = [60, 25, 8, 2]
 BATCH = 6
@@ -246,6 +247,57 @@ def test_sequential():
         assert_losses(fit(model), stages(model))
 
 
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.head = keras.layers.Dense(len(COUNTS))
+
+    def call(self, x):
+        return self.head(x)
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_subclassed(built):
+    """Keras locks it once it is built; twice, with a loss of its own each time."""
+    model = compiled(Subclassed())
+    if built:
+        model(data()[0])
+    assert_losses(fit(model), stages(model))
+    state_size = len(model.variables)
+    assert_losses(fit(compiled(model), callbacks=[DeferredReweighting(1, COUNTS)]), stages(model, start=1))
+    assert len(model.variables) == state_size
+
+
+def test_the_weights_of_the_model_stay_what_they_are():
+    """`get_weights` and what Keras' callbacks do with it."""
+    model, shapes = compiled(), [w.shape for w in functional().get_weights()]
+    stopping = keras.callbacks.EarlyStopping("val_loss", patience=9, restore_best_weights=True)
+    fit(model, callbacks=[DeferredReweighting(START, COUNTS), stopping], validation_data=data(seed=1))
+    np.testing.assert_array_equal(class_weights(model), np.ones(len(COUNTS)))
+    assert [w.shape for w in model.get_weights()] == shapes
+    keras.models.clone_model(model).set_weights(model.get_weights())
+
+
+def test_other_callbacks_evaluate_unweighted():
+    model, found = compiled(), []
+    x, y = data(seed=1)
+    evaluate = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: found.append(model.evaluate(x, y, batch_size=BATCH, verbose=0))
+    )
+    history = fit(model, callbacks=[DeferredReweighting(START, COUNTS), evaluate])
+    assert_losses(history, stages(model))
+    np.testing.assert_allclose(found, [oracle_loss(model, seed=1)] * 4, rtol=1e-5)
+
+
+def test_models_that_share_a_loss():
+    """The second was traced before the first gave the loss its weights."""
+    loss = MaxMarginLoss(COUNTS)
+    first, second = compiled(loss=loss), compiled(loss=loss)
+    fit(second, epochs=1, callbacks=[])
+    for model in (first, second):
+        assert_losses(fit(model), stages(model))
+
+
 @pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", keras.losses.SparseCategoricalCrossentropy()])
 def test_foreign_losses_are_refused(loss):
     with pytest.raises(TypeError, match="tf_mmloss"):
@@ -294,9 +346,24 @@ def test_resampling_is_a_function_of_the_epoch(scheme):
             np.testing.assert_allclose(weights, WEIGHTS[scheme], rtol=1e-10)
 
 
+def resampled_fit(resampling, drawn_with):
+    """A fit from epoch 1 to 4 on rows of `EpochRows`, of which it sees the labels."""
+    labels = data()[1]
+    rows = EpochRows(labels, num_classes=len(COUNTS), batch_size=BATCH, first_epoch=1, resampling=drawn_with)
+    batches = ((np.eye(5, dtype="float32")[y], y) for _, y in (rows[i] for i in range(99)))
+    return compiled().fit(
+        batches, steps_per_epoch=4, initial_epoch=1, epochs=4, shuffle=False, verbose=0, callbacks=[resampling]
+    )
+
+
 def test_resampling_logs():
-    history = fit(compiled(), callbacks=[DeferredResampling(START, COUNTS)], initial_epoch=1)
-    assert history["resampling"] == [0, 1, 1]
+    resampling = DeferredResampling(START, COUNTS)
+    assert resampled_fit(resampling, resampling).history["resampling"] == [0, 1, 1]
+
+
+def test_resampling_that_the_data_does_not_have_is_an_error():
+    with pytest.raises(RuntimeError, match="no data was drawn for epoch 2"):
+        resampled_fit(DeferredResampling(START, COUNTS), None)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -375,6 +442,60 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(tmp_path):
     assert resumed_history == history
     assert [row["epoch"] for row in history] == [0, 1, 2, 3]
     assert [row["reweighting"] for row in history] == [0, 0, 1, 1]
+
+
+def test_a_fit_that_goes_on_with_a_new_checkpoint(tmp_path):
+    model = compiled(rate=0.01)
+    for first, last in ((2, 4), (4, 5)):
+        fit(model, epochs=last, initial_epoch=first, callbacks=[Checkpoint(tmp_path)])
+        restored, checkpoint = compiled(rate=0.01), Checkpoint(tmp_path)
+        assert checkpoint.restore(restored) == last
+        assert [row["epoch"] for row in checkpoint.history] == list(range(2, last))
+        assert_same_state(state(restored), state(model))
+
+
+def test_a_checkpoint_of_bfloat16(tmp_path):
+    keras.config.set_dtype_policy("bfloat16")
+    model = compiled(with_everything(), rate=0.01)
+    fit(model, epochs=1, callbacks=[Checkpoint(tmp_path)])
+    restored = compiled(with_everything(), rate=0.01)
+    assert Checkpoint(tmp_path).restore(restored) == 1
+    for a, b in zip(model.variables, restored.variables, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(to_numpy(keras.ops.cast(a, "float32")), to_numpy(keras.ops.cast(b, "float32")))
+
+
+def test_a_checkpoint_has_metrics_of_each_class(tmp_path):
+    class Shares(keras.metrics.Metric):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            pass
+
+        def result(self):
+            return keras.ops.arange(3, dtype="float32") / 2
+
+    checkpoint = Checkpoint(tmp_path)
+    fit(compiled(metrics=[Shares(name="shares")]), epochs=1, callbacks=[checkpoint])
+    assert json.loads((tmp_path / "latest.json").read_text())["history"] == checkpoint.history
+    assert checkpoint.history[0]["shares"] == [0, 0.5, 1]
+
+
+def test_a_layer_of_the_user_is_saved_whatever_its_name(tmp_path):
+    def build():
+        inputs = keras.Input((5,))
+        return keras.Model(inputs, keras.layers.Dense(len(COUNTS), name="class_weights")(inputs))
+
+    model, restored = compiled(build(), rate=0.01), compiled(build(), rate=0.01)
+    fit(model, epochs=1, callbacks=[Checkpoint(tmp_path)])
+    Checkpoint(tmp_path).restore(restored)
+    assert_same_state(state(restored), state(model))
+
+
+def test_a_model_that_is_not_built_is_not_restored(tmp_path):
+    fit(compiled(Subclassed(), rate=0.01), epochs=1, callbacks=[Checkpoint(tmp_path)])
+    other = compiled(Subclassed(), rate=0.01)
+    with pytest.raises(ValueError, match="built"):
+        Checkpoint(tmp_path).restore(other)
+    fit(other, epochs=1, callbacks=[])
 
 
 def test_nothing_to_restore(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import BACKEND, augmented_by_hand, to_numpy
 
-from tf_mmloss import SGD, LDAMLoss, normalization, resnet
+from tf_mmloss import SGD, DeferredResampling, LDAMLoss, normalization, resnet
 from tf_mmloss.device_input import DeviceImages, EpochModel, EpochRows, SeveralRuns, plain_rows
 from tf_mmloss.sampling import draw_epoch, draw_rotations, draw_rows
 
@@ -144,3 +144,5 @@ def test_bad_input_is_refused(data):
         EpochRows(labels, num_classes=3)
     with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
         EpochRows(labels, num_classes=4, batch_size=0)
+    with pytest.raises(ValueError, match="`resampling` must give one weight for each of 4 classes"):
+        EpochRows(labels, num_classes=4, resampling=DeferredResampling(0, [3, 2, 1]))

@@ -283,6 +283,15 @@ def test_forms_of_labels_agree(case, labels):
 
 
 @each_case
+def test_logits_in_a_list(case):
+    loss, logits = case.build(), cosines()
+    for weighted in (False, True):
+        np.testing.assert_array_equal(to_numpy(loss(LABELS, logits.tolist())), to_numpy(loss(LABELS, logits)))
+        if not weighted:
+            loss.enable_class_weights(len(COUNTS))
+
+
+@each_case
 def test_permuting_the_batch(case):
     order = np.random.default_rng(3).permutation(len(LABELS))
     loss, logits = case.build(), cosines()

@@ -29,9 +29,11 @@ def mean_over(accuracies, classes=range(6)):
     return np.mean([accuracies[c] for c in classes if c in accuracies])
 
 
-METRICS = {"balanced": (lambda: BalancedAccuracy(6), range(6))} | {
-    shot: (lambda shot=shot: ShotAccuracy(COUNTS, shot), classes) for shot, classes in SHOTS.items()
-}
+METRICS = (
+    {"balanced": (lambda: BalancedAccuracy(6), range(6))}
+    | {shot: (lambda shot=shot: ShotAccuracy(COUNTS, shot), classes) for shot, classes in SHOTS.items()}
+    | {"moved": (lambda: ShotAccuracy(COUNTS, "medium", many=400, few=20, name="moved"), [1, 2, 3])}
+)
 each_metric = pytest.mark.parametrize(("build", "classes"), METRICS.values(), ids=METRICS)
 
 
@@ -105,6 +107,7 @@ def test_names():
         "many_shot_accuracy",
         "medium_shot_accuracy",
         "few_shot_accuracy",
+        "moved",
     ]
     assert BalancedAccuracy(3, name="mine").name == "mine"
 
@@ -143,7 +146,11 @@ def test_per_class_error():
         ("num_classes", lambda: BalancedAccuracy(1)),
         ("num_classes", lambda: BalancedAccuracy(2.0)),
         ("cls_counts", lambda: ShotAccuracy([5, 0])),
+        ("num_classes", lambda: BalancedAccuracy(2).update_state([0], np.zeros((1, 3)))),
+        ("cls_counts", lambda: ShotAccuracy(COUNTS).update_state([0], np.zeros((1, 3)))),
         ("shot", lambda: ShotAccuracy(COUNTS, "fewer")),
+        ("shot", lambda: ShotAccuracy([5000, 50], "few")),
+        ("few", lambda: ShotAccuracy(COUNTS, many=10)),
         ("few", lambda: shot_masks(COUNTS, many=10, few=20)),
         ("labels", lambda: per_class_error([0, 3], [0, 1], 3)),
         ("predictions", lambda: per_class_error([0, 1], [0, 3], 3)),

@@ -102,6 +102,15 @@ def test_normalization():
         normalization(mean, std[:2])
 
 
+def test_channels_are_last_whatever_the_default_of_keras():
+    default = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        assert resnet(8, 10)(np.zeros((1, 32, 32, 3), "float32")).shape == (1, 10)
+    finally:
+        keras.config.set_image_data_format(default)
+
+
 @pytest.mark.parametrize(
     ("argument", "arguments"),
     [

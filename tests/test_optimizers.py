@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import assert_close, float64, to_numpy
 
-from tf_mmloss import SGD
+from tf_mmloss import SGD, WarmupStepSchedule
 
 RATES = [0.1] * 6 + [0.01] * 6
 
@@ -121,6 +121,15 @@ def test_a_saved_model_goes_on_as_if_nothing_had_happened(tmp_path):
         np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
 
 
+def test_variables_left_out_of_the_decay():
+    optimizer = SGD(0.1, momentum=0.0, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    kernel, bias = (keras.Variable(np.ones(2, "float32"), name=name) for name in ("kernel", "bias"))
+    optimizer.apply([np.zeros(2, "float32")] * 2, [kernel, bias])
+    np.testing.assert_allclose(to_numpy(kernel), 0.95)
+    np.testing.assert_array_equal(to_numpy(bias), 1)
+
+
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
@@ -128,6 +137,7 @@ def test_a_saved_model_goes_on_as_if_nothing_had_happened(tmp_path):
         ("momentum", 1.0),
         ("momentum", np.nan),
         ("momentum", "0.9"),
+        ("learning_rate", WarmupStepSchedule()),
         ("weight_decay", -1e-4),
         ("weight_decay", np.inf),
         ("weight_decay", None),

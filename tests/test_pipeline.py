@@ -104,3 +104,10 @@ def test_bad_input_is_refused(build, data):
         build(images, labels[:-1], num_classes=4, normalize=normalize)
     with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
         build(images, labels, num_classes=4, normalize=normalize, batch_size=0)
+
+
+def test_resampling_with_another_number_of_classes_is_refused(data):
+    resampling = DeferredResampling(0, [40, 30, 20, 10, 5])
+    dataset = train_dataset(*data, num_classes=4, normalize=normalization(MEAN, STD), resampling=resampling)
+    with pytest.raises(Exception, match="`resampling` must give one weight for each of 4 classes"):
+        batches(dataset, 1)

@@ -14,7 +14,7 @@ from keras import ops
 from tf_mmloss._validation import integer
 from tf_mmloss.imbalance import check_labels
 from tf_mmloss.pipeline import check_images, steps_per_epoch
-from tf_mmloss.sampling import draw_rows
+from tf_mmloss.sampling import draw_rows, resampling_weights
 
 
 class DeviceImages(keras.layers.Layer):
@@ -112,7 +112,7 @@ class EpochRows(keras.utils.PyDataset):
         rotate_batch: int | None = None,
     ) -> None:
         super().__init__()
-        self.labels = check_labels(labels, num_classes).astype(np.int32)
+        self.labels, self.num_classes = check_labels(labels, num_classes).astype(np.int32), num_classes
         self.batch_size = integer("batch_size", batch_size, at_least=1)
         self.steps_per_epoch = steps_per_epoch(len(self.labels), self.batch_size)
         self.seed, self.first_epoch = integer("seed", seed), integer("first_epoch", first_epoch)
@@ -135,7 +135,7 @@ class EpochRows(keras.utils.PyDataset):
             self.labels,
             self.seed,
             epoch,
-            class_weights=self.resampling(epoch) if self.resampling else None,
+            class_weights=resampling_weights(self.resampling, epoch, self.num_classes),
             pad=self.pad,
             flip=self.flip,
             rotate_batch=self.rotate_batch,

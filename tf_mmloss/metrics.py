@@ -128,6 +128,8 @@ class BalancedAccuracy(keras.metrics.Metric):
         Brodersen et al., The Balanced Accuracy and Its Posterior Distribution, ICPR 2010.
     """
 
+    _OF_CLASSES = "num_classes"  # the argument that says how many there are
+
     def __init__(self, num_classes: int, name: str = "balanced_accuracy", dtype: Any = None) -> None:
         super().__init__(name=name, dtype=dtype)
         self.num_classes = integer("num_classes", num_classes, at_least=2)
@@ -135,7 +137,12 @@ class BalancedAccuracy(keras.metrics.Metric):
         self.total = self.add_variable((num_classes,), initializer="zeros", name="total")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        labels = as_labels(y_true, y_pred)
+        labels, y_pred = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
+        if y_pred.shape[-1] != self.num_classes:
+            raise ValueError(
+                f"`{self._OF_CLASSES}` must be that of the model's {y_pred.shape[-1]} outputs. "
+                f"Received: {self.num_classes} classes"
+            )
         weights = ops.ones_like(labels, dtype=self.correct.dtype)
         if sample_weight is not None:
             weights = weights * ops.reshape(ops.cast(sample_weight, weights.dtype), (-1,))
@@ -160,29 +167,41 @@ class ShotAccuracy(BalancedAccuracy):
 
     Args:
         cls_counts: (C,) training examples per class.
-        shot: "many", "medium" or "few", see `shot_masks`.
+        shot: "many", "medium" or "few" (default), see `shot_masks`.
+        many, few: where the groups end. Default 100 and 20; CIFAR-10 with 50 images in its smallest class has no "few"
+            then.
         name: default "many_shot_accuracy" and so on.
         dtype: as for any Keras metric.
 
     Raises:
-        ValueError: bad counts, an unknown group.
+        ValueError: bad counts, an unknown group, or one without a class; labels or logits of another shape.
 
     Example:
+        >>> cls_counts = [500, 50, 5]
         >>> metrics = [ShotAccuracy(cls_counts, shot) for shot in ("many", "medium", "few")]
 
     Reference:
         Liu et al., Large-Scale Long-Tailed Recognition in an Open World, CVPR 2019.
     """
 
+    _OF_CLASSES = "cls_counts"
+
     def __init__(
         self,
         cls_counts: Sequence[int] | np.ndarray,
         shot: str = "few",
+        many: int = 100,
+        few: int = 20,
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
-        self.shot = choice("shot", shot, SHOTS)
-        self._mask = shot_masks(cls_counts)[shot].astype("float32")
+        self.shot, self.many, self.few = choice("shot", shot, SHOTS), many, few
+        self._mask = shot_masks(cls_counts, many, few)[shot].astype("float32")
+        if not self._mask.any():
+            raise ValueError(
+                f"`shot` must be a group with classes in it; `many` and `few` move them. Received: shot={shot!r}, "
+                f"many={many}, few={few}, cls_counts from {min(cls_counts)} to {max(cls_counts)}"
+            )
         self.cls_counts = check_counts(cls_counts).tolist()
         super().__init__(len(self.cls_counts), name or f"{shot}_shot_accuracy", dtype)
 
@@ -191,4 +210,5 @@ class ShotAccuracy(BalancedAccuracy):
         return self._mean(seen * ops.convert_to_tensor(self._mask, dtype=self.total.dtype))
 
     def get_config(self) -> dict[str, Any]:
-        return {"name": self.name, "dtype": self.dtype, "cls_counts": self.cls_counts, "shot": self.shot}
+        config = {"name": self.name, "dtype": self.dtype, "cls_counts": self.cls_counts}
+        return {**config, "shot": self.shot, "many": self.many, "few": self.few}

@@ -9,6 +9,7 @@ from tf_mmloss._validation import choice, integer
 from tf_mmloss.layers import BatchNormalization, CosineDense, StridedShortcut
 
 HEADS = ("cosine", "dense")
+CHANNELS_LAST = "channels_last"  # whatever Keras' own default is
 
 
 def normalization(mean: tuple[float, ...], std: tuple[float, ...]) -> keras.layers.Layer:
@@ -73,7 +74,7 @@ def resnet(
     for stage, filters in enumerate((16, 32, 64), start=1):
         for block in range(1, (depth - 2) // 6 + 1):
             x = _block(x, filters, 2 if stage > 1 and block == 1 else 1, f"stage{stage}_block{block}")
-    x = layers.GlobalAveragePooling2D(name="features")(x)
+    x = layers.GlobalAveragePooling2D(CHANNELS_LAST, name="features")(x)
     if head == "cosine":
         outputs = CosineDense(num_classes, name="head", dtype="float32")(x)
     else:
@@ -111,9 +112,16 @@ def _he_normal() -> Any:
 def _convolution(x: Any, filters: int, strides: int, name: str) -> Any:
     padding = "same"
     if strides > 1:  # Keras' "same" would pad (0, 1); the published networks pad (1, 1).
-        x, padding = layers.ZeroPadding2D(1, name=f"{name}_pad")(x), "valid"
+        x, padding = layers.ZeroPadding2D(1, CHANNELS_LAST, name=f"{name}_pad")(x), "valid"
     x = layers.Conv2D(
-        filters, 3, strides, padding, use_bias=False, kernel_initializer=_he_normal(), name=f"{name}_conv"
+        filters,
+        3,
+        strides,
+        padding,
+        CHANNELS_LAST,
+        use_bias=False,
+        kernel_initializer=_he_normal(),
+        name=f"{name}_conv",
     )(x)
     return BatchNormalization(name=f"{name}_bn")(x)
 

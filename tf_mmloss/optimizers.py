@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from tf_mmloss._validation import number
+from tf_mmloss.schedules import WarmupStepSchedule
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -21,11 +22,12 @@ class SGD(keras.optimizers.Optimizer):
     Args:
         learning_rate: a number or a Keras schedule. Default 0.1.
         momentum: in [0, 1). Default 0.9.
-        weight_decay: added to the gradient of every trainable variable, >= 0. Default 2e-4.
+        weight_decay: times the variable, is added to the gradient; >= 0. Default 2e-4, of every trainable variable
+            that `exclude_from_weight_decay` does not leave out.
         name, clipnorm, ...: as for any Keras optimizer.
 
     Raises:
-        ValueError: momentum or weight_decay out of range.
+        ValueError: momentum or weight_decay out of range; a `WarmupStepSchedule`, which is one of epochs.
 
     Example:
         >>> model.compile(optimizer=SGD(0.1), loss=MaxMarginLoss(cls_counts))
@@ -39,6 +41,11 @@ class SGD(keras.optimizers.Optimizer):
         name: str = "sgd",
         **kwargs: Any,
     ) -> None:
+        if isinstance(learning_rate, WarmupStepSchedule):
+            raise ValueError(
+                "`learning_rate` must be a number or a schedule of steps; pass a schedule of epochs to "
+                f"keras.callbacks.LearningRateScheduler. Received: learning_rate={learning_rate!r}"
+            )
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)  # Keras' own decay stays off
         self.momentum = number("momentum", momentum, at_least=0, below=1)
         self.coupled_weight_decay = number("weight_decay", weight_decay, at_least=0)
@@ -50,7 +57,9 @@ class SGD(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         velocity = self.velocities[self._get_variable_index(variable)]
-        gradient = ops.cast(gradient, variable.dtype) + self.coupled_weight_decay * variable
+        gradient = ops.cast(gradient, variable.dtype)
+        if self._use_weight_decay(variable):
+            gradient = gradient + self.coupled_weight_decay * variable
         if self._can_fuse():
             import tensorflow as tf
 

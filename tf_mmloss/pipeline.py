@@ -7,7 +7,7 @@ import numpy as np
 
 from tf_mmloss._validation import integer
 from tf_mmloss.imbalance import check_labels
-from tf_mmloss.sampling import draw_rows
+from tf_mmloss.sampling import draw_rows, resampling_weights
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -73,7 +73,7 @@ def train_dataset(
         raise ValueError(f"`images` must be square to be rotated. Received: shape={images.shape}")
 
     def rows(epoch: np.int64) -> np.ndarray:
-        weights = resampling(int(epoch)) if resampling else None
+        weights = resampling_weights(resampling, int(epoch), num_classes)
         rotate_batch = batch_size if rotate else None
         return draw_rows(labels, seed, int(epoch), class_weights=weights, pad=pad, flip=flip, rotate_batch=rotate_batch)
 

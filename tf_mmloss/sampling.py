@@ -3,6 +3,7 @@
 Every input path draws from here, so a run shows the same images on every backend and after a resume.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +67,18 @@ def draw_epoch(
     top, left = rng.integers(0, 2 * pad + 1, (2, n), dtype=np.int32)
     mirrored = rng.random(n) < 0.5 if flip else np.zeros(n, bool)
     return Epoch(position.astype(np.int32), top, left, mirrored)
+
+
+def resampling_weights(
+    resampling: Callable[[int], np.ndarray | None] | None, epoch: int, num_classes: int
+) -> np.ndarray | None:
+    """Return the class weights (C,) that an epoch is drawn with, or None; refuse another number of them."""
+    weights = resampling(epoch) if resampling else None
+    if weights is not None and np.shape(weights) != (num_classes,):
+        raise ValueError(
+            f"`resampling` must give one weight for each of {num_classes} classes. Received: shape={np.shape(weights)}"
+        )
+    return weights
 
 
 def draw_rotations(n: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:

@@ -266,8 +266,7 @@ def _metrics(
     best = max(evaluated, key=lambda row: row["val_accuracy"])
     checksum = hashlib.sha256()
     for variable in sorted(model.weights, key=lambda v: v.path):
-        if not variable.path.startswith("class_weights"):
-            checksum.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
+        checksum.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
     return {
         "error": float(np.mean(predictions != splits.eval_labels)),
         "balanced_accuracy": float(1 - np.mean(errors)),

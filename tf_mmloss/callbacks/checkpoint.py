@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_mmloss.losses.base import CLASS_WEIGHTS
+
 
 class Checkpoint(keras.callbacks.Callback):
     """Save the state of a run after every epoch, atomically, and restore it.
@@ -38,7 +40,7 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, folder: str | os.PathLike[str], model: keras.Model | None = None) -> None:
         super().__init__()
         self.folder = Path(folder)
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, Any]] = []
         self._saved_model = model
 
     @property
@@ -52,10 +54,13 @@ class Checkpoint(keras.callbacks.Callback):
             The epoch to start with: 0 where nothing was saved.
 
         Raises:
-            ValueError: the saved state is of another model or optimizer; nothing was changed then.
+            ValueError: the saved state is of another model or optimizer, or the model is not built; nothing was
+                changed then.
         """
         if not self._latest.exists():
             return 0
+        if not model.built:
+            raise ValueError(f"`model` must be built, by a call or `build`, to be restored. Received: {model.name}")
         latest = json.loads(self._latest.read_text())
         with np.load(self.folder / latest["state"], allow_pickle=False) as state:
             saved = dict(state)
@@ -68,17 +73,17 @@ class Checkpoint(keras.callbacks.Callback):
         for path, variable in variables.items():
             variable.assign(saved[path])
         self.history = latest["history"]
-        return len(self.history)
+        return self.history[-1]["epoch"] + 1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}}
-        self.history = [*self.history[:epoch], row]
+        row = {"epoch": epoch, **{name: np.asarray(value, float).tolist() for name, value in (logs or {}).items()}}
+        if not self.history and self._latest.exists():  # a fit that goes on, with a callback of its own
+            self.history = json.loads(self._latest.read_text())["history"]
+        self.history = [*(earlier for earlier in self.history if earlier["epoch"] < epoch), row]
         with interrupts_deferred():
             self.folder.mkdir(parents=True, exist_ok=True)
             state = self.folder / f"state-{epoch:04d}.npz"
-            arrays = {
-                path: keras.ops.convert_to_numpy(v) for path, v in _variables(self._saved_model or self.model).items()
-            }
+            arrays = {key: _array(v) for key, v in _variables(self._saved_model or self.model).items()}
             with atomic_path(state) as temporary, open(temporary, "wb") as file:
                 np.savez(file, **arrays)
             write_json(self._latest, {"state": state.name, "history": self.history})
@@ -140,5 +145,11 @@ def interrupts_deferred() -> Iterator[Callable[[], None]]:
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
     """Variables by position: paths may repeat, and contain counters of the process. Class weights follow the epoch."""
-    kept = [v for v in [*model.variables, *model.optimizer.variables] if not v.path.startswith("class_weights/")]
+    kept = [v for v in [*model.variables, *model.optimizer.variables] if not v.path.startswith(f"{CLASS_WEIGHTS}/")]
     return {f"{position:05d}": variable for position, variable in enumerate(kept)}
+
+
+def _array(variable: keras.Variable) -> Any:
+    array = keras.ops.convert_to_numpy(variable)
+    # NumPy's files know no bfloat16; every one of its numbers is a float32.
+    return array.astype(np.float32) if keras.backend.standardize_dtype(variable.dtype) == "bfloat16" else array

@@ -20,7 +20,8 @@ class DeferredReweighting(keras.callbacks.Callback):
     (paper, section 3.3 and Algorithm 1). The model must be compiled with a loss of this package, whose batch
     loss is the weighted mean. Nothing is traced again when the weights change; the callback is a function of the
     epoch number alone, so it is right after a resume; `val_loss` stays un-weighted. `logs["reweighting"]` is 1
-    in the epochs that were re-weighted, else 0. After `fit` the loss has weights of one again.
+    in the epochs that were re-weighted, else 0. Between epochs and after `fit` the loss has weights of one, so place
+    the callback before others that evaluate the model; after a `fit` that was interrupted call `on_train_end()`.
 
     Args:
         start_epoch: first re-weighted epoch, from 0. The published one is the first drop of the learning rate,
@@ -66,18 +67,18 @@ class DeferredReweighting(keras.callbacks.Callback):
                 "DeferredReweighting needs a model compiled with a loss of tf_mmloss, whose class weights it can "
                 f"change. Received: loss={model.loss!r}"
             )
-        created = [loss.enable_class_weights(len(self.weights)) for loss in losses]
+        changed = [loss.enable_class_weights(len(self.weights)) for loss in losses]
         self._layers = [loss.class_weights for loss in losses if loss.class_weights is not None]
         for i, layer in enumerate(self._layers):
-            setattr(model, f"{self._ATTRIBUTE}_{i}", layer)
+            changed.append(_attach(model, f"{self._ATTRIBUTE}_{i}", layer))
         tracked = {id(variable) for variable in model.variables}
         if keras.backend.backend() == "jax" and any(id(layer.weight) not in tracked for layer in self._layers):
             raise TypeError(
                 "DeferredReweighting on JAX needs a model that tracks layers set as attributes: functional or "
                 f"subclassed. Received: {type(model).__name__}. Use keras.Model(model.inputs, model.outputs)"
             )
-        if any(created) and model.train_function is not None:
-            model.make_train_function(force=True)  # an earlier fit traced the loss without class weights
+        if any(changed) and model.train_function is not None:
+            model.make_train_function(force=True)  # an earlier fit traced the loss without these class weights
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._current = self.weights if epoch >= self.start_epoch else np.ones_like(self.weights)
@@ -86,6 +87,7 @@ class DeferredReweighting(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
             logs["reweighting"] = float(epoch >= self.start_epoch)
+        self._assign(np.ones_like(self.weights))
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._assign(np.ones_like(self.weights))
@@ -100,3 +102,20 @@ class DeferredReweighting(keras.callbacks.Callback):
     def _assign(self, weights: np.ndarray) -> None:
         for layer in self._layers:
             layer.weight.assign(weights)
+
+
+def _attach(model: keras.Model, name: str, layer: ClassWeights) -> bool:
+    """Make the layer the model's attribute; return whether it was not."""
+    attached = getattr(model, name, None)
+    if attached is layer:
+        return False
+    # Keras has no public way to forget a layer, nor to add one to a subclassed model that is built, and so locked.
+    tracker = model._tracker
+    locked = tracker.locked
+    tracker.unlock()
+    if attached is not None:
+        tracker.untrack(attached)
+    setattr(model, name, layer)
+    if locked:
+        model._lock_state()
+    return True

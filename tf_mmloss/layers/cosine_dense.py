@@ -30,7 +30,8 @@ class CosineDense(keras.layers.Layer):
 
     Args:
         units: number of classes C, > 0.
-        name, dtype, ...: as for any Keras layer.
+        name, dtype, ...: as for any Keras layer. Under mixed precision pass dtype="float32", as `resnet` does: the
+            loss multiplies what half precision rounds off the cosines by its scale.
 
     Input: (B, D) features. Output: (B, C) cosines in [-1, 1].
 

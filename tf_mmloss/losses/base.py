@@ -16,7 +16,7 @@ def as_labels(y_true: Any, y_pred: Any) -> Any:
     """Return integer labels (B,) from labels of shape (B,), (B, 1) or one-hot (B, C).
 
     Args:
-        y_true: labels, of any numeric type.
+        y_true: labels, of any numeric type. Of soft labels (B, C), such as mixed ones, the largest counts.
         y_pred: (B, C) logits, for their width.
 
     Returns:
@@ -90,6 +90,9 @@ def share_of_global_mean(mean: Any, divisor: Any, replicas: int) -> Any:
     return share + ops.stop_gradient(ops.divide_no_nan(whole, divisor) / replicas - share)
 
 
+CLASS_WEIGHTS = "tf_mmloss_class_weights"  # what the paths of their variables begin with
+
+
 class ClassWeights(keras.layers.Layer):
     """One weight per class, ones until assigned: the state that re-weighting changes during training.
 
@@ -98,11 +101,16 @@ class ClassWeights(keras.layers.Layer):
     """
 
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
-        super().__init__(name="class_weights", trainable=False, dtype="float32", **kwargs)
+        super().__init__(name=CLASS_WEIGHTS, trainable=False, dtype="float32", **kwargs)
         self.weight = self.add_weight(shape=(num_classes,), initializer="ones", trainable=False, name="weight")
 
     def call(self, labels: Any) -> Any:
         return ops.take(self.weight, labels, axis=0)
+
+    @property
+    def weights(self) -> list[Any]:
+        """None: `variables` has them for Keras to train with, `get_weights` of a model does not change."""
+        return []
 
     def save_own_variables(self, store: Any) -> None:
         """Save nothing: the weights follow from the epoch, and a model is loadable with and without them."""
@@ -173,6 +181,7 @@ class LongTailLoss(keras.losses.Loss):
         return self.example_loss(labels, y_pred)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        y_pred = ops.convert_to_tensor(y_pred)
         if self.class_weights is not None:
             if self.class_weights.weight.shape[0] != y_pred.shape[-1]:
                 raise ValueError(
