@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import random
+import re
 import signal
 
 import keras
@@ -488,6 +489,15 @@ def test_a_layer_of_the_user_is_saved_whatever_its_name(tmp_path):
     fit(model, epochs=1, callbacks=[Checkpoint(tmp_path)])
     Checkpoint(tmp_path).restore(restored)
     assert_same_state(state(restored), state(model))
+
+
+@pytest.mark.parametrize("name", ["latest.json", "state-0000.npz"])
+@pytest.mark.parametrize("content", ["", "{}", "PK"])
+def test_a_damaged_checkpoint_is_named(tmp_path, name, content):
+    fit(compiled(rate=0.01), epochs=1, callbacks=[Checkpoint(tmp_path)])
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=f"{re.escape(str(tmp_path))} holds no whole checkpoint"):
+        Checkpoint(tmp_path).restore(compiled(rate=0.01))
 
 
 def test_a_model_that_is_not_built_is_not_restored(tmp_path):

@@ -1,6 +1,7 @@
 """SavedModels: the command on a run folder, and what the library refuses."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -93,6 +94,15 @@ def test_a_run_of_another_version_says_what_it_lacks(exported, tmp_path, capsys)
     (tmp_path / "metrics.json").write_text(json.dumps(older))
     assert export.main([str(tmp_path), "--out", str(tmp_path / "saved")]) == 2
     assert "another version: it has no calibration_error, mean_confidence." in capsys.readouterr().err
+    assert not (tmp_path / "saved").exists()
+
+
+def test_weights_that_the_metrics_are_not_of_are_refused(exported, tmp_path, capsys):
+    root, metrics = exported
+    shutil.copytree(root / "run", tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps({**metrics, "checksum": "0" * 64}))
+    assert export.main([str(tmp_path / "run"), "--out", str(tmp_path / "saved")]) == 2
+    assert "other weights than those that metrics.json is of" in capsys.readouterr().err
     assert not (tmp_path / "saved").exists()
 
 

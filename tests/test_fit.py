@@ -37,6 +37,10 @@ def test_command_trains_and_prints_the_result(tmp_path, capsys):
     assert "already holds a run" in capsys.readouterr().err
     assert fit.main(["--resume", str(out), "--seed", "7"]) == 2
     assert "seed: 0 there, 7 asked for" in capsys.readouterr().err
+    assert fit.main(["--resume", str(out), "--method", "erm"]) == 2
+    assert "method: 'mm-drw' there, 'erm' asked for" in capsys.readouterr().err
+    assert fit.main(["--resume", str(out), "--out", str(tmp_path / "other")]) == 2
+    assert "`out` must not be given with --resume RUN" in capsys.readouterr().err
     assert fit.main([*DIGITS, "--epochs", "2", "--out", str(out), "--resume"]) == 0
 
 
@@ -82,7 +86,7 @@ def test_backends_that_cannot_be_are_refused(monkeypatch, capsys):
 
 
 def test_interrupt_finishes_the_save_and_says_how_to_resume(tmp_path):
-    out = tmp_path / "run"
+    out = tmp_path / "a run"
     command = [sys.executable, str(SCRIPT), *DIGITS, "--epochs", "500", "--eval-every", "500", "--out", str(out)]
     with (
         interrupts(),
@@ -92,7 +96,7 @@ def test_interrupt_finishes_the_save_and_says_how_to_resume(tmp_path):
         process.send_signal(signal.SIGINT)
         printed = process.communicate(timeout=60)[0]
     assert process.returncode == 130, printed
-    assert f"--resume {out}" in printed
+    assert f"--resume '{out}'" in printed
     assert "Traceback" not in printed
     assert epochs_done(out) >= 2
     assert not list(out.rglob("*partial*"))

@@ -129,6 +129,10 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path, capsys):
     a, b = write_run(tmp_path / "a"), write_run(tmp_path / "b", num_classes=5)
     assert plots.main([str(a), str(b), "--out", str(tmp_path)]) == 2
     assert "same classes" in capsys.readouterr().err
+    metrics = json.loads((a / "metrics.json").read_text())
+    (b / "metrics.json").write_text(json.dumps({**metrics, "evaluated_on": "held-out training images"}))
+    assert plots.main([str(a), str(b), "--out", str(tmp_path)]) == 2
+    assert "evaluated on the same images" in capsys.readouterr().err
     with pytest.raises(ValueError, match="From 1 to 7 runs"):
         plots.per_class_error({}, tmp_path / "figure")
 

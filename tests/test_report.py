@@ -165,7 +165,7 @@ def test_several_training_sets_are_shown_as_the_papers_table(place):
 | LDAM |  |  | 10.00 (n=1) / – |
 | CB-RS | 29.00 (n=1) / 29.45 |  |  |
 | LDAM-DRW+SSP |  | 20.00 (n=1) / 11.83 † |  |
-| MM-DRW | 21.98 (n=1) / 21.98 | 13.48 (n=1) / 11.48 †; 11.48 (n=1) / 11.48 |  |
+| MM-DRW | 21.98 (n=1) / 21.98 | 12.48 ± 1.41 (n=2) / 11.48 |  |
 | MM-DRW, margin space logit |  | 12.00 (n=1) / 11.48 |  |
 
 CIFAR-100, ours (last epoch) / published (best epoch):
@@ -244,6 +244,28 @@ def test_a_search_is_a_line_best_trial_first(place):
     ]
 
 
+def test_held_out_runs_of_other_methods_and_data_are_no_search(place):
+    write_run(place / "results")
+    for name, options in {"a": {"method": "erm"}, "b": {"method": "ldam"}, "c": {"ratio": 10}}.items():
+        write_run(place / "results", folder=f"mixed/{name}", holdout=100, epochs=30, **options)
+    assert run_report(place) == 0
+    assert "held out" not in readme(place)
+
+
+def test_runs_made_in_different_ways_share_a_line(place):
+    ways = [{"eval_every": 1}, {"eval_every": 100}, {"input": "device", "jit": "on", "strategy": "mirrored"}]
+    for seed, way in enumerate(ways):
+        evaluated = {"best_epoch": {"epoch": 3, "error": 0.2, "evaluated": 200 // way.get("eval_every", 1)}}
+        write_run(place / "results", seed=seed, error=0.2 + seed / 100, metrics=evaluated, **way)
+    assert run_report(place) == 0
+    assert line_of(place, "CIFAR-10, long-tailed 100:1 | MM-DRW |")[2:4] == [
+        "21.00 ± 1.00 (n=3)",
+        "20.00 ± 0.00 (k=2 or 200)",
+    ]
+    assert ",input device, " not in readme(place)
+    assert "input device" in (place / "results" / "results.csv").read_text()
+
+
 def test_a_resumed_run_names_every_machine(place):
     folder = write_run(place / "results")
     environment = json.loads((folder / "environment.json").read_text())
@@ -299,6 +321,7 @@ def test_a_config_of_another_version_is_refused(place, capsys):
     [
         ({"epochs": 7}, "7 epochs"),
         ({"error": "low"}, "another version"),
+        ({"error": None}, "another version"),
         ({"shot_accuracy": {}}, "'many'"),
         ({"class_names": ["one"]}, "1 class_names"),
     ],
@@ -316,5 +339,5 @@ def test_one_name_for_two_configs_is_refused(place, capsys):
 
 def test_one_config_in_two_folders_is_refused(place, capsys):
     write_run(place / "results", folder="a")
-    write_run(place / "results", folder="b")
+    write_run(place / "results", folder="b", eval_every=5)
     refused(place, capsys, "results/a", "results/b", "same config")

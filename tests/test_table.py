@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ from test_report import README, write_run
 import experiment
 import fit
 import report
+import run_folder
 import table
 from inputs import has_tensorflow
 from presets import TABLE_1, Config, resolve
@@ -158,6 +160,8 @@ def test_report_is_the_report_of_the_same_folder(results, monkeypatch, capsys):
         (["--eval-every", "0"], "`eval_every` must be an integer >= 1"),
         (["--strategy", "mirror"], "`strategy` must be one of .* Did you mean 'mirrored'"),
         (["--strategy", ELSEWHERE], f"`strategy` {ELSEWHERE} needs the"),
+        (["--gpus", "0.5"], "`gpus` is an option of a cluster, which needs --ray"),
+        *([] if BACKEND == "jax" else [(["--input", "epoch"], "`input` epoch needs the JAX backend")]),
     ],
 )
 def test_bad_options_are_refused_before_any_work(options, said, results, fake, capsys):
@@ -255,6 +259,32 @@ def test_what_is_no_fault_of_the_cell_stops_the_work(error, results, fake):
         table.work(CELLS, results)
     assert len(ran) == 1
     assert states(CELLS, results) == ["missing", "missing"]
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX has every input")
+def test_what_the_backend_lacks_is_no_fault_of_the_cell(results, fake):
+    """A cell that another backend began."""
+    folder = results / CELLS[0].name
+    folder.mkdir(parents=True)
+    config = dataclasses.asdict(dataclasses.replace(CELLS[0].config, input="epoch"))
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="`input` epoch needs the JAX backend"):
+        table.work(CELLS, results)
+    assert not fake[0]
+    assert states(CELLS, results) == ["partial", "missing"]
+
+
+def test_a_place_that_is_only_read_can_be_looked_at(results, monkeypatch):
+    folder = write_run(results, **dataclasses.asdict(CELLS[0].config))
+    (folder / "metrics.json").unlink()
+    with locked(folder):
+
+        def refused(*_, **__):
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        monkeypatch.setattr(run_folder, "locked", refused)
+        assert states(CELLS, results) == ["running", "missing"]
+    assert states(CELLS, results) == ["partial", "missing"]
 
 
 def test_missing_data_is_no_fault_of_the_cell(results, tmp_path, capsys):

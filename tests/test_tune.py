@@ -2,7 +2,12 @@
 
 import csv
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -69,10 +74,17 @@ def test_a_stopped_search_continues(tmp_path, monkeypatch):
     assert len(starts) == 1
     with pytest.raises(ValueError, match="holds another search"):
         tune.search(SMALL, dimensions[:1], tmp_path / "stopped", trials=3)
+    with pytest.raises(ValueError, match="holds another search"):
+        tune.search(SMALL, dimensions, tmp_path / "stopped", trials=3, kind="random")
+    assert tune.search(SMALL, dimensions, tmp_path / "stopped", trials=2) == whole
+    (tmp_path / "stopped" / "search.json").write_text("{")
+    with pytest.raises(ValueError, match=r"search\.json is not JSON"):
+        tune.search(SMALL, dimensions, tmp_path / "stopped", trials=3)
 
 
 @pytest.mark.parametrize("finished", [0, 1, 2])
 def test_a_stopped_grid_tries_every_combination_once(finished, tmp_path, monkeypatch):
+    """Without `trials`: all of them."""
     dimensions = [Dimension("beta", (1.8, 1.2)), Dimension("scale", (5.0, 10.0))]
     tried = []
 
@@ -127,6 +139,25 @@ def test_dimensions_are_read(text, expected):
     assert Dimension.parse(text) == expected
 
 
+def test_a_terminated_command_ends_its_processes(tmp_path):
+    script = tmp_path / "part.py"
+    script.write_text(
+        "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], f'{os.getpid()}.pid').touch()\ntime.sleep(300)\n"
+    )
+    code = f"import tune; tune.__file__ = {str(script)!r}; tune.share([{str(tmp_path)!r}], 2)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as command:
+        deadline = time.monotonic() + 120
+        while len(parts := list(tmp_path.glob("*.pid"))) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        command.terminate()
+        assert command.wait(timeout=60) == 128 + signal.SIGTERM
+    assert len(parts) == 3
+    for part in parts:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(part.stem), 0)
+
+
 def test_the_papers_grid_is_around_its_optimum():
     assert set(presets.ABLATION_BETAS) == set(presets.MM_CONSTANTS)
     for (dataset, imbalance, ratio), (_, beta) in presets.MM_CONSTANTS.items():
@@ -155,6 +186,10 @@ def test_other_forms_are_refused(text):
         (["--trials", "0"], "`trials` must be an integer >= 1"),
         (["--over", "beta=1:2", "--over", "beta=1,2"], "each once"),
         (["--dataset", "mnist"], "`dataset` must be one of"),
+        (["--over", "beta=1:2", "--beta", "1.7"], "`over` must not search what is given. Received: beta=1.7"),
+        (["--depth", "9"], "`depth` must be 6n+2"),
+        (["--holdout", "500"], "`holdout` must leave training images of every class"),
+        (["--cpus", "2"], "`cpus` is an option of a cluster, which needs --ray"),
     ],
 )
 def test_mistakes_exit_with_2_before_any_work(arguments, message, tmp_path, capsys):

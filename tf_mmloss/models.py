@@ -61,8 +61,7 @@ def resnet(
     """
     integer("num_classes", num_classes, at_least=2)
     choice("head", head, HEADS)
-    if integer("depth", depth, at_least=8) % 6 != 2:
-        raise ValueError(f"`depth` must be 6n+2: 8, 14, 20, 32, 44, 56, 110. Received: depth={depth}")
+    check_depth(depth)
     if len(input_shape) != 3:
         raise ValueError(f"`input_shape` must be (height, width, channels). Received: input_shape={input_shape!r}")
     for side in input_shape:
@@ -80,6 +79,12 @@ def resnet(
     else:
         outputs = layers.Dense(num_classes, kernel_initializer=_he_normal(), name="head", dtype="float32")(x)
     return keras.Model(inputs, outputs, name=f"resnet{depth}")
+
+
+def check_depth(depth: Any) -> None:
+    """Refuse what is not 6n+2."""
+    if integer("depth", depth, at_least=8) % 6 != 2:
+        raise ValueError(f"`depth` must be 6n+2: 8, 14, 20, 32, 44, 56, 110. Received: depth={depth}")
 
 
 def resnet32(

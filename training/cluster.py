@@ -136,7 +136,7 @@ class RayPool:
 
 
 @contextlib.contextmanager
-def connect(address: str, cpus: int = 1, gpus: float | None = None) -> Iterator[RayPool]:
+def connect(address: str, cpus: int | None = None, gpus: float | None = None) -> Iterator[RayPool]:
     """Connect to a Ray cluster, and stop the tasks and leave it when the block is over.
 
     Args:
@@ -150,7 +150,7 @@ def connect(address: str, cpus: int = 1, gpus: float | None = None) -> Iterator[
         ValueError: Ray is not installed, bad arguments, or no host has so many CPUs and GPUs.
         ConnectionError: no cluster answers at the address.
     """
-    integer("cpus", cpus, at_least=1)
+    cpus = integer("cpus", 1 if cpus is None else cpus, at_least=1)
     if gpus is not None and number("gpus", gpus, at_least=0) > 1 and gpus % 1:
         raise ValueError(f"`gpus` above 1 must be a whole number. Received: gpus={gpus!r}")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -178,6 +178,13 @@ def connect(address: str, cpus: int = 1, gpus: float | None = None) -> Iterator[
         ray.shutdown()
 
 
+def check_options(ray: str | None, cpus: int | None, gpus: float | None) -> None:
+    """Refuse `--cpus` and `--gpus` without `--ray`."""
+    for name, value in (("cpus", cpus), ("gpus", gpus)):
+        if ray is None and value is not None:
+            raise ValueError(f"`{name}` is an option of a cluster, which needs --ray. Received: {name}={value}")
+
+
 def add_options(parser: Any) -> None:
     """Add `--ray`, `--cpus` and `--gpus` to a command."""
     parser.add_argument(
@@ -188,7 +195,7 @@ def add_options(parser: Any) -> None:
         metavar="ADDRESS",
         help="work on a Ray cluster: HOST:PORT or auto; without an address on one of this machine",
     )
-    parser.add_argument("--cpus", type=int, default=1, metavar="N", help="with --ray: CPUs of a run; default 1")
+    parser.add_argument("--cpus", type=int, default=None, metavar="N", help="with --ray: CPUs of a run; default 1")
     parser.add_argument(
         "--gpus",
         type=float,

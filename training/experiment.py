@@ -17,9 +17,9 @@ import csv
 import dataclasses
 import hashlib
 import io
-import json
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -33,13 +33,17 @@ import plots
 import strategy
 import tf_mmloss
 from inputs import Splits, check_input, has_tensorflow, jit_compile, make_feed, split
-from presets import METHODS, Config, loss, pretraining, resolve
+from presets import HOW, METHODS, Config, loss, pretraining, resolve
 from run_folder import RunFolderError, differences, epochs_saved, is_finished, locked, read_config, read_json
 from tf_mmloss.callbacks.checkpoint import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.datasets import ImageDataset, load
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+# What a killed process was writing, see `atomic_path`.
+_PARTIAL = re.compile(r"(best|last|config|environment|history|metrics|latest|state-\d+)\.partial-\d+\.\w+")
 
 
 class RunStoppedError(Exception):
@@ -103,12 +107,16 @@ def run(
                 if not held:
                     locks.enter_context(locked(folder))
                 _check_folder(config, folder, resume)
+                _backbone(config, folder.parent)
             finished = is_finished(folder)
             if not finished:
                 data = load(config.dataset, data_dir)
                 splits = split(data, config)
                 strategy.check_images(config, len(splits.train_labels))
         if not finished:
+            if leader:  # now, so that a stop in the pre-training leaves a run that can be resumed
+                folder.mkdir(parents=True, exist_ok=True)
+                write_json(folder / "config.json", dataclasses.asdict(config))
             backbone = None if epochs_saved(folder) else _pretrain(config, folder.parent, data_dir, stop)
             with strategy.scope(config):
                 _train(config, folder, data, splits, backbone, stop)
@@ -138,10 +146,9 @@ def _train(
 
     leader = strategy.is_leader()
     if leader:
-        folder.mkdir(parents=True, exist_ok=True)
-        for partial in folder.rglob("*.partial-*"):  # what a killed process was writing
-            partial.unlink()
-        write_json(folder / "config.json", dataclasses.asdict(config))
+        for path in [*folder.glob("*"), *folder.glob("checkpoint/*")]:
+            if _PARTIAL.fullmatch(path.name):
+                path.unlink()
         _record_environment(config, folder, first_epoch, backbone)
 
     resampling = _deferred(tf_mmloss.DeferredResampling, METHODS[config.method].resampling, config, splits)
@@ -227,22 +234,35 @@ def _check_folder(config: Config, folder: Path, resume: bool) -> None:
     differing = differences(read_config(folder), config)
     if differing:
         named = "; ".join(f"{name}: {there!r} there, {here!r} asked for" for name, (there, here) in differing.items())
-        raise RunFolderError(f"{folder} holds a run of another config ({named}).")
+        raise RunFolderError(
+            f"{folder} holds a run of another config ({named}): choose another folder, or remove this one."
+        )
 
 
 def _pretrain(config: Config, beside: Path, data_dir: str | None, stop: Callable[[], bool] | None) -> Path | None:
     """Run, continue or find the run that a config starts from; return its folder."""
-    wanted = pretraining(config)
+    wanted, folder = _backbone(config, beside)
     if wanted is None:
         return None
-    folder = beside / wanted.name
     if not is_finished(folder):
         if strategy.is_leader():
             print(f"pre-training {wanted.name}: {folder}", flush=True)
         run(wanted, folder, data_dir=data_dir, resume=True, stop=stop)
         keras.backend.clear_session()
-    _check_folder(wanted, folder, resume=True)
     return folder
+
+
+def _backbone(config: Config, beside: Path) -> tuple[Config | None, Path]:
+    """The run that a config starts from, or None, and its folder; refuse another run there."""
+    wanted = pretraining(config)
+    if wanted is None:
+        return None, beside
+    folder = beside / wanted.name
+    if (folder / "config.json").exists():  # however it was made
+        there = read_config(folder)
+        wanted = dataclasses.replace(wanted, **{name: getattr(there, name) for name in HOW})
+        _check_folder(wanted, folder, resume=True)
+    return wanted, folder
 
 
 def _deferred(callback: Any, when: str, config: Config, splits: Splits) -> Any:
@@ -264,9 +284,6 @@ def _metrics(
     errors = per_class_error(splits.eval_labels, predictions, len(splits.class_names))
     evaluated = [row for row in history if "val_accuracy" in row]
     best = max(evaluated, key=lambda row: row["val_accuracy"])
-    checksum = hashlib.sha256()
-    for variable in sorted(model.weights, key=lambda v: v.path):
-        checksum.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
     return {
         "error": float(np.mean(predictions != splits.eval_labels)),
         "balanced_accuracy": float(1 - np.mean(errors)),
@@ -286,8 +303,16 @@ def _metrics(
         "epochs": len(history),
         "seconds": sum(row["seconds"] for row in history),
         "images_per_second": float(np.median([row["images_per_second"] for row in history])),
-        "checksum": checksum.hexdigest(),
+        "checksum": checksum(model),
     }
+
+
+def checksum(model: keras.Model) -> str:
+    """SHA-256 of a model's weights."""
+    digest = hashlib.sha256()
+    for variable in sorted(model.weights, key=lambda v: v.path):
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
+    return digest.hexdigest()
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -298,10 +323,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def _record_environment(config: Config, folder: Path, first_epoch: int, backbone: Path | None) -> None:
     path = folder / "environment.json"
-    starts = json.loads(path.read_text())["starts"] if path.exists() else []
+    starts = read_json(folder, path.name, ["starts"])["starts"] if path.exists() else []
     versions = {"python": platform.python_version(), "tf_mmloss": tf_mmloss.__version__, "keras": keras.__version__}
     backend = keras.backend.backend()
     versions[backend] = __import__(backend).__version__
+    if first_epoch and starts and starts[-1]["backend"] != backend:
+        print(f"begun on {starts[-1]['backend']}, continued on {backend}: the same run, but for rounding", flush=True)
     start = {
         "first_epoch": first_epoch,
         **({"backbone": [backbone.name, read_json(backbone, "metrics.json")["checksum"]]} if backbone else {}),
@@ -428,4 +455,5 @@ class _AtEachStep(keras.callbacks.Callback):
 
 
 def _clock(seconds: float) -> str:
-    return time.strftime("%H:%M:%S", time.gmtime(seconds))
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}"

@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+import experiment
 import presets
 import run_folder
 import tf_mmloss
@@ -75,6 +76,8 @@ def export(run: Path, out: Path) -> float:
     needed = ("calibration_error", "mean_confidence", "checksum")
     config, metrics = run_folder.read_config(run), run_folder.read_json(run, "metrics.json", needed)
     trained = keras.models.load_model(run / "last.keras")
+    if experiment.checksum(trained) != metrics["checksum"]:
+        raise run_folder.RunFolderError(f"{run} has in last.keras other weights than those that metrics.json is of.")
     keras.config.set_dtype_policy("float32")  # serve in float32, whatever the run was trained in
     model = keras.models.clone_model(trained, clone_function=_in_float32)
     model.set_weights(trained.get_weights())
@@ -82,7 +85,7 @@ def export(run: Path, out: Path) -> float:
         "dataset": config.dataset,
         "method": config.method,
         "cls_counts": metrics["cls_counts"],
-        "test_error": metrics["error"],
+        "held_out_error" if config.holdout else "test_error": metrics["error"],
         "per_class_error": metrics["per_class_error"],
         "checksum": metrics["checksum"],
     }

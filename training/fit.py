@@ -11,6 +11,7 @@ moment, with ctrl-C or harder, and continued with --resume; it then ends as if i
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,15 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__, 
         if method and options.setdefault("method", method) != method:
             raise ValueError(f"`method` is always {method} here. Received: method={options['method']!r}")
         named = isinstance(resume, str)
+        if named and out:
+            raise ValueError(
+                f"`out` must not be given with --resume RUN, which names the folder. Received: out={out!r}"
+            )
         config = run_folder.read_config(Path(resume)) if named else presets.Config()
+        stored = vars(config) if named else {}
+        differing = [f"{k}: {stored[k]!r} there, {v!r} asked for" for k, v in options.items() if stored.get(k, v) != v]
+        if differing:
+            raise run_folder.RunFolderError(f"{resume} holds a run of another config ({'; '.join(differing)}).")
         config = presets.resolve(dataclasses.replace(config, **options))
         if show:
             print(presets.show(config))
@@ -131,8 +140,9 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__, 
         metrics = experiment.run(config, folder, data_dir=data_dir, resume=bool(resume))
     except KeyboardInterrupt:
         given = {"--data-dir": data_dir, "--backend": chosen}
-        again = "".join(f" {option} {value}" for option, value in given.items() if value)
-        print(f"\nStopped. Every complete epoch is saved. Continue: python {sys.argv[0]} --resume {folder}{again}")
+        again = "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value)
+        where = shlex.quote(str(folder))
+        print(f"\nStopped. Every complete epoch is saved. Continue: python {sys.argv[0]} --resume {where}{again}")
         return 130
     except NonFiniteLossError as error:
         print(f"error: {error} The last complete epoch is kept in {folder}.", file=sys.stderr)

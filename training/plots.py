@@ -148,7 +148,9 @@ def per_class_error(
         _class_axis(axes, names[0], counts[0] if all(other == counts[0] for other in counts) else None)
         axes.set_title(title)
         if len(runs) > 1 or len(classes) > NAMED_CLASSES:
-            figure.legend(loc="outside lower center", ncols=3, frameon=False)
+            longest = max(map(len, runs))
+            columns = 3 if longest < 36 else 2 if longest < 56 else 1
+            figure.legend(loc="outside lower center", ncols=columns, frameon=False)
         _save(figure, path_stem)
 
 
@@ -179,6 +181,10 @@ def compare(folders: Sequence[str | Path], out: str | Path) -> None:
         ValueError: runs that cannot be drawn side by side.
     """
     read = [_read(Path(folder)) for folder in folders]
+    evaluated = {str(folder): metrics.get("evaluated_on") for folder, (_, metrics) in zip(folders, read, strict=True)}
+    if len(set(evaluated.values())) > 1:
+        named = ", ".join(f"{folder}: {images}" for folder, images in evaluated.items())
+        raise ValueError(f"Runs drawn side by side must be evaluated on the same images. Received: {named}")
     configs = [config for config, _ in read]
     parts = [(*_labels(config), _options(config, configs)) for config in configs]
     shared = [part for part, *others in zip(*parts, strict=True) if all(other == part for other in others)]

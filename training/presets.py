@@ -12,6 +12,7 @@ from typing import Any
 import tf_mmloss
 from tf_mmloss._validation import choice, integer, number
 from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
+from tf_mmloss.models import check_depth
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 JIT = ("auto", "on", "off")
@@ -31,6 +32,10 @@ LOSS_OPTIONS = (
     "gamma",
     "tau",
 )
+
+
+# The options that say how a run is made and not what it is, with the value that stands for all.
+HOW: dict[str, Any] = {"precision": "float32", "eval_every": 1, "jit": "auto", "input": "host", "strategy": "none"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -344,10 +349,20 @@ def resolve(config: Config) -> Config:
             f"Received: pretraining={config.pretraining!r}"
         )
     epochs = integer("epochs", resolved.epochs or 0, at_least=1)
+    check_depth(resolved.depth)
+    if config.seed >= 2**32:
+        raise ValueError(f"`seed` must be below 2^32. Received: seed={config.seed}")
+    if (method.reweighting, method.resampling) == ("never", "never") and config.weights != Config.weights:
+        raise ValueError(
+            f"`weights` is no option of method {config.method}, which re-balances nothing. "
+            f"Received: weights={config.weights!r}"
+        )
     loss(resolved, cls_counts=[2, 1])  # refuses options out of range
     if "deferred" in (method.reweighting, method.resampling):
         first_drop = tf_mmloss.WarmupStepSchedule.published(epochs).milestones[0]
         start = first_drop if config.start_epoch is None else integer("start_epoch", config.start_epoch)
+        if start > epochs:
+            raise ValueError(f"`start_epoch` must be one of the {epochs} epochs. Received: start_epoch={start}")
         return dataclasses.replace(resolved, start_epoch=start)
     if config.start_epoch is not None:
         raise ValueError(

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from presets import LOSS_OPTIONS, METHODS, RECIPES, TABLE_1, Config, resolve
+from presets import HOW, LOSS_OPTIONS, METHODS, RECIPES, TABLE_1, Config, resolve
 from run_folder import (
     RunFolderError,
     data_label,
@@ -37,6 +37,8 @@ from tf_mmloss.imbalance import IMBALANCES
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 PAPER, RERUN = "MM paper Table 1", "independent re-run"
+# Options that no table shows: the same run is made in many ways.
+_UNSEEN = tuple(name for name in HOW if name != "precision")
 MARKERS = ("<!-- results:begin -->", "<!-- results:end -->")
 
 
@@ -67,7 +69,7 @@ def read_runs(root: Path) -> tuple[list[Run], list[Path]]:
         raise RunFolderError(f"{root} has no finished run below it ({len(unfinished)} unfinished).")
     tested = [run for run in runs if not run.config.holdout]  # the trials of two searches share their names
     for a, b in itertools.combinations(tested, 2):
-        differing = differences(a.config, b.config)
+        differing = differences(_made_alike(a.config), _made_alike(b.config))
         if not differing:
             raise RunFolderError(f"{a.folder} and {b.folder} hold runs of the same config: one would count twice.")
         if a.folder.name == b.folder.name:
@@ -131,12 +133,14 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
 
 
 def _searches(runs: Sequence[Run]) -> list[str]:
-    """The table of what was chosen on held-out images: a line a search, the trials of one folder."""
-    folders: dict[Path, list[Run]] = {}
+    """The table of what was chosen on held-out images: a line a search, runs of one folder with other loss options."""
+    searches: dict[tuple[Path, Config], list[Run]] = {}
     for run in runs:
-        folders.setdefault(run.folder.parent, []).append(run)
+        unset: dict[str, Any] = dict.fromkeys(LOSS_OPTIONS)
+        searched_over = dataclasses.replace(run.config, **unset)
+        searches.setdefault((run.folder.parent, searched_over), []).append(run)
     lines = []
-    for trials in folders.values():
+    for trials in searches.values():
         config = trials[0].config
         searched = [name for name in LOSS_OPTIONS if len({getattr(run.config, name) for run in trials}) > 1]
         if not searched:
@@ -178,7 +182,7 @@ def _read(folder: Path, root: Path) -> Run:
         if metrics["epochs"] != config.epochs:
             raise ValueError(f"metrics.json has {metrics['epochs']} epochs, config.json {config.epochs}.")
         percent = {
-            "last_epoch_error": metrics["error"],
+            "last_epoch_error": float(metrics["error"]),
             "best_epoch_error": metrics["best_epoch"]["error"],
             "balanced_accuracy": metrics["balanced_accuracy"],
             **{f"{shot}_accuracy": metrics["shot_accuracy"][shot] for shot in ("many", "medium", "few")},
@@ -221,10 +225,15 @@ def _order(run: Run) -> tuple[Any, ...]:
         -config.ratio,
         _turn(config),
         -(config.epochs or 0),
-        run.row["options"],
-        repr(dataclasses.replace(config, seed=0)),
+        _options(config, _UNSEEN),
+        repr(_made_alike(dataclasses.replace(config, seed=0))),
         config.seed,
     )
+
+
+def _made_alike(config: Config) -> Config:
+    """The config without what makes no other run of it, but for rounding; precision is more than that."""
+    return dataclasses.replace(config, **{name: HOW[name] for name in _UNSEEN})
 
 
 def _turn(config: Config) -> int:
@@ -245,7 +254,7 @@ def _options(config: Config, hidden: Sequence[str] = ()) -> str:
 
 def _method(run: Run) -> str:
     epochs = "" if _is_full(run.config) else f"{run.config.epochs} epochs"
-    return ", ".join(filter(None, [method_label(run.config.method), run.row["options"], epochs]))
+    return ", ".join(filter(None, [method_label(run.config.method), _options(run.config, _UNSEEN), epochs]))
 
 
 def _mean_sd(values: Sequence[float], note: str) -> str:
@@ -257,12 +266,13 @@ def _line(group: list[Run]) -> list[str]:
     """Data set, method, last and best error, and time of runs that differ in their seed."""
     run, n = group[0], len(group)
     time = duration(float(np.mean([r.metrics["seconds"] for r in group])))
+    evaluated = sorted({int(r.row["epochs_evaluated"]) for r in group})
     machines = dict.fromkeys(f"{r.row['processor']}, {r.row['cores']} cores" for r in group)
     return [
         data_label(vars(run.config)),
         _method(run),
         _mean_sd([100 * r.metrics["error"] for r in group], f"n={n}"),
-        _mean_sd([100 * r.metrics["best_epoch"]["error"] for r in group], f"k={run.row['epochs_evaluated']}"),
+        _mean_sd([100 * r.metrics["best_epoch"]["error"] for r in group], f"k={' or '.join(map(str, evaluated))}"),
         f"{time}{' a run' if n > 1 else ''}, {'; '.join(machines)}",
     ]
 
@@ -284,7 +294,7 @@ def _matrices(groups: Sequence[list[Run]], published: Sequence[dict[str, str]]) 
             ours = _mean_sd([100 * run.metrics["error"] for run in group], f"n={len(group)}")
             cell = (f"{ours} / {float(theirs['top1_error']):.2f}" if theirs else f"{ours} / –") + _mark(group, theirs)
             cells, setting = lines.setdefault(_method(group[0]), {}), _setting(group)
-            cells[setting] = f"{cells[setting]}; {cell}" if setting in cells else cell
+            cells[setting] = cell
         labels = {_setting(group): data_label(vars(group[0].config)).split(", ") for group in members}
         head = ["Method", *(imbalance for _, imbalance in labels.values())]
         rows = [[method, *(cells.get(setting, "") for setting in labels)] for method, cells in lines.items()]

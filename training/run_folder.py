@@ -68,6 +68,10 @@ def is_busy(folder: Path) -> bool:
             return False
     except RunBusyError:
         return True
+    except OSError:  # a place that is only read
+        with contextlib.suppress(OSError), open(folder / ".lock") as file:
+            return not _lock(file, patience=0.05)
+        return False
 
 
 def run_folders(root: Path) -> list[Path]:
@@ -181,7 +185,7 @@ def duration(seconds: float) -> str:
 
 
 def _missing(folder: Path, name: str) -> RunFolderError:
-    return RunFolderError(f"{folder} is no finished run folder: it has no {name}.")
+    return RunFolderError(f"{folder} is no {'' if name == 'config.json' else 'finished '}run folder: it has no {name}.")
 
 
 def _lock(file: IO[str], patience: float) -> bool:

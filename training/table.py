@@ -35,7 +35,8 @@ import cluster
 import experiment
 import report
 import strategy
-from presets import INPUTS, PRECISIONS, STRATEGIES, TABLE_1, Config, resolve
+from inputs import check_input
+from presets import HOW, INPUTS, PRECISIONS, STRATEGIES, TABLE_1, Config, resolve
 from run_folder import (
     RunBusyError,
     RunFolderError,
@@ -74,8 +75,6 @@ SETTINGS = (
 FIRST = ("erm", "ldam-drw", "mm-drw", "mm-drw-margin_space_logit", "mm-ldam-drw", "m-drw", "mm", "ldam")
 SEEDS = (0, 1, 2)
 
-# Options that say how a run is made and not what it is, with the value that stands for all.
-HOW: dict[str, Any] = {"precision": "float32", "eval_every": 1, "jit": "auto", "input": "host", "strategy": "none"}
 # Images of each class, and classes, before the training split is made imbalanced.
 SIZES = {"cifar10": (5000, 10), "cifar100": (500, 100)}
 STATES = ("done", "running", "partial", "failed", "missing")
@@ -196,8 +195,8 @@ def work(
         The folders of the cells that failed.
 
     Raises:
-        ValueError: bad arguments, a strategy that the backend lacks, a process that is one of several of a run, what
-            `survey` refuses, a data set that is not what it should be.
+        ValueError: bad arguments, a strategy or an input that the backend lacks, a process that is one of several of a
+            run, what `survey` refuses, a data set that is not what it should be.
         OSError: a data set is nowhere to be found, or the disk is full: no fault of a cell, the next would fail too.
     """
     until = time.time() + 3600 * number("hours", hours, above=0) if hours is not None else None
@@ -211,6 +210,7 @@ def work(
         strategy.join(cell.config)
         if pool is None:  # a cluster's hosts have devices of their own
             strategy.check(cell.config)
+            check_input(cell.config)
     takes = ("missing", "partial", "failed") if retry else ("missing", "partial")
     # A task elsewhere starts in another folder.
     data_dir = os.path.abspath(os.path.expanduser(data_dir)) if data_dir is not None else None
@@ -279,6 +279,7 @@ def train(config: Config, folder: Path, data_dir: str | None, until: float | Non
     Raises:
         RunBusyError: another process trains it.
         RunStoppedError: the time is over.
+        ValueError: this process cannot run it: it lacks the input or the strategy.
         RunFolderError, OSError: it is no fault of the cell.
     """
     keras.utils.clear_session()
@@ -287,6 +288,10 @@ def train(config: Config, folder: Path, data_dir: str | None, until: float | Non
             return None
         if (folder / "config.json").exists():
             config = read_config(folder)
+        # What this process lacks is no fault of the cell either.
+        strategy.join(config)
+        strategy.check(config)
+        check_input(config)
         try:
             metrics = experiment.run(
                 config,
@@ -426,6 +431,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "run":
             limit = options.cells if options.cells is None else integer("cells", options.cells, at_least=1)
             ray = options.ray
+            cluster.check_options(ray, options.cpus, options.gpus)
             with cluster.connect(ray, options.cpus, options.gpus) if ray else contextlib.nullcontext() as pool:
                 failed = work(
                     cells,

@@ -24,7 +24,9 @@ import csv
 import dataclasses
 import itertools
 import json
+import math
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -38,10 +40,13 @@ import keras_tuner
 import cluster
 import experiment
 import fit
+import inputs
 import plots
 import presets
+import run_folder
 from tf_mmloss import NonFiniteLossError
 from tf_mmloss.callbacks.checkpoint import atomic_path, write_json
+from tf_mmloss.datasets import load
 
 SEARCHES = ("bayesian", "random", "grid")
 
@@ -131,7 +136,7 @@ def search(
     folder: str | os.PathLike[str],
     *,
     kind: str = "bayesian",
-    trials: int = 10,
+    trials: int | None = None,
     data_dir: str | None = None,
 ) -> list[dict[str, Any]]:
     """Run or continue a search, and leave its table and plot.
@@ -141,7 +146,7 @@ def search(
         dimensions: the options searched.
         folder: trials go to FOLDER/trial-N, Keras Tuner's state to FOLDER/tuner, the table to FOLDER/trials.csv.
         kind: "bayesian", "random" or "grid".
-        trials: number of trials at most.
+        trials: number of trials at most. Default: 10; of a grid, all combinations.
         data_dir: where CIFAR is.
 
     Returns:
@@ -149,16 +154,21 @@ def search(
         search (see the top of this file): its chief has the table.
 
     Raises:
-        ValueError: an unknown search, no dimension, no holdout, a grid over a range, a config that cannot be run, or
-            a folder that holds another search.
+        ValueError: an unknown search, no dimension, one that the config fixes, no holdout, a grid over a range, a
+            config that cannot be run, or a folder that holds another search.
     """
     presets.choice("search", kind, SEARCHES)
-    presets.integer("trials", trials, at_least=1)
+    if trials is None:
+        trials = math.prod(len(d.values) for d in dimensions) if kind == "grid" else 10
     presets.integer("holdout", config.holdout, at_least=1)
     if not dimensions or len({d.name for d in dimensions}) < len(dimensions):
         raise ValueError(f"`over` must name at least one option, each once. Received: {[d.name for d in dimensions]}")
     if kind == "grid" and any(d.high is not None for d in dimensions):
         raise ValueError("`search` grid needs values, NAME=A,B,C, for every option.")
+    presets.integer("trials", trials, at_least=1)
+    for name in (d.name for d in dimensions):
+        if getattr(config, name) is not None:
+            raise ValueError(f"`over` must not search what is given. Received: {name}={getattr(config, name)!r}")
     for dimension in dimensions:  # every bound must be a config that can be run
         for value in dimension.values or (dimension.low, dimension.high):
             change: dict[str, Any] = {dimension.name: value}
@@ -180,7 +190,9 @@ def search(
     seed = config.seed + 1  # Keras Tuner takes 0 for none
     oracle = oracles[kind](objective=objective, max_trials=trials, hyperparameters=space, seed=seed)
 
-    _check_folder(root, {"config": dataclasses.asdict(config), "over": [dataclasses.asdict(d) for d in dimensions]})
+    inputs.split(load(config.dataset, data_dir), config)  # refuses what cannot be split before the folder is taken
+    over = [dataclasses.asdict(d) for d in dimensions]
+    _check_folder(root, {"config": dataclasses.asdict(config), "over": over, "search": kind})
     tuner = RunTuner(oracle, config, root, data_dir)
     tuner.save()
     tuner.search(verbose=0)
@@ -188,7 +200,7 @@ def search(
         return []
     table = [
         {"trial": trial.trial_id, **trial.hyperparameters.values, "error": trial.score}
-        for trial in oracle.get_best_trials(trials)
+        for trial in oracle.get_best_trials(len(oracle.trials))
     ]
     table.sort(key=lambda row: (row["error"], row["trial"]))
     _write_table(root / "trials.csv", table)
@@ -219,6 +231,8 @@ def share(arguments: list[str], workers: int, pool: cluster.Pool | None = None) 
     environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     processes: list[subprocess.Popen[bytes]] = []
     tasks: list[Future[int]] = []
+    # A scheduler's stop ends the processes too.
+    previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         for name in ("chief", *(f"worker{i}" for i in range(workers))):
             own = {"KERASTUNER_TUNER_ID": name}
@@ -240,6 +254,7 @@ def share(arguments: list[str], workers: int, pool: cluster.Pool | None = None) 
             process.terminate()
         for process in processes:
             process.wait()
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _is_worker() -> bool:
@@ -248,7 +263,7 @@ def _is_worker() -> bool:
 
 def _check_folder(root: Path, search: dict[str, Any]) -> None:
     path = root / "search.json"
-    if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(search)):
+    if path.exists() and run_folder.read_json(root, path.name) != json.loads(json.dumps(search)):
         raise ValueError(f"{root} holds another search (see {path.name} there): choose another --out.")
     root.mkdir(parents=True, exist_ok=True)
     write_json(path, search)
@@ -269,7 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
     group = parser.add_argument_group("search")
     group.add_argument("--over", action="append", metavar="NAME=VALUES", help="what to search; default beta=1:2")
     group.add_argument("--search", default="bayesian", help="bayesian (default), random or grid")
-    group.add_argument("--trials", type=int, default=10, help="at most; default 10")
+    group.add_argument("--trials", type=int, default=None, help="at most; default 10; of a grid all combinations")
     group.add_argument("--workers", type=int, default=1, help="processes that share the search; default 1")
     group.add_argument("--out", metavar="DIR", help="the search's folder; default: runs/tune- and a name")
     group.add_argument("--data-dir", metavar="DIR", help="where CIFAR is, as for fit.py")
@@ -281,6 +296,7 @@ def main(arguments: list[str] | None = None) -> int:
     over, kind, trials = options.pop("over", ["beta=1:2"]), options.pop("search"), options.pop("trials")
     out, data_dir = options.pop("out", None), options.pop("data_dir", None)
     try:
+        cluster.check_options(ray, cpus, gpus)
         config = dataclasses.replace(presets.Config(), **options)
         if not config.holdout:
             presets.choice("dataset", config.dataset, presets.RECIPES)

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,16 +55,20 @@ class Checkpoint(keras.callbacks.Callback):
             The epoch to start with: 0 where nothing was saved.
 
         Raises:
-            ValueError: the saved state is of another model or optimizer, or the model is not built; nothing was
-                changed then.
+            ValueError: the saved state is damaged, or of another model or optimizer, or the model is not built;
+                nothing was changed then.
         """
         if not self._latest.exists():
             return 0
         if not model.built:
             raise ValueError(f"`model` must be built, by a call or `build`, to be restored. Received: {model.name}")
-        latest = json.loads(self._latest.read_text())
-        with np.load(self.folder / latest["state"], allow_pickle=False) as state:
-            saved = dict(state)
+        try:
+            latest = json.loads(self._latest.read_text())
+            next_epoch = latest["history"][-1]["epoch"] + 1
+            with np.load(self.folder / latest["state"], allow_pickle=False) as state:
+                saved = dict(state)
+        except (EOFError, KeyError, IndexError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{self.folder} holds no whole checkpoint: {error!r}.") from error
         model.optimizer.build(model.trainable_variables)
         variables = _variables(model)
         wrong = [v.path for key, v in variables.items() if key not in saved or saved[key].shape != tuple(v.shape)]
@@ -73,7 +78,7 @@ class Checkpoint(keras.callbacks.Callback):
         for path, variable in variables.items():
             variable.assign(saved[path])
         self.history = latest["history"]
-        return self.history[-1]["epoch"] + 1
+        return int(next_epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         row = {"epoch": epoch, **{name: np.asarray(value, float).tolist() for name, value in (logs or {}).items()}}
