@@ -29,7 +29,7 @@ seen = []
 callbacks = [
     tf_mmloss.DeferredReweighting(1, counts, "inverse"),
     keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: seen.append(keras.ops.convert_to_numpy(model.loss.class_weights.weight))
+        on_epoch_begin=lambda epoch, logs: seen.append(keras.ops.convert_to_numpy(model.loss.class_weights.weight))
     ),
 ]
 history = model.fit(x, y, epochs=2, verbose=0, callbacks=callbacks)

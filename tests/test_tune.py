@@ -100,8 +100,8 @@ def test_a_stopped_grid_tries_every_combination_once(finished, tmp_path, monkeyp
         tune.search(SMALL, dimensions, tmp_path, kind="grid")
     stop = False
     table = tune.search(SMALL, dimensions, tmp_path, kind="grid")
-    assert tried == [(1.8, 5, "trial-00"), (1.8, 10, "trial-01"), (1.2, 5, "trial-02"), (1.2, 10, "trial-03")]
-    assert [row["trial"] for row in table] == ["03", "01", "02", "00"]
+    assert tried == [(1.8, 5, "trial-0"), (1.8, 10, "trial-1"), (1.2, 5, "trial-2"), (1.2, 10, "trial-3")]
+    assert [row["trial"] for row in table] == ["3", "1", "2", "0"]
     assert tune.search(SMALL, dimensions, tmp_path, kind="grid") == table
     assert len(tried) == 4
 
