@@ -82,7 +82,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         row = {"epoch": epoch, **{name: np.asarray(value, float).tolist() for name, value in (logs or {}).items()}}
-        if not self.history and self._latest.exists():  # a fit that goes on, with a callback of its own
+        if epoch and not self.history and self._latest.exists():  # a fit that goes on, with a callback of its own
             self.history = json.loads(self._latest.read_text())["history"]
         self.history = [*(earlier for earlier in self.history if earlier["epoch"] < epoch), row]
         with interrupts_deferred():
