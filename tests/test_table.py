@@ -27,6 +27,7 @@ from tf_mmloss import NonFiniteLossError
 
 ELSEWHERE = "mirrored" if BACKEND == "jax" else "data-parallel"  # a strategy that this backend lacks
 INPUT = "host" if has_tensorflow() else "device"
+RUN = ("run", "--input", INPUT)
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=4, jit="off", input=INPUT)
 CELLS = [Cell(method, resolve(dataclasses.replace(SMALL, method=method))) for method in ("erm", "mm-drw")]
 
@@ -165,7 +166,7 @@ def test_report_is_the_report_of_the_same_folder(results, monkeypatch, capsys):
     ],
 )
 def test_bad_options_are_refused_before_any_work(options, said, results, fake, capsys):
-    assert table.main(["run", "--results", str(results), *options]) == 2
+    assert table.main([*RUN, "--results", str(results), *options]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert re.search(said, error), error
@@ -183,8 +184,8 @@ def test_a_process_of_a_run_is_no_process_of_a_plan(results, fake, monkeypatch):
 def test_folders_that_are_unclear_are_named_and_left_alone(results, fake, capsys):
     def refused(folder, *said):
         before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
-        for command in ("run", "plan", "status"):
-            assert table.main([command, "--results", str(results)]) == 2
+        for command in (RUN, ["plan"], ["status"]):
+            assert table.main([*command, "--results", str(results)]) == 2
             error = capsys.readouterr().err
             assert all(text in error for text in (str(folder), *said)), error
         assert before == {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
@@ -244,11 +245,11 @@ def test_the_command_says_what_failed(results, fake, monkeypatch, capsys):
     monkeypatch.setattr(table, "plan", lambda: CELLS)
     monkeypatch.setitem(table.SIZES, "digits", (124, 10))
     fake[1]["erm"] = ArithmeticError("no such number")
-    assert table.main(["run", "--results", str(results)]) == 1
+    assert table.main([*RUN, "--results", str(results)]) == 1
     said = capsys.readouterr()
     assert f"failed: {results / CELLS[0].name}: ArithmeticError: no such number" in said.err
     assert "2 cells: 1 done, 0 running, 0 partial, 1 failed, 0 missing" in said.out
-    assert table.main(["run", "--results", str(results)]) == 0
+    assert table.main([*RUN, "--results", str(results)]) == 0
 
 
 @pytest.mark.parametrize("error", [OSError("the disk is full"), RunFolderError("it holds another run")])
@@ -288,7 +289,7 @@ def test_a_place_that_is_only_read_can_be_looked_at(results, monkeypatch):
 
 
 def test_missing_data_is_no_fault_of_the_cell(results, tmp_path, capsys):
-    assert table.main(["run", "--results", str(results), "--data-dir", str(tmp_path)]) == 2
+    assert table.main([*RUN, "--results", str(results), "--data-dir", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err
     assert not results.exists()
 
@@ -328,7 +329,7 @@ def test_limit_and_precision(results, fake):
 def test_interrupt_says_that_the_same_command_continues(results, fake, monkeypatch, capsys):
     monkeypatch.setattr(table, "plan", lambda: CELLS)
     fake[1]["erm"] = KeyboardInterrupt()
-    assert table.main(["run", "--results", str(results)]) == 130
+    assert table.main([*RUN, "--results", str(results)]) == 130
     assert "the same command continues" in capsys.readouterr().out
 
 
