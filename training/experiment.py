@@ -34,7 +34,7 @@ import strategy
 import tf_mmloss
 from inputs import Splits, check_input, has_tensorflow, jit_compile, make_feed, split
 from presets import HOW, METHODS, Config, loss, pretraining, resolve
-from run_folder import RunFolderError, differences, epochs_saved, is_finished, locked, read_config, read_json
+from run_folder import RunFolderError, check_same, epochs_saved, is_finished, locked, read_config, read_json
 from tf_mmloss.callbacks.checkpoint import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.datasets import ImageDataset, load
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
@@ -231,12 +231,7 @@ def _check_folder(config: Config, folder: Path, resume: bool) -> None:
         return
     if not resume:
         raise RunFolderError(f"{folder} already holds a run. Continue it with --resume, or choose another --out.")
-    differing = differences(read_config(folder), config)
-    if differing:
-        named = "; ".join(f"{name}: {there!r} there, {here!r} asked for" for name, (there, here) in differing.items())
-        raise RunFolderError(
-            f"{folder} holds a run of another config ({named}): choose another folder, or remove this one."
-        )
+    check_same(folder, read_config(folder), config)
 
 
 def _pretrain(config: Config, beside: Path, data_dir: str | None, stop: Callable[[], bool] | None) -> Path | None:

@@ -125,11 +125,10 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__, 
                 f"`out` must not be given with --resume RUN, which names the folder. Received: out={out!r}"
             )
         config = run_folder.read_config(Path(resume)) if named else presets.Config()
-        stored = vars(config) if named else {}
-        differing = [f"{k}: {stored[k]!r} there, {v!r} asked for" for k, v in options.items() if stored.get(k, v) != v]
-        if differing:
-            raise run_folder.RunFolderError(f"{resume} holds a run of another config ({'; '.join(differing)}).")
-        config = presets.resolve(dataclasses.replace(config, **options))
+        asked = dataclasses.replace(config, **options)
+        if named:
+            run_folder.check_same(Path(resume), config, asked)
+        config = presets.resolve(asked)
         if show:
             print(presets.show(config))
             return 0

@@ -293,8 +293,7 @@ def _matrices(groups: Sequence[list[Run]], published: Sequence[dict[str, str]]) 
             theirs = _published(config, published, PAPER)
             ours = _mean_sd([100 * run.metrics["error"] for run in group], f"n={len(group)}")
             cell = (f"{ours} / {float(theirs['top1_error']):.2f}" if theirs else f"{ours} / –") + _mark(group, theirs)
-            cells, setting = lines.setdefault(_method(group[0]), {}), _setting(group)
-            cells[setting] = cell
+            lines.setdefault(_method(group[0]), {})[_setting(group)] = cell
         labels = {_setting(group): data_label(vars(group[0].config)).split(", ") for group in members}
         head = ["Method", *(imbalance for _, imbalance in labels.values())]
         rows = [[method, *(cells.get(setting, "") for setting in labels)] for method, cells in lines.items()]

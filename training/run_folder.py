@@ -105,6 +105,20 @@ def differences(one: "Config", other: "Config") -> dict[str, tuple[Any, Any]]:
     return {name: (a[name], b[name]) for name in a if a[name] != b[name]}
 
 
+def check_same(folder: Path, there: "Config", asked: "Config") -> None:
+    """Refuse a config that is not the one of the run in a folder.
+
+    Raises:
+        RunFolderError: naming what differs.
+    """
+    differing = differences(there, asked)
+    if differing:
+        named = "; ".join(f"{name}: {a!r} there, {b!r} asked for" for name, (a, b) in differing.items())
+        raise RunFolderError(
+            f"{folder} holds a run of another config ({named}): choose another folder, or remove this one."
+        )
+
+
 def read_json(folder: Path, name: str, needed: Iterable[str] = ()) -> dict[str, Any]:
     """Read a file of a run folder, which must have the `needed` keys.
 

@@ -67,17 +67,17 @@ class DeferredReweighting(keras.callbacks.Callback):
                 "DeferredReweighting needs a model compiled with a loss of tf_mmloss, whose class weights it can "
                 f"change. Received: loss={model.loss!r}"
             )
-        changed = [loss.enable_class_weights(len(self.weights)) for loss in losses]
+        for loss in losses:
+            loss.enable_class_weights(len(self.weights))
         self._layers = [loss.class_weights for loss in losses if loss.class_weights is not None]
-        for i, layer in enumerate(self._layers):
-            changed.append(_attach(model, f"{self._ATTRIBUTE}_{i}", layer))
+        attached = [_attach(model, f"{self._ATTRIBUTE}_{i}", layer) for i, layer in enumerate(self._layers)]
         tracked = {id(variable) for variable in model.variables}
         if keras.backend.backend() == "jax" and any(id(layer.weight) not in tracked for layer in self._layers):
             raise TypeError(
                 "DeferredReweighting on JAX needs a model that tracks layers set as attributes: functional or "
                 f"subclassed. Received: {type(model).__name__}. Use keras.Model(model.inputs, model.outputs)"
             )
-        if any(changed) and model.train_function is not None:
+        if any(attached) and model.train_function is not None:
             model.make_train_function(force=True)  # an earlier fit traced the loss without these class weights
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
