@@ -256,7 +256,7 @@ def _backbone(config: Config, beside: Path) -> tuple[Config | None, Path]:
     if (folder / "config.json").exists():  # however it was made
         there = read_config(folder)
         wanted = dataclasses.replace(wanted, **{name: getattr(there, name) for name in HOW})
-        _check_folder(wanted, folder, resume=True)
+        check_same(folder, there, wanted)
     return wanted, folder
 
 
