@@ -16,9 +16,12 @@ from helpers import BACKEND, epochs_done, interrupts, wait_for_epoch
 import backend
 import experiment
 import fit
+import table
 from presets import Config
 
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
+
+import tune
 
 SCRIPT = Path(fit.__file__)
 OTHER = "tensorflow" if BACKEND == "jax" else "jax"
@@ -75,9 +78,20 @@ def test_backend_is_chosen_before_keras_starts(tmp_path):
     assert OTHER in start["versions"]
 
 
+@pytest.mark.parametrize(("command", "wrong"), [("table.py run", "--cells"), ("tune.py", "--trials")])
+def test_backend_is_chosen_by_the_other_commands(command, wrong):
+    name, *given = [*command.split(), wrong, "0", "--backend", OTHER]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT.with_name(name)), *given], capture_output=True, text=True, timeout=300, check=False
+    )
+    # Past the check of the backend, which comes first.
+    assert (done.returncode, f"`{wrong[2:]}` must be" in done.stderr) == (2, True), done.stderr
+
+
 def test_backends_that_cannot_be_are_refused(monkeypatch, capsys):
-    assert fit.main(["--backend", OTHER, "--show"]) == 2
-    assert f"`backend` must be '{BACKEND}'" in capsys.readouterr().err
+    for main, options in ((fit.main, ["--show"]), (table.main, ["run"]), (tune.main, [])):
+        assert main([*options, "--backend", OTHER]) == 2
+        assert f"`backend` must be '{BACKEND}'" in capsys.readouterr().err
     assert fit.main(["--backend", BACKEND, "--show"]) == 0
     monkeypatch.setitem(sys.modules, OTHER, None)
     with pytest.raises(SystemExit):

@@ -33,7 +33,7 @@ def write_run(root, *, folder=None, error=0.22, best=0.21, seconds=7200.0, metri
         **dict(metrics),
     }
     versions = {"python": "3.11.7", "keras": "3.15.1", "tensorflow": "2.21.0"}
-    start = {"versions": versions, "commit": "0123456789ab", "cores": 2, "processor": "CPU"}
+    start = {"versions": versions, "backend": "tensorflow", "commit": "0123456789ab", "cores": 2, "processor": "CPU"}
     for name, data in (
         ("config", dataclasses.asdict(config)),
         ("metrics", content),
@@ -132,11 +132,11 @@ The rest.
     assert lines[0] == (
         "run,dataset,imbalance,ratio,method,options,precision,depth,epochs,seed,last_epoch_error,best_epoch_error,"
         "balanced_accuracy,many_accuracy,medium_accuracy,few_accuracy,epochs_evaluated,hours,images_per_second,"
-        "processor,cores,tensorflow,keras,commit"
+        "processor,cores,backend,keras,commit"
     )
     assert lines[1] == (
         "cifar10-longtail100-erm-seed0,cifar10,longtail,100.0,erm,precision bfloat16,bfloat16,32,200,0,29.640,21.000,"
-        "70.360,87.500,50.000,,40,0.5000,900,CPU,2,2.21.0,3.15.1,0123456789ab"
+        "70.360,87.500,50.000,,40,0.5000,900,CPU,2,tensorflow 2.21.0,3.15.1,0123456789ab"
     )
     assert len(lines) == 1 + 6 + 1
     assert lines[-1] == ""

@@ -3,11 +3,12 @@
 import argparse
 import importlib.util
 import os
+from typing import Any
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
-def add_option(parser: argparse.ArgumentParser) -> None:
+def add_option(parser: Any) -> None:
     """Add `--backend` to a command."""
     parser.add_argument(
         "--backend", choices=BACKENDS, help="of Keras; default: KERAS_BACKEND, then Keras' own configuration"

@@ -198,7 +198,7 @@ def _read(folder: Path, root: Path) -> Run:
             "images_per_second": f"{metrics['images_per_second']:.0f}",
             "processor": _distinct(starts, lambda start: start["processor"]),
             "cores": _distinct(starts, lambda start: start["cores"]),
-            "tensorflow": _distinct(starts, lambda start: start["versions"].get("tensorflow")),
+            "backend": _distinct(starts, lambda start: f"{start['backend']} {start['versions'][start['backend']]}"),
             "keras": _distinct(starts, lambda start: start["versions"]["keras"]),
             "commit": _distinct(starts, lambda start: start["commit"]),
         }

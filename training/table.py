@@ -3,6 +3,7 @@
     python training/table.py plan
     python training/table.py run --hours 8 --precision bfloat16 --eval-every 5
     python training/table.py run --systems mm-drw,ldam-drw --datasets cifar10 --seeds 0
+    python training/table.py run --backend jax --input epoch --data-dir DIR
     python training/table.py run --ray auto --gpus 0.5 --data-dir DIR
     python training/table.py status
     python training/table.py report
@@ -27,6 +28,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
+
+import backend
+
+if __name__ == "__main__":
+    backend.choose(sys.argv[1:])
 
 import keras
 import numpy as np
@@ -413,6 +419,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--cells", type=int, metavar="N", help="train N cells at most")
     run.add_argument("--retry", action="store_true", help="take the cells that failed, too")
     run.add_argument("--data-dir", metavar="DIR", help="where CIFAR is, as for fit.py")
+    backend.add_option(run)
     run.add_argument("--precision", default="float32", help=f"of runs that are begun: {', '.join(PRECISIONS)}")
     run.add_argument("--eval-every", type=int, default=1, metavar="N", help="of runs that are begun; default 1")
     run.add_argument("--input", default="host", help=f"of runs that are begun: {', '.join(INPUTS)}")
@@ -429,6 +436,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         cells = select(plan(), {name: getattr(options, name) for name in COLUMNS})
         if options.command == "run":
+            backend.check(options.backend)
             limit = options.cells if options.cells is None else integer("cells", options.cells, at_least=1)
             ray = options.ray
             cluster.check_options(ray, options.cpus, options.gpus)

@@ -35,6 +35,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import backend
+
+if __name__ == "__main__":
+    backend.choose(sys.argv[1:])
+
 import keras_tuner
 
 import cluster
@@ -288,14 +293,16 @@ def main(arguments: list[str] | None = None) -> int:
     group.add_argument("--workers", type=int, default=1, help="processes that share the search; default 1")
     group.add_argument("--out", metavar="DIR", help="the search's folder; default: runs/tune- and a name")
     group.add_argument("--data-dir", metavar="DIR", help="where CIFAR is, as for fit.py")
+    backend.add_option(group)
     cluster.add_options(parser.add_argument_group("cluster"))
     fit.add_config_options(parser)
     arguments = sys.argv[1:] if arguments is None else arguments
     options = vars(parser.parse_args(arguments))
     workers, (ray, cpus, gpus) = options.pop("workers"), (options.pop(name) for name in ("ray", "cpus", "gpus"))
     over, kind, trials = options.pop("over", ["beta=1:2"]), options.pop("search"), options.pop("trials")
-    out, data_dir = options.pop("out", None), options.pop("data_dir", None)
+    out, data_dir, chosen = (options.pop(name, None) for name in ("out", "data_dir", "backend"))
     try:
+        backend.check(chosen)
         cluster.check_options(ray, cpus, gpus)
         config = dataclasses.replace(presets.Config(), **options)
         if not config.holdout:
