@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,12 +10,15 @@ import pytest
 
 import experiment
 import export
+import run_folder
 import tf_mmloss
 from presets import Config
 from tf_mmloss import export as library
 from tf_mmloss.datasets import load
 
 tf = pytest.importorskip("tensorflow", reason="a SavedModel is TensorFlow's")
+
+ROOT = Path(tf_mmloss.__file__).parents[1]
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
@@ -128,3 +132,23 @@ def test_a_model_that_differs_after_reload_is_not_kept(small, tmp_path, monkeypa
     with pytest.raises(library.ExportError, match="differs"):
         library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=1.0, class_names=["a", "b", "c"])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("saved", sorted((ROOT / "saved_models").iterdir()), ids=lambda path: path.name)
+def test_models_in_the_repository_are_of_their_run_folders(saved):
+    run = ROOT / "results" / saved.name
+    config, metrics = run_folder.read_config(run), run_folder.read_json(run, "metrics.json")
+    environment = run_folder.read_json(run, "environment.json")
+    assert (saved / "README.md").read_text() == export.card(config, metrics, environment)
+    metadata = json.loads((saved / "metadata.json").read_text())
+    assert {name: metadata[name] for name in ("cls_counts", "class_names", "per_class_error", "checksum")} == {
+        name: metrics[name] for name in ("cls_counts", "class_names", "per_class_error", "checksum")
+    }
+    served = tf.saved_model.load(str(saved)).signatures["serving_default"]
+    if config.dataset != "digits":
+        noise = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+        assert served(tf.constant(noise))["probabilities"].shape == (2, len(metrics["class_names"]))
+        return
+    data = load("digits")
+    predictions = served(tf.constant(data.test_images))["probabilities"].numpy().argmax(-1)
+    assert np.mean(predictions != data.test_labels) == pytest.approx(metrics["error"])
