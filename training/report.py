@@ -106,8 +106,7 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
         "the paper reports the best epoch on the test split, ours of k evaluated epochs stands beside it."
     ]
     head = ["Data set", "Method", "Ours (last epoch)", "Best epoch", "Time"]
-    if len({_setting(group) for group in full}) > 1:
-        blocks += _matrices(full, published)
+    blocks += _matrices(full, published)
     if full:
         lines = [_compared(group, published) for group in full]
         blocks.append(_table([*head[:4], "Published (best epoch)", "Independent re-run", "Time"], lines))
@@ -283,8 +282,8 @@ def _setting(group: list[Run]) -> tuple[str, str, float]:
 
 
 def _matrices(groups: Sequence[list[Run]], published: Sequence[dict[str, str]]) -> list[str]:
-    """A table a data set, as the paper's Table 1: methods by imbalances, our error and the published one."""
-    blocks = []
+    """A table for each data set of several imbalances, as the paper's Table 1: our error and the published one."""
+    blocks: list[str] = []
     for _, same_data in itertools.groupby(groups, lambda group: group[0].config.dataset):
         members = list(same_data)
         lines: dict[str, dict[Any, str]] = {}
@@ -295,6 +294,8 @@ def _matrices(groups: Sequence[list[Run]], published: Sequence[dict[str, str]]) 
             cell = (f"{ours} / {float(theirs['top1_error']):.2f}" if theirs else f"{ours} / –") + _mark(group, theirs)
             lines.setdefault(_method(group[0]), {})[_setting(group)] = cell
         labels = {_setting(group): data_label(vars(group[0].config)).split(", ") for group in members}
+        if len(labels) == 1:
+            continue
         head = ["Method", *(imbalance for _, imbalance in labels.values())]
         rows = [[method, *(cells.get(setting, "") for setting in labels)] for method, cells in lines.items()]
         blocks += [f"{next(iter(labels.values()))[0]}, ours (last epoch) / published (best epoch):", _table(head, rows)]
