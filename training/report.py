@@ -286,6 +286,9 @@ def _matrices(groups: Sequence[list[Run]], published: Sequence[dict[str, str]]) 
     blocks: list[str] = []
     for _, same_data in itertools.groupby(groups, lambda group: group[0].config.dataset):
         members = list(same_data)
+        labels = {_setting(group): data_label(vars(group[0].config)).split(", ") for group in members}
+        if len(labels) == 1:
+            continue
         lines: dict[str, dict[Any, str]] = {}
         for group in sorted(members, key=lambda group: (_turn(group[0].config), group[0].row["options"])):
             config = group[0].config
@@ -293,9 +296,6 @@ def _matrices(groups: Sequence[list[Run]], published: Sequence[dict[str, str]]) 
             ours = _mean_sd([100 * run.metrics["error"] for run in group], f"n={len(group)}")
             cell = (f"{ours} / {float(theirs['top1_error']):.2f}" if theirs else f"{ours} / –") + _mark(group, theirs)
             lines.setdefault(_method(group[0]), {})[_setting(group)] = cell
-        labels = {_setting(group): data_label(vars(group[0].config)).split(", ") for group in members}
-        if len(labels) == 1:
-            continue
         head = ["Method", *(imbalance for _, imbalance in labels.values())]
         rows = [[method, *(cells.get(setting, "") for setting in labels)] for method, cells in lines.items()]
         blocks += [f"{next(iter(labels.values()))[0]}, ours (last epoch) / published (best epoch):", _table(head, rows)]
