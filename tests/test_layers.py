@@ -9,7 +9,6 @@ from keras import ops
 
 from tf_mmloss import BatchNormalization, CosineDense, StridedShortcut
 
-tensorflow_only = pytest.mark.skipif(BACKEND != "tensorflow", reason="fused on TensorFlow only")
 
 
 def random(*shape, seed=0, dtype="float32"):
@@ -238,18 +237,29 @@ def test_batch_norm_in_float64(training):
         assert_close(gradient, oracles.gradient(lambda b: oracle(x, gamma, b), beta), 1e-7)
 
 
-@tensorflow_only
+@pytest.mark.parametrize("shape", [(1, 6), (1, 1, 1, 6)], ids=["features", "images"])
+def test_batch_norm_of_one_value(shape):
+    """Its variance is 0, the unbiased one too."""
+    x = 3 + random(*shape)
+    layer, (_, beta, mean, variance) = batch_norm(x)
+    assert_close(layer(x, training=True), np.broadcast_to(beta, shape), 1e-4)
+    assert_close(layer.moving_mean, 0.9 * mean + 0.1 * x.reshape(6), 1e-6)
+    assert_close(layer.moving_variance, 0.9 * variance, 1e-6)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="XLA fuses on JAX")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("affine", [{}, {"scale": False}, {"center": False}], ids=str)
 def test_fused_equals_plain(monkeypatch, training, affine):
-    x, weights = images(), random(5, 4, 3, 6, seed=4)
+    x, weights = images(), ops.convert_to_tensor(random(5, 4, 3, 6, seed=4))
     found = []
     for fused in (True, False):
         layer = built(BatchNormalization(**affine), x.shape)
         for i, variable in enumerate(layer.variables):
             variable.assign(1 + np.abs(random(6, seed=i)))
-        assert layer._can_fuse(x)
-        monkeypatch.setattr(layer, "_can_fuse", lambda inputs, fused=fused: fused)
+        assert layer._kernel(ops.convert_to_tensor(x), training) != layer._plain
+        if not fused:
+            monkeypatch.setattr(layer, "_kernel", lambda inputs, training, layer=layer: layer._plain)
         value, gradient = value_and_gradient(lambda x, layer=layer: weights * layer(x, training=training), x)
         found.append([to_numpy(a) for a in (value, gradient, layer.moving_mean, layer.moving_variance)])
     for fused, plain in zip(*found, strict=True):
