@@ -120,18 +120,17 @@ class Entrant:
     def start(self, deadline: float) -> None:
         """Start, warm up, and note what it is."""
         c = self.contestant
-        member = {self.name: (c.module, c.options)}
         backend = "torch" if c.module == "torch_step" else "jax"
         began = time.monotonic()
-        self.peers = [Peer(member, self.python, backend, c.variables) for _ in range(c.processes)]
-        ready = [peer.ready(deadline - time.monotonic())[self.name] for peer in self.peers]
+        self.peers = [Peer(c.module, c.options, self.python, backend, c.variables) for _ in range(c.processes)]
+        ready = [peer.ready(deadline - time.monotonic()) for peer in self.peers]
         self.result |= {**ready[0], "start_seconds": time.monotonic() - began}
 
     def turn(self, seconds: float, busy: Busy, deadline: float) -> None:
         """Train for about so long, and add the sample."""
         began = time.monotonic()
         for peer in self.peers:
-            peer.begin(self.name, self.steps)
+            peer.begin(self.steps)
         answers = [peer.end(deadline - time.monotonic()) for peer in self.peers]
         ended = time.monotonic()
         slowest = max(answer["seconds"] for answer in answers)

@@ -1,7 +1,7 @@
-"""Contestants in a process of their own, which waits until it is told to time some steps of one of them.
+"""A contestant in a process of its own, which waits until it is told to time some steps.
 
-TensorFlow and PyTorch in one process fight over the threads; as children that sleep between their turns they
-can be measured in turn: A B C A B C.
+In one process TensorFlow and PyTorch fight over the threads, and one contestant's use of memory changes the speed of
+the next; as children that sleep between their turns they can be measured in turn: A B C A B C.
 """
 
 import importlib
@@ -23,14 +23,15 @@ class PeerError(RuntimeError):
 
 
 class Peer:
-    """The parent's end of a child with some contestants: {name: (module, options of its `prepare`)}.
+    """The parent's end of a child that has the steps of `module.prepare(**options)`.
 
     The child has Keras' `backend`, and `variables` in its environment.
     """
 
     def __init__(
         self,
-        contestants: dict[str, tuple[str, dict[str, Any]]],
+        module: str,
+        options: dict[str, Any],
         python: str = sys.executable,
         backend: str = "tensorflow",
         variables: Mapping[str, str] | None = None,
@@ -38,30 +39,33 @@ class Peer:
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend, **(variables or {})}
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), environment.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
-            [python, str(HERE / "peer.py"), json.dumps(contestants)],
+            [python, str(HERE / "peer.py"), module, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
         )
 
-    def ready(self, timeout: float | None = None) -> dict[str, dict[str, Any]]:
-        """Wait for the warm-up, the first step: {"facts", "warm_up": its seconds} of each contestant.
+    def ready(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for the warm-up, the first step: {"facts", "warm_up": its seconds}.
 
-        One of which something is not installed says {"missing": what}.
+        Or {"missing": what is not installed}.
         """
         return self._answer(timeout)
 
-    def time(self, name: str, steps: int) -> dict[str, Any]:
-        """Seconds a step by the clock and of the processor; peak memory so far, the device's too where it tells."""
-        self.begin(name, steps)
+    def time(self, steps: int) -> dict[str, Any]:
+        """What a step takes: seconds by the clock and of the processor, page faults; the peak of the memory so far.
+
+        The device's too where it tells.
+        """
+        self.begin(steps)
         return self.end()
 
-    def begin(self, name: str, steps: int) -> None:
+    def begin(self, steps: int) -> None:
         """The first half of `time`, for several children at once."""
         assert self.process.stdin is not None
         try:
-            print(json.dumps([name, steps]), file=self.process.stdin, flush=True)
+            print(steps, file=self.process.stdin, flush=True)
         except BrokenPipeError:
             self._answer(None)
 
@@ -85,40 +89,40 @@ class Peer:
 
 
 def main() -> None:
-    """The child: contestants as its argument, then [name, steps] on each line of stdin."""
+    """The child: module and options as its arguments, then a number of steps on each line of stdin."""
     # Whatever a library prints goes to stderr: stdout is the parent's.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    steps_of, memory_of, facts = {}, {}, {}
-    for name, (module, options) in json.loads(sys.argv[1]).items():
-        try:
-            imported = importlib.import_module(module)
-            steps_of[name], found = imported.prepare(**options)
-        except ModuleNotFoundError as error:
-            facts[name] = {"missing": error.name}
-            continue
-        memory_of[name] = getattr(imported, "device_memory", lambda: None)
-        began = time.perf_counter()
-        steps_of[name]()
-        facts[name] = {"facts": found, "warm_up": time.perf_counter() - began}
-    _send(answers, facts)
+    try:
+        module = importlib.import_module(sys.argv[1])
+        step, facts = module.prepare(**json.loads(sys.argv[2]))
+    except ModuleNotFoundError as error:
+        _send(answers, {"missing": error.name})
+        return
+    began = time.perf_counter()
+    step()
+    _send(answers, {"facts": facts, "warm_up": time.perf_counter() - began})
+    device_memory = getattr(module, "device_memory", lambda: None)
     for line in sys.stdin:
-        name, steps = json.loads(line)
-        step = steps_of[name]
-        wall, processor = time.perf_counter(), time.process_time()
+        steps = int(line)
+        wall, processor, faults = time.perf_counter(), time.process_time(), _used().ru_minflt
         for _ in range(steps):
             step()
         seconds, used = time.perf_counter() - wall, time.process_time() - processor
-        answer = {"seconds": seconds / steps, "processor": used / steps, "peak": peak()}
-        _send(answers, {**answer, "device_memory": memory_of[name]()})
+        faults = (_used().ru_minflt - faults) / steps
+        answer = {"seconds": seconds / steps, "processor": used / steps, "page_faults": faults, "peak": peak()}
+        _send(answers, {**answer, "device_memory": device_memory()})
 
 
 def peak() -> int:
     """Largest resident memory of this process so far, in bytes."""
+    return _used().ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _used() -> Any:
     import resource
 
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else 1024 * used
+    return resource.getrusage(resource.RUSAGE_SELF)
 
 
 def _send(stream: TextIO, answer: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import precision
@@ -24,13 +25,15 @@ neighbours in time. A step is forward, backward and SGD with momentum and weight
 with a cosine head and the LDAM loss; the PyTorch network is [our own](torch_step.py), trained in a plain loop, and its
 bfloat16 is autocast. The loss is measured as value and gradient at the logits, the head by features and kernel, on
 TensorFlow where nothing else is said. Processor time counts all threads and suffers less than the clock when other
-programs run, but waiting threads that spin count too.
+programs run, but waiting threads that spin count too. On Linux, PyTorch gives freed memory back to the system and
+faults it in again page by page, step after step; "heap kept" is PyTorch with two variables of glibc that stop it.
 """
 
 
 PROFILE = """The bfloat16 step, by TensorFlow's profiler (`profile_step.py`): shares of the time of all operations,
-which run two at a time. What remains is the convolutions, in the oneDNN kernels for bfloat16 that PyTorch calls too,
-and single passes over memory: normalisation, ReLU, additions."""
+which run two at a time. What remains is the convolutions, and single passes over memory: normalisation, ReLU,
+additions. The convolutions are oneDNN's kernels for bfloat16, in PyTorch too, but of another version and on other
+threads: the part "Convolutions" has what they take alone."""
 
 PRECISION = """Is bfloat16 as accurate? `precision.py` trains the same runs in both: MM-DRW, CIFAR-10 longtail 100,
 30 epochs, top-1 error on the test split, mean ± standard deviation over seeds."""
@@ -69,10 +72,11 @@ def contestants(report: dict[str, Any], part: str) -> str:
     rows = []
     for name, result in report["parts"][part].items():
         if not result["samples"]:
-            rows.append([name, f"{result['missing']} not installed", "", "", "", ""])
+            rows.append([name, f"{result['missing']} not installed", *[""] * 5])
             continue
         seconds = [sample["seconds"] for sample in result["samples"]]
-        processor = sorted(sample["processor"] for sample in result["samples"])[len(seconds) // 2]
+        processor = median(sample["processor"] for sample in result["samples"])
+        faults = median(sample["page_faults"] for sample in result["samples"])
         before = result["facts"].get("peak")
         memory = "" if before is None else f"{(result['samples'][-1]['peak'] - before) / 2**20:,.0f}"
         rows.append(
@@ -82,10 +86,19 @@ def contestants(report: dict[str, Any], part: str) -> str:
                 f"{1000 * min(seconds):,.2f} to {1000 * max(seconds):,.2f}",
                 f"{1000 * processor:,.2f}",
                 f"{result['images'] / result['median_seconds']:,.0f}",
+                f"{faults:,.0f}",
                 memory,
             ]
         )
-    head = ["contestant", "ms (median)", "min to max", "processor ms", "images/s", "peak MiB above input"]
+    head = [
+        "contestant",
+        "ms (median)",
+        "min to max",
+        "processor ms",
+        "images/s",
+        "page faults",
+        "peak MiB above input",
+    ]
     return f"## {part[0].upper()}{part[1:]} ({size(report, part)})\n\n{table(head, rows)}"
 
 

@@ -10,7 +10,6 @@ from keras import ops
 from tf_mmloss import BatchNormalization, CosineDense, StridedShortcut
 
 
-
 def random(*shape, seed=0, dtype="float32"):
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
