@@ -13,10 +13,10 @@ from tf_mmloss._replicas import num_replicas, sum_over_replicas
 class BatchNormalization(keras.layers.BatchNormalization):
     """Batch normalisation over the last axis whose running variance is the unbiased one.
 
-    Keras keeps the biased variance and does not fuse. The fused kernels of TensorFlow and PyTorch keep the
-    unbiased one, so this layer agrees with the published networks, and on a CPU the ResNet-32 training step is
-    faster: on TensorFlow by about a third in float32 and nearly twice in bfloat16, on PyTorch by a fifth and
-    by 1.6 times.
+    Keras keeps the biased variance and takes moments apart from the rest. The fused kernels of TensorFlow and
+    PyTorch keep the unbiased one, so this layer agrees with the published networks, and on a CPU the ResNet-32
+    training step is faster: on TensorFlow by about a third in float32 and nearly twice as fast in bfloat16, on
+    PyTorch by a fifth and 1.6 times as fast.
 
     The statistics are those of the global batch everywhere: under `tf.distribute` they are summed over the
     replicas, whether or not Keras' `synchronized` is set.
