@@ -16,7 +16,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Keras keeps the biased variance and takes moments apart from the rest. The fused kernels of TensorFlow and
     PyTorch keep the unbiased one, so this layer agrees with the published networks, and on a CPU the ResNet-32
     training step is faster: on TensorFlow by about a third in float32 and nearly twice as fast in bfloat16, on
-    PyTorch by a fifth and 1.6 times as fast.
+    PyTorch 1.3 and 1.4 times as fast.
 
     The statistics are those of the global batch everywhere: under `tf.distribute` they are summed over the
     replicas, whether or not Keras' `synchronized` is set.
