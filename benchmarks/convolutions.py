@@ -6,6 +6,9 @@ One after the other, those of 3x3 with as many channels before as behind: all bu
 from collections.abc import Callable
 from typing import Any
 
+import keras
+from peer import use_threads
+
 
 def shapes(depth: int) -> list[tuple[int, int]]:
     """(Channels, height and width) of each."""
@@ -17,17 +20,17 @@ def shapes(depth: int) -> list[tuple[int, int]]:
     ]
 
 
-def prepare(library: str, depth: int, batch: int, threads: int) -> tuple[Callable[[], Any], dict[str, Any]]:
-    """Return a turn of all convolutions, and what it is."""
-    step, version = {"tensorflow": _tensorflow, "torch": _torch}[library](depth, batch, threads)
-    return step, {"versions": {library: version}}
+def prepare(depth: int, batch: int, threads: int) -> tuple[Callable[[], Any], dict[str, Any]]:
+    """Return a turn of all convolutions, by the library under Keras, and what it is."""
+    use_threads(threads)
+    backend = keras.backend.backend()
+    step = {"tensorflow": _tensorflow, "torch": _torch}[backend](depth, batch)
+    return step, {"versions": {backend: __import__(backend).__version__}}
 
 
-def _tensorflow(depth: int, batch: int, threads: int) -> tuple[Callable[[], Any], str]:
+def _tensorflow(depth: int, batch: int) -> Callable[[], Any]:
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
     tensors = {}
     for channels, side in set(shapes(depth)):
         sizes = [(batch, side, side, channels), (batch, side, side, channels), (3, 3, channels, channels)]
@@ -49,13 +52,12 @@ def _tensorflow(depth: int, batch: int, threads: int) -> tuple[Callable[[], Any]
                 )
         return tf.add_n([tf.reshape(result, [-1])[0] for result in done])  # or TensorFlow leaves them out
 
-    return lambda: step().numpy(), tf.__version__
+    return lambda: step().numpy()
 
 
-def _torch(depth: int, batch: int, threads: int) -> tuple[Callable[[], Any], str]:
+def _torch(depth: int, batch: int) -> Callable[[], Any]:
     import torch
 
-    torch.set_num_threads(threads)
     tensors = {}
     for channels, side in set(shapes(depth)):
         sizes = [(batch, channels, side, side), (batch, channels, side, side), (channels, channels, 3, 3)]
@@ -70,4 +72,4 @@ def _torch(depth: int, batch: int, threads: int) -> tuple[Callable[[], Any], str
                     dy, x, kernel, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False]
                 )
 
-    return step, torch.__version__
+    return step

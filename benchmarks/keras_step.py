@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from peer import use_threads
 
 import tf_mmloss
 
@@ -14,8 +15,7 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 def prepare(precision: str, depth: int, batch: int, threads: int) -> tuple[Callable[[], Any], dict[str, Any]]:
     """Return the step that `fit` takes, and what it is."""
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    use_threads(threads)
     keras.config.set_dtype_policy(POLICIES[precision])
     keras.utils.set_random_seed(0)
     model = tf_mmloss.resnet(depth, num_classes=10)

@@ -1,12 +1,11 @@
 """Value and gradient of a loss or a head, on Keras' backend: compiled on TensorFlow and JAX, eager on PyTorch."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
-from peer import peak
+from peer import peak, use_threads
 
 import tf_mmloss
 
@@ -39,21 +38,6 @@ def prepare(of: str, batch: int, classes: int, threads: int) -> tuple[Callable[[
     step = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[backend](function, labels, shapes)
     versions = {backend: __import__(backend).__version__, "keras": keras.__version__}
     return step, {"peak": peak(), "versions": versions}
-
-
-def use_threads(threads: int) -> None:
-    """Have Keras' backend compute with so many threads; call it before anything is computed."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-    elif keras.backend.backend() == "torch":
-        import torch
-
-        torch.set_num_threads(threads)
-    else:
-        os.environ["NPROC"] = str(threads)  # read by XLA
 
 
 # Each is compiled before the arrays are there, and draws these without arrays on the way, so that neither hides the

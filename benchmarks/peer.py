@@ -105,11 +105,12 @@ def main() -> None:
     device_memory = getattr(module, "device_memory", lambda: None)
     for line in sys.stdin:
         steps = int(line)
-        wall, processor, faults = time.perf_counter(), time.process_time(), _used().ru_minflt
+        faults_before = _used().ru_minflt
+        wall, processor = time.perf_counter(), time.process_time()
         for _ in range(steps):
             step()
         seconds, used = time.perf_counter() - wall, time.process_time() - processor
-        faults = (_used().ru_minflt - faults) / steps
+        faults = (_used().ru_minflt - faults_before) / steps
         answer = {"seconds": seconds / steps, "processor": used / steps, "page_faults": faults, "peak": peak()}
         _send(answers, {**answer, "device_memory": device_memory()})
 
@@ -117,6 +118,23 @@ def main() -> None:
 def peak() -> int:
     """Largest resident memory of this process so far, in bytes."""
     return _used().ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def use_threads(threads: int) -> None:
+    """Have Keras' backend compute with so many threads; call it before anything is computed."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+    else:
+        os.environ["NPROC"] = str(threads)  # read by XLA
 
 
 def _used() -> Any:

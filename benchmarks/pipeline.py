@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from peer import use_threads
 
 import tf_mmloss
 from tf_mmloss.pipeline import train_dataset
@@ -14,8 +15,7 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 def prepare(kind: str, images: int, batch: int, threads: int) -> tuple[Callable[[], Any], dict[str, Any]]:
     """Return a function that draws one batch."""
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    use_threads(threads)
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
     y = rng.integers(0, 10, images, dtype=np.int32)

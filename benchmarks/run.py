@@ -63,7 +63,6 @@ PACKAGE_32, PACKAGE_16 = "tf_mmloss float32", "tf_mmloss bfloat16"
 TORCH_32, TORCH_32_LAST = "PyTorch float32, channels first", "PyTorch float32, channels_last"
 TORCH_16, TORCH_16_COMPILED = "PyTorch bfloat16, channels_last", "PyTorch bfloat16, channels_last, compiled"
 TORCH_16_KEPT = f"{TORCH_16_COMPILED}, heap kept"
-TENSORFLOW_ALONE, TORCH_ALONE = "TensorFlow", "PyTorch"
 MM, CROSS_ENTROPY = "MaxMarginLoss", "Keras SparseCategoricalCrossentropy"
 COSINE, DENSE = "CosineDense", "Keras Dense"
 BACKENDS = {"": "tensorflow", ", JAX": "jax", ", PyTorch": "torch"}
@@ -81,15 +80,12 @@ def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
         options = {"precision": precision, "depth": depth, **common}
         return Contestant("keras_step", options, turns, batch)
 
-    def torch(
-        channels_last: bool = True, bfloat16: bool = False, compiled: bool = False, variables: Any = None
-    ) -> Contestant:
+    def torch(channels_last: bool = True, bfloat16: bool = False, compiled: bool = False) -> Contestant:
         options = {"channels_last": channels_last, "bfloat16": bfloat16, "compiled": compiled, "depth": depth}
-        return Contestant("torch_step", {**options, **common}, turns, batch, "torch", variables or {})
+        return Contestant("torch_step", {**options, **common}, turns, batch, "torch")
 
-    def convolutions(library: str) -> Contestant:
-        options = {"library": library, "depth": depth, **common}
-        return Contestant("convolutions", options, turns, batch, library)
+    def convolutions(backend: str) -> Contestant:
+        return Contestant("convolutions", {"depth": depth, **common}, turns, batch, backend)
 
     def loss(of: str, batch: int, classes: int, steps: int, backend: str = "tensorflow") -> Contestant:
         options = {"of": of, "batch": batch, "classes": classes, "threads": threads}
@@ -108,10 +104,10 @@ def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
             TORCH_32_LAST: torch(),
             TORCH_16: torch(bfloat16=True),
             TORCH_16_COMPILED: torch(bfloat16=True, compiled=True),
-            TORCH_16_KEPT: torch(bfloat16=True, compiled=True, variables=KEEP_THE_HEAP),
+            TORCH_16_KEPT: dataclasses.replace(torch(bfloat16=True, compiled=True), variables=KEEP_THE_HEAP),
             MM: loss("mm", batch, 10, 20),
         },
-        "convolutions": {TENSORFLOW_ALONE: convolutions("tensorflow"), TORCH_ALONE: convolutions("torch")},
+        "convolutions": {"TensorFlow": convolutions("tensorflow"), "PyTorch": convolutions("torch")},
         # JAX frees a step's arrays during the next one: a step a turn.
         **{
             f"{size}loss{label}": {
@@ -167,6 +163,7 @@ def measure(contestants: dict[str, Contestant], rounds: int, torch_python: str) 
         for name, c in contestants.items():
             python = torch_python if c.backend == "torch" else sys.executable
             peers[name] = Peer(c.module, c.options, python, c.backend, c.variables)
+        for name, c in contestants.items():
             results[name] = {**dataclasses.asdict(c), **peers[name].ready(), "samples": []}
         for _ in range(rounds):
             for name, c in contestants.items():
