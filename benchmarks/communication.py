@@ -11,13 +11,9 @@ import argparse
 import math
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 BYTES = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2, "s32": 4, "pred": 1}
@@ -29,9 +25,8 @@ def program(devices: int, batch_size: int) -> str:
     import keras
     import numpy as np
 
-    import presets
-    import strategy
     import tf_mmloss
+    from tf_mmloss.train import presets, strategy
 
     with strategy.scope(presets.Config(strategy="data-parallel")):
         network, images = tf_mmloss.resnet32(10), keras.Input((32, 32, 3))

@@ -14,7 +14,7 @@ from statistics import mean, stdev
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent / "training"))
+sys.path.append(str(HERE.parent))
 
 PRECISIONS = ("float32", "bfloat16")
 SEEDS = (0, 1, 2)
@@ -30,8 +30,8 @@ def train(runs: Path, data_dir: str | None, seeds: tuple[int, ...] = SEEDS, **op
         seeds: of the runs.
         options: of the runs' `Config`, beside method and seed.
     """
-    import table  # here: the report needs no Keras
-    from presets import Config, resolve
+    from reproduction import table  # here: the report needs no Keras
+    from tf_mmloss.train.presets import Config, resolve
 
     cells = [table.Cell("mm-drw", resolve(Config(method="mm-drw", seed=seed, **options))) for seed in seeds]
     how = {"eval_every": cells[0].config.epochs}
@@ -41,7 +41,7 @@ def train(runs: Path, data_dir: str | None, seeds: tuple[int, ...] = SEEDS, **op
 
 def read(runs: Path) -> dict[str, list[dict[str, Any]]]:
     """The results of each precision's finished runs, with their seeds."""
-    import run_folder
+    from tf_mmloss.runs import folder as run_folder
 
     found: dict[str, list[dict[str, Any]]] = {}
     for precision in PRECISIONS:

@@ -23,8 +23,8 @@ from tf_mmloss import (
     StopOnNonFinite,
 )
 from tf_mmloss.callbacks import NonFiniteLossError
-from tf_mmloss.callbacks.checkpoint import interrupts_deferred
 from tf_mmloss.device_input import EpochRows
+from tf_mmloss.files import interrupts_deferred
 
 COUNTS = [60, 25, 8, 2]
 BATCH = 6

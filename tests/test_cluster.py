@@ -18,11 +18,11 @@ import pytest
 from helpers import BACKEND, in_new_process, interrupts
 from test_fit import epochs_done
 
-import cluster
-import table
-import tune
-from presets import Config, resolve
-from table import Cell
+from reproduction import table
+from reproduction.table import Cell
+from tf_mmloss.cli import tune
+from tf_mmloss.train import cluster
+from tf_mmloss.train.presets import Config, resolve
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
@@ -34,7 +34,8 @@ LONG = [Cell(cell.system, resolve(dataclasses.replace(SMALL, method=cell.system,
 WHOLE = """
 import json, pathlib, sys
 sys.path.insert(0, sys.argv[1])
-import table, test_cluster
+import test_cluster
+from reproduction import table
 root = pathlib.Path(sys.argv[2])
 assert table.work(test_cluster.CELLS, root) == []
 print(json.dumps(test_cluster.checksums(root)))
@@ -66,7 +67,7 @@ def environment():
 @pytest.fixture(scope="module")
 def whole(environment, tmp_path_factory):
     """Checksums of the cells, trained without Ray."""
-    return in_new_process(WHOLE, Path(table.__file__).parent, tmp_path_factory.mktemp("whole"))
+    return in_new_process(WHOLE, Path(__file__).parents[1], tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture(scope="module")

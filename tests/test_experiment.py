@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from helpers import BACKEND, interrupts
 
-import experiment
 import tf_mmloss
-from presets import METHODS, RECIPES, SEARCHED_CONSTANTS, TABLE_1, Config, resolve
-from run_folder import RunFolderError, epochs_saved, read_config, read_history, read_json
-from strategy import Accelerator
 from tf_mmloss import pipeline
 from tf_mmloss.datasets import load
+from tf_mmloss.runs.folder import RunFolderError, epochs_saved, read_config, read_history, read_json
+from tf_mmloss.train import experiment
+from tf_mmloss.train.presets import METHODS, RECIPES, SEARCHED_CONSTANTS, TABLE_1, Config, resolve
+from tf_mmloss.train.strategy import Accelerator
 
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
 
@@ -111,7 +111,7 @@ def test_every_method_builds_its_loss_and_head(method):
     config = resolve(dataclasses.replace(SMALL, method=method, pretraining="none"))
     splits = experiment.split(load("digits"), config)
     model = experiment.build(config, splits)
-    assert type(model.loss) is METHODS[method].loss
+    assert type(model.loss) is METHODS[method].loss_class
     for name, value in METHODS[method].arguments.items():
         assert getattr(model.loss, name) == value
     if model.loss.cls_counts is not None:
@@ -128,7 +128,7 @@ def test_every_method_builds_its_loss_and_head(method):
 def test_systems_weights_and_drawing(method, scheme, monkeypatch, tmp_path):
     """Loss, head, scale; which class gets which weight in which epoch; how each epoch is drawn."""
     loss, head, scale, reweighted_from, resampled_from = SYSTEMS[method]
-    assert (METHODS[method].loss, METHODS[method].head, METHODS[method].arguments["scale"]) == (loss, head, scale)
+    assert (METHODS[method].loss_class, METHODS[method].head, METHODS[method].arguments["scale"]) == (loss, head, scale)
 
     drawn = {}
     real = pipeline.draw_rows
@@ -381,7 +381,7 @@ def test_searched_constants_are_the_best_of_their_search(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_take_the_defaults_of_their_loss(method):
-    loss, arguments = METHODS[method].loss, METHODS[method].arguments
+    loss, arguments = METHODS[method].loss_class, METHODS[method].arguments
     defaults = {name: inspect.signature(loss).parameters[name].default for name in arguments}
     if method.startswith("mm"):
         defaults["margin_space"] = "cosine"
@@ -426,7 +426,7 @@ def test_an_input_that_the_backend_lacks_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(ValueError, match=r"`input` epoch needs the JAX backend\. Received: torch"):
         experiment.run(dataclasses.replace(SMALL, input="epoch"), tmp_path / "run")
-    monkeypatch.setattr("inputs.has_tensorflow", lambda: False)
+    monkeypatch.setattr("tf_mmloss.train.inputs.has_tensorflow", lambda: False)
     with pytest.raises(ValueError, match="`input` host needs TensorFlow"):
         experiment.run(SMALL, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -434,5 +434,5 @@ def test_an_input_that_the_backend_lacks_is_refused(tmp_path, monkeypatch):
 
 def test_the_processor_of_a_run_is_its_accelerator_where_it_has_one(monkeypatch):
     name = experiment._processor()
-    monkeypatch.setattr("strategy.accelerators", lambda: 2 * [Accelerator("A GPU")])
+    monkeypatch.setattr("tf_mmloss.train.strategy.accelerators", lambda: 2 * [Accelerator("A GPU")])
     assert experiment._processor() == f"A GPU, {name}"

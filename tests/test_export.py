@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-import experiment
-import export
-import run_folder
 import tf_mmloss
-from presets import Config
 from tf_mmloss import export as library
+from tf_mmloss.cli import export
 from tf_mmloss.datasets import load
+from tf_mmloss.runs import folder as run_folder
+from tf_mmloss.train import experiment
+from tf_mmloss.train.presets import Config
 
 tf = pytest.importorskip("tensorflow", reason="a SavedModel is TensorFlow's")
 

@@ -13,17 +13,16 @@ from pathlib import Path
 import pytest
 from helpers import BACKEND, epochs_done, interrupts, wait_for_epoch
 
-import backend
-import experiment
-import fit
-import table
-from presets import Config
+from reproduction import table
+from tf_mmloss.cli import backend, fit
+from tf_mmloss.train import experiment
+from tf_mmloss.train.presets import Config
 
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
 
-import tune
+from tf_mmloss.cli import tune
 
-SCRIPT = Path(fit.__file__)
+SCRIPT = Path(__file__).parents[1] / "training" / "fit.py"
 OTHER = "tensorflow" if BACKEND == "jax" else "jax"
 DIGITS = ["--dataset", "digits", "--ratio", "20", "--depth", "8"]
 

@@ -74,6 +74,7 @@ def test_readme_example_runs_as_written_and_learns():
 
 def test_exports_are_sorted_and_there():
     assert all(hasattr(tf_mmloss, name) for name in tf_mmloss.__all__)
+    assert set(tf_mmloss.__all__) == {*tf_mmloss._MODULE_OF, "__version__", "imbalance"}
     assert tf_mmloss.__version__ in (ROOT / "CHANGELOG.md").read_text()
 
 

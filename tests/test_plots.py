@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-import plots
-import run_folder
+from tf_mmloss.runs import folder as run_folder
+from tf_mmloss.runs import plots
 
 FIGURES = ("class_distribution", "learning_curves", "per_class_error")
 HISTORY = """epoch,accuracy,learning_rate,reweighting,val_accuracy
@@ -164,6 +164,7 @@ def test_a_folder_that_is_no_finished_run_is_named(tmp_path, name, content, said
 
 
 def test_plots_need_neither_keras_nor_pyplot():
-    code = "import sys, plots; print({'keras', 'tensorflow', 'tf_mmloss', 'matplotlib.pyplot'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(plots.__file__).parent, capture_output=True, text=True)
+    heavy = {"keras", "tensorflow", "matplotlib.pyplot"}
+    code = f"import sys; from tf_mmloss.runs import plots; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr

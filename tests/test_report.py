@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-import report
-from presets import Config, resolve
+from reproduction import report
+from tf_mmloss.train.presets import Config, resolve
 
 NAMES = [f"class{c}" for c in range(10)]
 README = "# Title\n\n<!-- results:begin -->\nold\n<!-- results:end -->\n\nThe rest.\n"

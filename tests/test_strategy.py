@@ -14,12 +14,11 @@ import keras
 import pytest
 from helpers import BACKEND, epochs_done, in_new_process, wait_for_epoch
 
-import experiment
-import fit
-import strategy
-from presets import Config
-from run_folder import read_history
-from strategy import Accelerator
+from tf_mmloss.cli import fit
+from tf_mmloss.runs.folder import read_history
+from tf_mmloss.train import experiment, strategy
+from tf_mmloss.train.presets import Config
+from tf_mmloss.train.strategy import Accelerator
 
 HERE = {"tensorflow": "mirrored", "jax": "data-parallel"}.get(BACKEND)
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2, input="device")
@@ -152,7 +151,7 @@ def test_a_plain_fit_in_the_scope_of_mirrored_equals_one_device():
 RUN = (
     TWO_CPUS
     + """
-import fit
+from tf_mmloss.cli import fit
 for arguments in json.loads(sys.argv[1]):
     assert fit.main(arguments) == 0
 """
@@ -171,7 +170,7 @@ def start(commands, process=None, port=None, code=RUN):
     """Begin runs on two devices, or on one of each of two processes."""
     compiled = Path(commands[0][commands[0].index("--out") + 1]).parents[1] / "compiled"  # once for a test session
     environment = {**os.environ, "KERAS_BACKEND": BACKEND, "JAX_COMPILATION_CACHE_DIR": str(compiled)}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(fit.__file__).parent), *sys.path])
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
     if process is not None:
         address = {"JOB_ADDRESSES": f"localhost:{port}", "NUM_PROCESSES": "2", "PROCESS_ID": str(process)}
         environment |= {f"KERAS_DISTRIBUTION_{name}": value for name, value in address.items()}
@@ -351,13 +350,13 @@ def test_a_config_is_checked_before_jax_starts():
     code = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from presets import METHODS, Config, resolve
+from tf_mmloss.train.presets import METHODS, Config, resolve
 for method in METHODS:
     resolve(Config(method=method))
 from jax._src import xla_bridge
 assert not xla_bridge.backends_are_initialized()
 """
-    command = [sys.executable, "-c", code, str(Path(fit.__file__).parent)]
+    command = [sys.executable, "-c", code, str(Path(__file__).parents[1])]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

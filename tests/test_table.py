@@ -14,16 +14,15 @@ import pytest
 from helpers import BACKEND, epochs_done, wait_for_epoch
 from test_report import README, write_run
 
-import experiment
-import fit
-import report
-import run_folder
-import table
-from inputs import has_tensorflow
-from presets import TABLE_1, Config, resolve
-from run_folder import RunBusyError, RunFolderError, epochs_saved, locked, method_label
-from table import Cell
+from reproduction import report, table
+from reproduction.table import Cell
 from tf_mmloss import NonFiniteLossError
+from tf_mmloss.cli import fit
+from tf_mmloss.runs import folder as run_folder
+from tf_mmloss.runs.folder import RunBusyError, RunFolderError, epochs_saved, locked, method_label
+from tf_mmloss.train import experiment
+from tf_mmloss.train.inputs import has_tensorflow
+from tf_mmloss.train.presets import TABLE_1, Config, resolve
 
 ELSEWHERE = "mirrored" if BACKEND == "jax" else "data-parallel"  # a strategy that this backend lacks
 INPUT = "host" if has_tensorflow() else "device"

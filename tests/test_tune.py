@@ -15,13 +15,12 @@ from helpers import BACKEND
 
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
 
-import experiment
-import plots
-import presets
-import tune
-from presets import Config
-from run_folder import read_config
-from tune import Dimension
+from tf_mmloss.cli import tune
+from tf_mmloss.cli.tune import Dimension
+from tf_mmloss.runs import plots
+from tf_mmloss.runs.folder import read_config
+from tf_mmloss.train import experiment, presets
+from tf_mmloss.train.presets import Config
 
 pytestmark = pytest.mark.skipif(BACKEND == "jax", reason="every trial compiles anew, many minutes; runs are tested")
 
@@ -144,7 +143,10 @@ def test_a_terminated_command_ends_its_processes(tmp_path):
     script.write_text(
         "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], f'{os.getpid()}.pid').touch()\ntime.sleep(300)\n"
     )
-    code = f"import tune; tune.__file__ = {str(script)!r}; tune.share([{str(tmp_path)!r}], 2)"
+    code = (
+        f"import sys; from tf_mmloss.cli import tune; tune.COMMAND = (sys.executable, {str(script)!r}); "
+        f"tune.share([{str(tmp_path)!r}], 2)"
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, "-c", code], env=environment) as command:
         deadline = time.monotonic() + 120

@@ -1,28 +1,68 @@
 """Maximum Margin loss and the long-tailed trainer around it, for Keras.
 
-Importing this needs Keras with any of its backends. TensorFlow itself is imported only when
-`tf_mmloss.pipeline` builds a `tf.data` input or `tf_mmloss.export` writes a SavedModel.
+Importing this is fast: Keras, with whichever backend, is imported when a name that needs it is used. TensorFlow itself
+is imported only when `tf_mmloss.pipeline` builds a `tf.data` input or `tf_mmloss.export` writes a SavedModel.
 """
 
-from tf_mmloss import imbalance
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tf_mmloss._registration import register
 from tf_mmloss._version import __version__
-from tf_mmloss.callbacks import Checkpoint, DeferredResampling, DeferredReweighting, NonFiniteLossError, StopOnNonFinite
-from tf_mmloss.layers import BatchNormalization, CosineDense, StridedShortcut
-from tf_mmloss.losses import (
-    CrossEntropyLoss,
-    FocalLoss,
-    HingeLoss,
-    LDAMHingeLoss,
-    LDAMLoss,
-    LogitAdjustedLoss,
-    LongTailLoss,
-    MaxMarginLoss,
-    UniformMarginLoss,
-)
-from tf_mmloss.metrics import BalancedAccuracy, ShotAccuracy
-from tf_mmloss.models import normalization, resnet, resnet32
-from tf_mmloss.optimizers import SGD
-from tf_mmloss.schedules import WarmupStepSchedule
+
+if TYPE_CHECKING:
+    from tf_mmloss import imbalance
+    from tf_mmloss.callbacks import (
+        Checkpoint,
+        DeferredResampling,
+        DeferredReweighting,
+        NonFiniteLossError,
+        StopOnNonFinite,
+    )
+    from tf_mmloss.layers import BatchNormalization, CosineDense, StridedShortcut
+    from tf_mmloss.losses import (
+        CrossEntropyLoss,
+        FocalLoss,
+        HingeLoss,
+        LDAMHingeLoss,
+        LDAMLoss,
+        LogitAdjustedLoss,
+        LongTailLoss,
+        MaxMarginLoss,
+        UniformMarginLoss,
+    )
+    from tf_mmloss.metrics import BalancedAccuracy, ShotAccuracy
+    from tf_mmloss.models import normalization, resnet, resnet32
+    from tf_mmloss.optimizers import SGD
+    from tf_mmloss.schedules import WarmupStepSchedule
+
+# Where the names of `__all__` are that are no modules; PEP 562 imports them on first use.
+_MODULE_OF = {
+    "SGD": "optimizers",
+    "BalancedAccuracy": "metrics",
+    "BatchNormalization": "layers",
+    "Checkpoint": "callbacks",
+    "CosineDense": "layers",
+    "CrossEntropyLoss": "losses",
+    "DeferredResampling": "callbacks",
+    "DeferredReweighting": "callbacks",
+    "FocalLoss": "losses",
+    "HingeLoss": "losses",
+    "LDAMHingeLoss": "losses",
+    "LDAMLoss": "losses",
+    "LogitAdjustedLoss": "losses",
+    "LongTailLoss": "losses",
+    "MaxMarginLoss": "losses",
+    "NonFiniteLossError": "callbacks",
+    "ShotAccuracy": "metrics",
+    "StopOnNonFinite": "callbacks",
+    "StridedShortcut": "layers",
+    "UniformMarginLoss": "losses",
+    "WarmupStepSchedule": "schedules",
+    "normalization": "models",
+    "resnet": "models",
+    "resnet32": "models",
+}
 
 __all__ = [
     "SGD",
@@ -52,3 +92,20 @@ __all__ = [
     "resnet",
     "resnet32",
 ]
+
+register()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        value = getattr(importlib.import_module(f"tf_mmloss.{_MODULE_OF[name]}"), name)
+    elif name in __all__:
+        value = importlib.import_module(f"tf_mmloss.{name}")
+    else:
+        raise AttributeError(f"module 'tf_mmloss' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,18 +1,15 @@
 """A run that survives being killed at any moment."""
 
-import contextlib
 import json
 import os
-import signal
-import threading
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.losses.base import CLASS_WEIGHTS
 
 
@@ -95,57 +92,6 @@ class Checkpoint(keras.callbacks.Callback):
             for old in self.folder.glob("state-*.npz*"):
                 if old != state:
                     old.unlink()
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, and move it there once the block is complete and on the disk."""
-    temporary = path.with_name(f"{path.stem}.partial-{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-
-
-@contextlib.contextmanager
-def interrupts_deferred() -> Iterator[Callable[[], None]]:
-    """Hold back ctrl-C until the block is complete, or calls the function that it is given.
-
-    Python raises KeyboardInterrupt wherever it is, and loses it in a callback of garbage collection, of which JAX has
-    one. A second ctrl-C is not held back. Outside the main thread none ever arrives, and a process that ignores them
-    goes on doing so.
-    """
-    received: list[int] = []
-
-    def heed() -> None:
-        if received:
-            received.clear()
-            raise KeyboardInterrupt
-
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or previous == signal.SIG_IGN:
-        yield heed
-        return
-
-    def receive(number: int, frame: Any) -> None:
-        received.append(number)
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, receive)
-    try:
-        yield heed
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    heed()
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:

@@ -29,15 +29,15 @@ from typing import Any
 import keras
 import numpy as np
 
-import plots
-import strategy
 import tf_mmloss
-from inputs import Splits, check_input, has_tensorflow, jit_compile, make_feed, split
-from presets import HOW, METHODS, Config, loss, pretraining, resolve
-from run_folder import RunFolderError, check_same, epochs_saved, is_finished, locked, read_config, read_json
-from tf_mmloss.callbacks.checkpoint import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.datasets import ImageDataset, load
+from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
+from tf_mmloss.runs import plots
+from tf_mmloss.runs.folder import RunFolderError, check_same, epochs_saved, is_finished, locked, read_config, read_json
+from tf_mmloss.train import strategy
+from tf_mmloss.train.inputs import Splits, check_input, has_tensorflow, jit_compile, make_feed, split
+from tf_mmloss.train.presets import HOW, METHODS, Config, loss, pretraining, resolve
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 

@@ -7,7 +7,6 @@ its own, so that its memory is given back and Keras begins anew.
 
 import contextlib
 import importlib
-import inspect
 import logging
 import os
 import re
@@ -41,7 +40,7 @@ class Pool(Protocol):
     def start(
         self, name: str, function: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] | None = None
     ) -> Future[Any]:
-        """Call a function of a module of this folder as the task `name`, with more environment variables."""
+        """Call a module's function as the task `name`, with more environment variables."""
 
     def result(self, task: Future[Any]) -> Any:
         """What a task that is over returned or raised.
@@ -91,9 +90,10 @@ class RayPool:
     def start(
         self, name: str, function: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] | None = None
     ) -> Future[Any]:
-        module = Path(inspect.getfile(function)).stem  # its own name where it is the command itself, __main__
         variables = {"env_vars": {**self._variables(), **(environment or {})}}
-        reference = self._remote.options(name=name, runtime_env=variables).remote(module, function.__name__, *arguments)
+        reference = self._remote.options(name=name, runtime_env=variables).remote(
+            function.__module__, function.__name__, *arguments
+        )
         self._tasks[reference] = task = reference.future()
         return task
 
@@ -126,7 +126,7 @@ class RayPool:
         threads = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "NPROC")  # of TensorFlow, OpenMP, and XLA on a CPU
         shared = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         wanted = dict.fromkeys(threads, str(self.cpus)) | (shared if 0 < self.gpus < 1 else {})
-        folders = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+        folders = [str(Path(__file__).parents[2])]
         return {
             "KERAS_BACKEND": keras.backend.backend(),
             "PYTHONPATH": os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])]),

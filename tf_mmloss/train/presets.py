@@ -12,7 +12,6 @@ from typing import Any
 import tf_mmloss
 from tf_mmloss._validation import choice, integer, number
 from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
-from tf_mmloss.models import check_depth
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 JIT = ("auto", "on", "off")
@@ -108,7 +107,7 @@ class Method:
     """A system of Table 1.
 
     Attributes:
-        loss: class of the loss.
+        loss: name of the loss, a class of `tf_mmloss`.
         head: head of the network.
         arguments: of the loss; not those of MM that go with the setting, see MM_CONSTANTS.
         source: where the definition and its numbers stand.
@@ -117,7 +116,7 @@ class Method:
         predicts: "class", or "rotation": by how many quarter turns an image was rotated.
     """
 
-    loss: type[tf_mmloss.LongTailLoss]
+    loss: str
     head: str
     arguments: Mapping[str, Any]
     source: str
@@ -125,6 +124,11 @@ class Method:
     resampling: str = "never"
     pretraining: str = "none"
     predicts: str = "class"
+
+    @property
+    def loss_class(self) -> "type[tf_mmloss.LongTailLoss]":
+        """The class of the loss. Asking for it imports Keras."""
+        return getattr(tf_mmloss, self.loss)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,26 +205,24 @@ _DRS = " Re-sampled from the first drop of the learning rate (Cao et al. 2019, s
 _CB = " By the effective number of examples from the first epoch on (Cui et al. 2019)."
 
 _PLAIN = {
-    "erm": Method(tf_mmloss.CrossEntropyLoss, "dense", {"scale": 1.0}, "Cross-entropy."),
-    "focal": Method(
-        tf_mmloss.FocalLoss, "dense", {"scale": 1.0, "gamma": 1.0}, "Lin et al. 2017, gamma as in LDAM's code."
-    ),
-    "ldam": Method(tf_mmloss.LDAMLoss, "cosine", _LDAM, "Cao et al. 2019; scale and margin as in their code."),
+    "erm": Method("CrossEntropyLoss", "dense", {"scale": 1.0}, "Cross-entropy."),
+    "focal": Method("FocalLoss", "dense", {"scale": 1.0, "gamma": 1.0}, "Lin et al. 2017, gamma as in LDAM's code."),
+    "ldam": Method("LDAMLoss", "cosine", _LDAM, "Cao et al. 2019; scale and margin as in their code."),
     "m": Method(
-        tf_mmloss.UniformMarginLoss,
+        "UniformMarginLoss",
         "cosine",
         _M,
         "Wang et al. 2018; LDAM's scale; margin unpublished, the best of 0.05, 0.1, 0.2 and 0.3 on held-out images of "
         "CIFAR-10 long-tailed 100:1 after 30 epochs (results/tuning/m-drw).",
     ),
     "mm": Method(
-        tf_mmloss.MaxMarginLoss,
+        "MaxMarginLoss",
         "cosine",
         _MM,
         "The paper, Eq. 1-5, scale of section 3.1.",
     ),
     "mm-ldam": Method(
-        tf_mmloss.MaxMarginLoss,
+        "MaxMarginLoss",
         "cosine",
         {**_MM, "class_margin": 0.5},
         "The paper, Eq. 6 and 7; LDAM's largest margin.",
@@ -238,7 +240,7 @@ METHODS |= {
     "cb-rw": _variant(METHODS["erm"], " Re-weighted." + _CB, reweighting="always"),
     "cb-focal": _variant(METHODS["focal"], " Re-weighted." + _CB, reweighting="always"),
     "hg-drs": Method(
-        tf_mmloss.HingeLoss,
+        "HingeLoss",
         "cosine",
         {"scale": 1.0, "margin": 0.1},
         "Hinge, Cao et al. 2019, Eq. 10; head inferred; margin unpublished, the best of 0.1, 0.3 and 0.5 on held-out "
@@ -246,7 +248,7 @@ METHODS |= {
         resampling="deferred",
     ),
     "ldam-hg-drs": Method(
-        tf_mmloss.LDAMHingeLoss,
+        "LDAMHingeLoss",
         "cosine",
         {"scale": 1.0, "max_margin": 0.3},
         "Hinge with LDAM's margins, Cao et al. 2019, Eq. 10-13; head inferred; largest margin unpublished, the best of "
@@ -261,11 +263,11 @@ METHODS |= {
     ),
     # No system of the paper, but what a claim must be compared with, too.
     "balanced-softmax": Method(
-        tf_mmloss.LogitAdjustedLoss, "dense", {"scale": 1.0, "tau": 1.0}, "Ren et al. 2020; Menon et al. 2021, tau = 1."
+        "LogitAdjustedLoss", "dense", {"scale": 1.0, "tau": 1.0}, "Ren et al. 2020; Menon et al. 2021, tau = 1."
     ),
     # No system: what `pretraining` starts from.
     "rotation": Method(
-        tf_mmloss.CrossEntropyLoss,
+        "CrossEntropyLoss",
         "dense",
         {"scale": 1.0},
         "Rotation prediction, Gidaris et al. 2018, on the same imbalanced images, as in Yang and Xu 2020.",
@@ -308,6 +310,8 @@ def resolve(config: Config) -> Config:
     Raises:
         ValueError: an unknown name, a number out of range, a loss option that the method does not have.
     """
+    from tf_mmloss.models import check_depth  # here: it imports Keras, which --help does not need
+
     choice("dataset", config.dataset, RECIPES)
     choice("imbalance", config.imbalance, IMBALANCES)
     choice("method", config.method, METHODS)
@@ -329,10 +333,10 @@ def resolve(config: Config) -> Config:
 
     recipe, method = RECIPES[config.dataset], METHODS[config.method]
     defaults: dict[str, Any] = dict(method.arguments)
-    if method.loss is tf_mmloss.MaxMarginLoss:
+    if method.loss == "MaxMarginLoss":
         (defaults["delta_neg"], defaults["beta"]), _ = _mm_constants(config)
     for name in config.loss_arguments:
-        takes_class_margin = name == "class_margin" and method.loss is tf_mmloss.MaxMarginLoss
+        takes_class_margin = name == "class_margin" and method.loss == "MaxMarginLoss"
         if name not in defaults and not takes_class_margin:
             raise ValueError(
                 f"`{name}` is no option of method {config.method}, whose loss takes {', '.join(defaults)}. "
@@ -372,13 +376,13 @@ def resolve(config: Config) -> Config:
     return resolved
 
 
-def loss(config: Config, cls_counts: Counts) -> tf_mmloss.LongTailLoss:
+def loss(config: Config, cls_counts: Counts) -> "tf_mmloss.LongTailLoss":
     """The loss of a resolved config.
 
     Raises:
         ValueError: bad counts or an option out of range.
     """
-    loss_class, arguments = METHODS[config.method].loss, config.loss_arguments
+    loss_class, arguments = METHODS[config.method].loss_class, config.loss_arguments
     if "cls_counts" in inspect.signature(loss_class).parameters:
         arguments["cls_counts"] = cls_counts
     return loss_class(**arguments)
@@ -397,12 +401,12 @@ def show(config: Config) -> str:
     method = METHODS[config.method]
     arguments = ", ".join(f"{name}={value}" for name, value in config.loss_arguments.items())
     constants = []
-    if method.loss is tf_mmloss.MaxMarginLoss:
+    if method.loss == "MaxMarginLoss":
         known, origin = _mm_constants(config)
         constants = [f"delta_neg and beta: {origin if (config.delta_neg, config.beta) == known else 'as given'}"]
     return "\n".join(
         [
-            f"{config.method}: {method.loss.__name__}({arguments}), {method.head} head",
+            f"{config.method}: {method.loss}({arguments}), {method.head} head",
             f"re-weighting {method.reweighting}, re-sampling {method.resampling}"
             + (f", from epoch {config.start_epoch}" if config.start_epoch is not None else ""),
             f"pre-training {config.pretraining}",

@@ -7,13 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 
-import strategy
 import tf_mmloss
-from presets import METHODS, RECIPES, Config
 from tf_mmloss import imbalance
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.device_input import DeviceImages, EpochModel, EpochRows, plain_rows
 from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
+from tf_mmloss.train import strategy
+from tf_mmloss.train.presets import METHODS, RECIPES, Config
 
 EVAL_BATCH = 500
 ROTATIONS = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")

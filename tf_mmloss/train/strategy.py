@@ -22,7 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from presets import Config
+from tf_mmloss.train.presets import Config
 
 NEEDS = {"mirrored": "tensorflow", "data-parallel": "jax"}
 VARIABLES = tuple(f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID"))

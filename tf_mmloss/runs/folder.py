@@ -15,7 +15,7 @@ if sys.platform != "win32":
     import fcntl
 
 if TYPE_CHECKING:
-    from presets import Config
+    from tf_mmloss.train.presets import Config
 
 _DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 _IMBALANCES = {"longtail": "long-tailed"}
@@ -145,7 +145,7 @@ def read_config(folder: Path) -> "Config":
     Raises:
         RunFolderError: none there, or one with unknown keys, without a data set and a method, or that cannot be run.
     """
-    from presets import Config, resolve  # here: it imports Keras
+    from tf_mmloss.train.presets import Config, resolve  # here: it imports Keras
 
     content = read_json(folder, "config.json")
     path = folder / "config.json"

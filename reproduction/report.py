@@ -1,0 +1,375 @@
+"""Make results.csv and the README's tables of results from run folders.
+
+    python training/report.py
+    python training/report.py --check
+
+Reads every run folder below --runs, writes results.csv beside them, and the tables between the README's markers
+<!-- results:begin --> and <!-- results:end -->. Unfinished runs are named and left out; a folder that is unclear
+is an error, and then nothing is written. The same runs give the same bytes.
+"""
+
+import argparse
+import csv
+import dataclasses
+import io
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tf_mmloss.files import atomic_path
+from tf_mmloss.imbalance import IMBALANCES
+from tf_mmloss.runs.folder import (
+    RunFolderError,
+    data_label,
+    differences,
+    duration,
+    is_finished,
+    method_label,
+    read_config,
+    read_json,
+    run_folders,
+)
+from tf_mmloss.train.presets import HOW, LOSS_OPTIONS, METHODS, RECIPES, TABLE_1, Config, resolve
+
+PUBLISHED = Path(__file__).with_name("published.csv")
+PAPER, RERUN = "MM paper Table 1", "independent re-run"
+# Options that no table shows: the same run is made in many ways.
+_UNSEEN = tuple(name for name in HOW if name != "precision")
+MARKERS = ("<!-- results:begin -->", "<!-- results:end -->")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, config, metrics.json, and row of results.csv."""
+
+    folder: Path
+    config: Config
+    metrics: dict[str, Any]
+    row: dict[str, Any]
+
+
+def read_runs(root: Path) -> tuple[list[Run], list[Path]]:
+    """Read all run folders below a folder.
+
+    Returns:
+        The finished runs in the order of the tables, and the folders of the unfinished.
+
+    Raises:
+        RunFolderError: no finished run; a folder of another version; two folders of one name but two configs, or of
+            one config.
+    """
+    found = run_folders(root)
+    unfinished = [folder for folder in found if not is_finished(folder)]
+    runs = sorted((_read(folder, root) for folder in found if folder not in unfinished), key=_order)
+    if not runs:
+        raise RunFolderError(f"{root} has no finished run below it ({len(unfinished)} unfinished).")
+    tested = [run for run in runs if not run.config.holdout]  # the trials of two searches share their names
+    for a, b in itertools.combinations(tested, 2):
+        differing = differences(_made_alike(a.config), _made_alike(b.config))
+        if not differing:
+            raise RunFolderError(f"{a.folder} and {b.folder} hold runs of the same config: one would count twice.")
+        if a.folder.name == b.folder.name:
+            named = "; ".join(f"{name}: {there!r} and {here!r}" for name, (there, here) in differing.items())
+            raise RunFolderError(f"{a.folder} and {b.folder} have one name, two configs ({named}).")
+    return runs, unfinished
+
+
+def results_csv(runs: Sequence[Run]) -> str:
+    """The content of results.csv: a row a run, errors and accuracies in %."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(runs[0].row), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(run.row for run in runs)
+    return text.getvalue()
+
+
+def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
+    """The README's tables, in Markdown. Runs that differ in nothing but the seed share a line.
+
+    Args:
+        runs: finished runs in order; those that predict rotations are left out, those evaluated on held-out training
+            images have a table of their own.
+        published: rows of published.csv.
+    """
+    runs = [run for run in runs if METHODS[run.config.method].predicts == "class"]
+    tested = (run for run in runs if not run.config.holdout)
+    groups = [list(group) for _, group in itertools.groupby(tested, lambda run: _order(run)[:-1])]
+    datasets = {row["dataset"] for row in published}
+    papers = [group for group in groups if group[0].config.dataset in datasets]
+    full = [group for group in papers if _is_full(group[0].config)]
+    blocks = [
+        "Top-1 error on the test split in %, mean ± standard deviation over n seeds. Ours is that of the last epoch; "
+        "the paper reports the best epoch on the test split, ours of k evaluated epochs stands beside it."
+    ]
+    head = ["Data set", "Method", "Ours (last epoch)", "Best epoch", "Time"]
+    blocks += _matrices(full, published)
+    if full:
+        lines = [_compared(group, published) for group in full]
+        blocks.append(_table([*head[:4], "Published (best epoch)", "Independent re-run", "Time"], lines))
+        if any("†" in line[2] for line in lines):
+            blocks.append("† More than 1 point from the published error.")
+    for title, rest in (
+        ("Runs shorter or longer than the paper's:", [group for group in papers if group not in full]),
+        ("Data sets that are not the paper's:", [group for group in groups if group not in papers]),
+    ):
+        if rest:
+            blocks += [title, _table(head, [_line(group) for group in rest])]
+    ten = [group for group in papers if len(group[0].metrics["class_names"]) == 10]
+    for label, same_data in itertools.groupby(ten, lambda group: data_label(vars(group[0].config))):
+        members = list(same_data)
+        metrics = members[0][0].metrics
+        lines = [["training images", *map(str, metrics["cls_counts"])]]
+        for group in members:
+            errors = 100 * np.mean([run.metrics["per_class_error"] for run in group], axis=0)
+            lines.append([_method(group[0]), *(f"{error:.1f}" for error in errors)])
+        title = f"{label}: error of each class in %, last epoch, mean over seeds:"
+        blocks += [title, _table(["Method", *metrics["class_names"]], lines)]
+    return "\n\n".join([*blocks, *_searches([run for run in runs if run.config.holdout])])
+
+
+def _searches(runs: Sequence[Run]) -> list[str]:
+    """The table of what was chosen on held-out images: a line a search, runs of one folder with other loss options."""
+    searches: dict[tuple[Path, Config], list[Run]] = {}
+    for run in runs:
+        unset: dict[str, Any] = dict.fromkeys(LOSS_OPTIONS)
+        searched_over = dataclasses.replace(run.config, **unset)
+        searches.setdefault((run.folder.parent, searched_over), []).append(run)
+    lines = []
+    for trials in searches.values():
+        config = trials[0].config
+        searched = [name for name in LOSS_OPTIONS if len({getattr(run.config, name) for run in trials}) > 1]
+        if not searched:
+            continue
+        ranked = sorted(trials, key=lambda run: run.metrics["error"])
+        errors = [f"{_values(run.config, searched)}: {100 * run.metrics['error']:.2f}" for run in ranked]
+        fixed = ", ".join(filter(None, [method_label(config.method), _options(config, ["holdout", *searched])]))
+        search = [data_label(vars(config)), fixed, str(config.epochs), str(config.holdout)]
+        lines.append([*search, "; ".join([f"**{errors[0]}**", *errors[1:]])])
+    title = "Searched on training images held out before the set is made imbalanced, last epoch, best first:"
+    head = ["Data set", "Method", "Epochs", "Images held out a class", "Held-out error in %"]
+    return [title, _table(head, lines)] if lines else []
+
+
+def _values(config: Config, names: Sequence[str]) -> str:
+    """Options and their values, as text: "margin 0.2"."""
+    values = ((name.replace("_", " "), getattr(config, name)) for name in names)
+    return ", ".join(f"{name} {f'{value:g}' if isinstance(value, float) else value}" for name, value in values)
+
+
+def insert(readme: str, content: str) -> str:
+    """Replace what is between the README's markers.
+
+    Raises:
+        ValueError: a marker is missing or there twice, or the end is before the beginning.
+    """
+    begin, end = MARKERS
+    if readme.count(begin) != 1 or readme.count(end) != 1 or readme.index(begin) > readme.index(end):
+        raise ValueError(f"The README must have the markers {begin} and, after it, {end}, each once.")
+    before, rest = readme.split(begin)
+    return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
+
+
+def _read(folder: Path, root: Path) -> Run:
+    config, metrics = read_config(folder), read_json(folder, "metrics.json")
+    environment = read_json(folder, "environment.json")
+    try:
+        starts = environment["starts"]
+        if metrics["epochs"] != config.epochs:
+            raise ValueError(f"metrics.json has {metrics['epochs']} epochs, config.json {config.epochs}.")
+        percent = {
+            "last_epoch_error": float(metrics["error"]),
+            "best_epoch_error": metrics["best_epoch"]["error"],
+            "balanced_accuracy": metrics["balanced_accuracy"],
+            **{f"{shot}_accuracy": metrics["shot_accuracy"][shot] for shot in ("many", "medium", "few")},
+        }
+        row = {
+            "run": folder.relative_to(root).as_posix(),
+            **{name: getattr(config, name) for name in ("dataset", "imbalance", "ratio", "method")},
+            "options": _options(config),
+            **{name: getattr(config, name) for name in ("precision", "depth", "epochs", "seed")},
+            **{name: "" if value is None else f"{100 * value:.3f}" for name, value in percent.items()},
+            "epochs_evaluated": metrics["best_epoch"]["evaluated"],
+            "hours": f"{metrics['seconds'] / 3600:.4f}",
+            "images_per_second": f"{metrics['images_per_second']:.0f}",
+            "processor": _distinct(starts, lambda start: start["processor"]),
+            "cores": _distinct(starts, lambda start: start["cores"]),
+            "backend": _distinct(starts, lambda start: f"{start['backend']} {start['versions'][start['backend']]}"),
+            "keras": _distinct(starts, lambda start: start["versions"]["keras"]),
+            "commit": _distinct(starts, lambda start: start["commit"]),
+        }
+        for name in ("class_names", "cls_counts"):
+            if len(metrics[name]) != len(metrics["per_class_error"]):
+                raise ValueError(f"metrics.json has {len(metrics[name])} {name}, another number of errors.")
+    except KeyError as error:
+        raise RunFolderError(f"{folder} holds a run of another version: it has no {error}.") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{folder} holds a run of another version: {error}") from error
+    return Run(folder, config, metrics, row)
+
+
+def _distinct(starts: list[dict[str, Any]], value: Callable[[dict[str, Any]], Any]) -> str:
+    """What a run was on; a resumed run may have been on several."""
+    return "; ".join(dict.fromkeys(str(value(start)) for start in starts if value(start) is not None))
+
+
+def _order(run: Run) -> tuple[Any, ...]:
+    config = run.config
+    return (
+        list(RECIPES).index(config.dataset),
+        list(IMBALANCES).index(config.imbalance),
+        -config.ratio,
+        _turn(config),
+        -(config.epochs or 0),
+        _options(config, _UNSEEN),
+        repr(_made_alike(dataclasses.replace(config, seed=0))),
+        config.seed,
+    )
+
+
+def _made_alike(config: Config) -> Config:
+    """The config without what makes no other run of it, but for rounding; precision is more than that."""
+    return dataclasses.replace(config, **{name: HOW[name] for name in _UNSEEN})
+
+
+def _turn(config: Config) -> int:
+    """Methods in Table 1's order, then the others."""
+    return list(dict.fromkeys((*TABLE_1, *METHODS))).index(config.method)
+
+
+def _is_full(config: Config) -> bool:
+    return config.epochs == RECIPES[config.dataset].epochs
+
+
+def _options(config: Config, hidden: Sequence[str] = ()) -> str:
+    """The options that are not the preset's. `eval_every` is seen in the number of evaluated epochs."""
+    preset = resolve(Config(config.dataset, config.imbalance, config.ratio, config.method, epochs=config.epochs))
+    hidden = ("seed", "eval_every", *hidden)
+    return _values(config, [n for n in vars(config) if getattr(config, n) != getattr(preset, n) and n not in hidden])
+
+
+def _method(run: Run) -> str:
+    epochs = "" if _is_full(run.config) else f"{run.config.epochs} epochs"
+    return ", ".join(filter(None, [method_label(run.config.method), _options(run.config, _UNSEEN), epochs]))
+
+
+def _mean_sd(values: Sequence[float], note: str) -> str:
+    sd = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{sd} ({note})"
+
+
+def _line(group: list[Run]) -> list[str]:
+    """Data set, method, last and best error, and time of runs that differ in their seed."""
+    run, n = group[0], len(group)
+    time = duration(float(np.mean([r.metrics["seconds"] for r in group])))
+    evaluated = sorted({int(r.row["epochs_evaluated"]) for r in group})
+    machines = dict.fromkeys(f"{r.row['processor']}, {r.row['cores']} cores" for r in group)
+    return [
+        data_label(vars(run.config)),
+        _method(run),
+        _mean_sd([100 * r.metrics["error"] for r in group], f"n={n}"),
+        _mean_sd([100 * r.metrics["best_epoch"]["error"] for r in group], f"k={' or '.join(map(str, evaluated))}"),
+        f"{time}{' a run' if n > 1 else ''}, {'; '.join(machines)}",
+    ]
+
+
+def _setting(group: list[Run]) -> tuple[str, str, float]:
+    config = group[0].config
+    return config.dataset, config.imbalance, config.ratio
+
+
+def _matrices(groups: Sequence[list[Run]], published: Sequence[dict[str, str]]) -> list[str]:
+    """A table for each data set of several imbalances, as the paper's Table 1: our error and the published one."""
+    blocks: list[str] = []
+    for _, same_data in itertools.groupby(groups, lambda group: group[0].config.dataset):
+        members = list(same_data)
+        labels = {_setting(group): data_label(vars(group[0].config)).split(", ") for group in members}
+        if len(labels) == 1:
+            continue
+        lines: dict[str, dict[Any, str]] = {}
+        for group in sorted(members, key=lambda group: (_turn(group[0].config), group[0].row["options"])):
+            config = group[0].config
+            theirs = _published(config, published, PAPER)
+            ours = _mean_sd([100 * run.metrics["error"] for run in group], f"n={len(group)}")
+            cell = (f"{ours} / {float(theirs['top1_error']):.2f}" if theirs else f"{ours} / –") + _mark(group, theirs)
+            lines.setdefault(_method(group[0]), {})[_setting(group)] = cell
+        head = ["Method", *(imbalance for _, imbalance in labels.values())]
+        rows = [[method, *(cells.get(setting, "") for setting in labels)] for method, cells in lines.items()]
+        blocks += [f"{next(iter(labels.values()))[0]}, ours (last epoch) / published (best epoch):", _table(head, rows)]
+    return blocks
+
+
+def _published(config: Config, published: Sequence[dict[str, str]], source: str) -> dict[str, str] | None:
+    """The row that a source has for a config's method and training set."""
+    wanted = (method_label(config.method), config.dataset, config.imbalance, config.ratio)
+    for row in published:
+        here = (row["method"], row["dataset"], row["imbalance"], float(row["ratio"]))
+        if row["source"].startswith(source) and here == wanted:
+            return row
+    return None
+
+
+def _mark(group: list[Run], theirs: dict[str, str] | None) -> str:
+    """The sign of runs more than 1 point from the published error."""
+    ours = 100 * np.mean([run.metrics["error"] for run in group])
+    return " †" if theirs and round(abs(ours - float(theirs["top1_error"])), 6) > 1 else ""
+
+
+def _compared(group: list[Run], published: Sequence[dict[str, str]]) -> list[str]:
+    """`_line`, with the published error and the independent re-run's before the time."""
+    config, (*line, time) = group[0].config, _line(group)
+    line[2] += _mark(group, _published(config, published, PAPER))
+    cells = []
+    for source in (PAPER, RERUN):
+        row = _published(config, published, source)
+        if row:
+            sd = f" ± {float(row['std']):.2f}" if row["std"] else ""
+            n = f" (n={row['seeds']})" if row["seeds"] else ""
+            cells.append(f"{float(row['top1_error']):.2f}{sd}{n}")
+        else:
+            cells.append("–")
+    return [*line, *cells, time]
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows)
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 1 if --check finds something out of date, 2 for an error."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument("--readme", type=Path, default=Path("README.md"), metavar="FILE", help="default: README.md")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is not up to date")
+    options = parser.parse_args(arguments)
+    try:
+        runs, unfinished = read_runs(options.runs)
+        for folder in unfinished:
+            print(f"skipped: {folder} is unfinished, it has no metrics.json", file=sys.stderr)
+        with open(PUBLISHED, newline="", encoding="utf-8") as file:
+            published = list(csv.DictReader(file))
+        wanted = {
+            options.runs / "results.csv": results_csv(runs),
+            options.readme: insert(options.readme.read_bytes().decode(), tables(runs, published)),
+        }
+        stale = [path for path, text in wanted.items() if not path.exists() or path.read_bytes() != text.encode()]
+        if options.check:
+            for path in stale:
+                print(f"{path} is not up to date: run python training/report.py", file=sys.stderr)
+            return 1 if stale else 0
+        for path in stale:
+            with atomic_path(path) as temporary:
+                temporary.write_text(wanted[path], encoding="utf-8", newline="")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(runs)} runs: {', '.join(map(str, wanted))}")
+    return 0

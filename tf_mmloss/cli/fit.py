@@ -1,0 +1,156 @@
+"""Train a network on an imbalanced data set.
+
+    python training/fit.py --dataset cifar100 --ratio 10
+    python training/fit.py --dataset cifar10 --imbalance step --method ldam-drw --seed 1
+    python training/fit.py --dataset digits --ratio 20 --backend jax
+    python training/fit.py --resume runs/cifar100-longtail10-mm-drw-seed0
+
+A run leaves a folder with its config, versions, history, metrics, models and plots. It can be stopped at any
+moment, with ctrl-C or harder, and continued with --resume; it then ends as if it had not been stopped.
+"""
+
+import argparse
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from tf_mmloss.cli import backend, program
+from tf_mmloss.runs import folder as run_folder
+from tf_mmloss.train import presets
+
+
+def parser(description: str | None = __doc__, command: str = "fit") -> argparse.ArgumentParser:
+    """The command line. Options that are not given are absent, so that --resume can tell."""
+    main = argparse.ArgumentParser(
+        prog=program(command),
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    add_config_options(main)
+    main.add_argument("--show", action="store_true", help="print what the options stand for, and stop")
+    backend.add_option(main)
+    folder = main.add_argument_group("files")
+    folder.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="where CIFAR is: the public python version as archive or folder, or a TFDS folder; default: the caches "
+        "of Keras and TFDS, then a download",
+    )
+    folder.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/ and a name from the options")
+    folder.add_argument(
+        "--resume",
+        metavar="RUN",
+        nargs="?",
+        const=True,
+        help="continue the run in this folder, with the options it was started with; without a folder, continue the "
+        "one of --out, or start it",
+    )
+    return main
+
+
+def add_config_options(main: argparse.ArgumentParser) -> None:
+    """Options of a `Config`, for every command that trains."""
+    data = main.add_argument_group("training set")
+    data.add_argument("--dataset", help=f"{', '.join(presets.RECIPES)}; default cifar10")
+    data.add_argument("--imbalance", help="longtail (default) or step")
+    data.add_argument("--ratio", type=float, help="largest over smallest class, >= 1; default 100")
+    data.add_argument("--subset-seed", type=int, help="choice of the images kept; default 0")
+    data.add_argument("--holdout", type=int, metavar="N", help="evaluate on N training images a class, held out")
+
+    loss = main.add_argument_group("method and loss (defaults: the method's published constants)")
+    loss.add_argument("--method", help=f"{', '.join(presets.METHODS)}; default mm-drw")
+    loss.add_argument("--scale", type=float, help="s, multiplies the cosines")
+    loss.add_argument("--delta-neg", type=float, help="MM: delta^- of Eq. 3")
+    loss.add_argument("--beta", type=float, help="MM: delta^+ / delta^- of Eq. 5")
+    loss.add_argument("--class-margin", type=float, help="MM-LDAM: largest gamma of Eq. 6 and 7")
+    loss.add_argument("--margin-space", help="MM: cosine (default) or logit, the unit of the margin")
+    loss.add_argument("--max-margin", type=float, help="LDAM, LDAM-HG: margin of the rarest class")
+    loss.add_argument("--margin", type=float, help="M, HG: margin of every class")
+    loss.add_argument("--gamma", type=float, help="focal: exponent")
+    loss.add_argument("--tau", type=float, help="balanced-softmax: strength of the logit adjustment")
+    loss.add_argument("--weights", help="class weights of re-weighting and re-sampling: effective (default) or inverse")
+    loss.add_argument(
+        "--start-epoch", type=int, help="-drw, -drs: first re-balanced epoch; default: first drop of the rate"
+    )
+    loss.add_argument(
+        "--pretraining",
+        help="none (default but of -ssp), or rotation: start from the backbone that "
+        "pretrain.py makes, which is run first if it is not there",
+    )
+
+    train = main.add_argument_group("training")
+    train.add_argument("--epochs", type=int, help="default 200 (digits 60); warm-up and drops of the rate scale")
+    train.add_argument("--batch-size", type=int, help="default 128")
+    train.add_argument("--learning-rate", type=float, help="default 0.1")
+    train.add_argument("--momentum", type=float, help="default 0.9")
+    train.add_argument("--weight-decay", type=float, help="default 2e-4, coupled")
+    train.add_argument("--depth", type=int, help="of the ResNet, 6n+2; default 32")
+    train.add_argument("--seed", type=int, help="initial weights, order and augmentation; default 0")
+    train.add_argument("--eval-every", type=int, metavar="N", help="evaluate every N epochs and at the end; default 1")
+    train.add_argument("--precision", help="float32 (default), bfloat16 or float16")
+    train.add_argument(
+        "--input",
+        help="host (default): tf.data; device: the images lie on the device and are augmented in the compiled step; "
+        "epoch: the same, an epoch being one program (JAX)",
+    )
+    train.add_argument("--jit", help="XLA: auto (default), on or off")
+    train.add_argument(
+        "--strategy",
+        help="none (default): one device; mirrored: all devices of this host (TensorFlow); data-parallel: all devices "
+        "of all processes (JAX); the batch is shared, and the result is one device's",
+    )
+
+
+def main(
+    arguments: list[str] | None = None,
+    description: str | None = __doc__,
+    command: str = "fit",
+    method: str | None = None,
+) -> int:
+    """Run the command, or one that is this command with its method fixed; return its exit status."""
+    options: dict[str, Any] = vars(parser(description, command).parse_args(arguments))
+    from tf_mmloss import NonFiniteLossError  # here: --help needs no Keras
+    from tf_mmloss.train import experiment, strategy
+
+    names = ("data_dir", "out", "resume", "show", "backend")
+    data_dir, out, resume, show, chosen = (options.pop(name, None) for name in names)
+    try:
+        backend.check(chosen)
+        if method and options.setdefault("method", method) != method:
+            raise ValueError(f"`method` is always {method} here. Received: method={options['method']!r}")
+        named = isinstance(resume, str)
+        if named and out:
+            raise ValueError(
+                f"`out` must not be given with --resume RUN, which names the folder. Received: out={out!r}"
+            )
+        config = run_folder.read_config(Path(resume)) if named else presets.Config()
+        asked = dataclasses.replace(config, **options)
+        if named:
+            run_folder.check_same(Path(resume), config, asked)
+        config = presets.resolve(asked)
+        if show:
+            print(presets.show(config))
+            return 0
+        folder = Path(resume if named else out or Path("runs") / config.name)
+        strategy.join(config)
+        if strategy.is_leader():
+            print(f"{config.name}: {folder}", flush=True)
+        metrics = experiment.run(config, folder, data_dir=data_dir, resume=bool(resume))
+    except KeyboardInterrupt:
+        given = {"--data-dir": data_dir, "--backend": chosen}
+        again = "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value)
+        where = shlex.quote(str(folder))
+        print(f"\nStopped. Every complete epoch is saved. Continue: {program(command)} --resume {where}{again}")
+        return 130
+    except NonFiniteLossError as error:
+        print(f"error: {error} The last complete epoch is kept in {folder}.", file=sys.stderr)
+        return 1
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if strategy.is_leader():
+        print(f"{experiment.summary(metrics)}\nEverything is in {folder}")
+    return 0

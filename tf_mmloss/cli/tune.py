@@ -1,0 +1,339 @@
+"""Search the options of a loss on held-out training images, with Keras Tuner.
+
+    python training/tune.py --dataset cifar10 --ratio 100 --over beta=1.0:2.0 --trials 10
+    python training/tune.py --over beta=1.4,1.5,1.6 --over delta_neg=0.5,0.6 --search grid
+    python training/tune.py --dataset cifar100 --imbalance step --over tables-2-and-3
+    python training/tune.py --dataset digits --ratio 20 --epochs 20 --over beta=1:2 --over scale=5:30 --trials 6
+    python training/tune.py --over beta=1.0:2.0 --trials 20 --workers 2
+    python training/tune.py --over beta=1.0:2.0 --trials 20 --workers 8 --ray auto
+
+--over NAME=LOW:HIGH searches a range, NAME=A,B,C the values given; NAME is an option of the method's loss: beta,
+delta_neg, scale, class_margin, ... --over tables-2-and-3 is the paper's grid over beta for the data set. Images of
+every class are held out of the training split before it is made imbalanced, and the test split is never looked at.
+Each trial is a run folder like any other. The same command continues a search that was stopped.
+
+--workers N shares the search among N processes of this machine, with Keras Tuner's chief; with --ray, of the hosts of a
+Ray cluster, which share a file system. Without Ray, on several machines with one file system, give the command to each
+with KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT set to the chief's, and KERASTUNER_TUNER_ID to "chief" on one and
+to a name of its own on every other.
+"""
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import itertools
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+
+from tf_mmloss import NonFiniteLossError
+from tf_mmloss.cli import backend, fit
+from tf_mmloss.datasets import load
+from tf_mmloss.files import atomic_path, write_json
+from tf_mmloss.runs import folder as run_folder
+from tf_mmloss.runs import plots
+from tf_mmloss.train import cluster, experiment, inputs, presets
+
+SEARCHES = ("bayesian", "random", "grid")
+COMMAND = (sys.executable, "-P", "-m", "tf_mmloss", "tune")  # -P: nothing of the current folder is imported
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimension:
+    """An option and the values to search: a range if `high` is set, else those given."""
+
+    name: str
+    values: tuple[float | str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Dimension":
+        """Read NAME=LOW:HIGH or NAME=A,B,C.
+
+        Raises:
+            ValueError: another form, an unknown option, or LOW not below HIGH.
+        """
+        name, _, values = text.partition("=")
+        name = presets.choice("over", name.replace("-", "_"), presets.LOSS_OPTIONS)
+        try:
+            if ":" in values:
+                low, high = map(float, values.split(":"))
+                if not low < high:
+                    raise ValueError
+                return cls(name, low=low, high=high)
+            if name == "margin_space":
+                return cls(name, tuple(values.split(",")))
+            return cls(name, tuple(float(value) for value in values.split(",")))
+        except ValueError:
+            raise ValueError(f"`over` must be NAME=LOW:HIGH or NAME=A,B,C. Received: over={text!r}") from None
+
+
+def ablation(config: presets.Config) -> Dimension:
+    """The grid of the paper's Tables 2 and 3 for the data set of a config.
+
+    Raises:
+        ValueError: a data set that is not in the tables.
+    """
+    setting = (config.dataset, config.imbalance, config.ratio)
+    if setting not in presets.ABLATION_BETAS:
+        known = "; ".join(f"{d} {i} {r}" for d, i, r in presets.ABLATION_BETAS)
+        raise ValueError(f"`over` tables-2-and-3 is for {known}. Received: {setting[0]} {setting[1]} {setting[2]:g}")
+    return Dimension("beta", presets.ABLATION_BETAS[setting])
+
+
+class GridOracle(keras_tuner.Oracle):
+    """Every combination of the values, in order: trial N is the N-th.
+
+    Keras Tuner's own does not save where it stands: a continued search would leave combinations out, or fail.
+    """
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        names = [parameter.name for parameter in self.get_space().space]
+        grid = itertools.product(*(parameter.values for parameter in self.get_space().space))
+        row = next(itertools.islice(grid, int(trial_id), None), None)
+        if row is None:
+            return {"status": keras_tuner.engine.trial.TrialStatus.STOPPED}
+        return {"status": keras_tuner.engine.trial.TrialStatus.RUNNING, "values": dict(zip(names, row, strict=True))}
+
+
+class RunTuner(keras_tuner.engine.base_tuner.BaseTuner):
+    """Keras Tuner over runs: each trial is a run folder like any other."""
+
+    def __init__(self, oracle: keras_tuner.Oracle, config: presets.Config, root: Path, data_dir: str | None) -> None:
+        super().__init__(oracle, directory=str(root), project_name="tuner")
+        self.config, self.root, self.data_dir = config, root, data_dir
+
+    def run_trial(self, trial: Any, *_: Any, **__: Any) -> dict[str, float]:
+        chosen = trial.hyperparameters.values
+        print(f"trial {trial.trial_id}: {chosen}", flush=True)
+        config, folder = dataclasses.replace(self.config, **chosen), self.root / f"trial-{trial.trial_id}"
+        try:
+            return {"error": experiment.run(config, folder, data_dir=self.data_dir, resume=True)["error"]}
+        except NonFiniteLossError as error:
+            print(error, flush=True)
+            return {"error": 1.0}
+        except (ValueError, OSError) as error:  # no fault of these values: another try would not help
+            raise keras_tuner.errors.FatalRuntimeError(str(error)) from error
+
+
+def search(
+    config: presets.Config,
+    dimensions: list[Dimension],
+    folder: str | os.PathLike[str],
+    *,
+    kind: str = "bayesian",
+    trials: int | None = None,
+    data_dir: str | None = None,
+) -> list[dict[str, Any]]:
+    """Run or continue a search, and leave its table and plot.
+
+    Args:
+        config: what all trials share; `holdout` must be set.
+        dimensions: the options searched.
+        folder: trials go to FOLDER/trial-N, Keras Tuner's state to FOLDER/tuner, the table to FOLDER/trials.csv.
+        kind: "bayesian", "random" or "grid".
+        trials: number of trials at most. Default: 10; of a grid, all combinations.
+        data_dir: where CIFAR is.
+
+    Returns:
+        The table, best trial first: trial, the searched options, held-out error. Empty in a worker of a shared
+        search (see the top of this file): its chief has the table.
+
+    Raises:
+        ValueError: an unknown search, no dimension, one that the config fixes, no holdout, a grid over a range, a
+            config that cannot be run, or a folder that holds another search.
+    """
+    presets.choice("search", kind, SEARCHES)
+    if trials is None:
+        trials = math.prod(len(d.values) for d in dimensions) if kind == "grid" else 10
+    presets.integer("holdout", config.holdout, at_least=1)
+    if not dimensions or len({d.name for d in dimensions}) < len(dimensions):
+        raise ValueError(f"`over` must name at least one option, each once. Received: {[d.name for d in dimensions]}")
+    if kind == "grid" and any(d.high is not None for d in dimensions):
+        raise ValueError("`search` grid needs values, NAME=A,B,C, for every option.")
+    presets.integer("trials", trials, at_least=1)
+    for name in (d.name for d in dimensions):
+        if getattr(config, name) is not None:
+            raise ValueError(f"`over` must not search what is given. Received: {name}={getattr(config, name)!r}")
+    for dimension in dimensions:  # every bound must be a config that can be run
+        for value in dimension.values or (dimension.low, dimension.high):
+            change: dict[str, Any] = {dimension.name: value}
+            presets.resolve(dataclasses.replace(config, **change))
+
+    root = Path(folder)
+    space = keras_tuner.HyperParameters()
+    for d in dimensions:
+        if d.high is None:
+            space.Choice(d.name, list(d.values))
+        else:
+            space.Float(d.name, d.low, d.high)
+    oracles = {
+        "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
+        "random": keras_tuner.oracles.RandomSearchOracle,
+        "grid": GridOracle,
+    }
+    objective = keras_tuner.Objective("error", "min")
+    seed = config.seed + 1  # Keras Tuner takes 0 for none
+    oracle = oracles[kind](objective=objective, max_trials=trials, hyperparameters=space, seed=seed)
+
+    inputs.split(load(config.dataset, data_dir), config)  # refuses what cannot be split before the folder is taken
+    over = [dataclasses.asdict(d) for d in dimensions]
+    _check_folder(root, {"config": dataclasses.asdict(config), "over": over, "search": kind})
+    tuner = RunTuner(oracle, config, root, data_dir)
+    tuner.save()
+    tuner.search(verbose=0)
+    if _is_worker():
+        return []
+    table = [
+        {"trial": trial.trial_id, **trial.hyperparameters.values, "error": trial.score}
+        for trial in oracle.get_best_trials(len(oracle.trials))
+    ]
+    table.sort(key=lambda row: (row["error"], row["trial"]))
+    _write_table(root / "trials.csv", table)
+    return table
+
+
+def share(arguments: list[str], workers: int, pool: cluster.Pool | None = None) -> int:
+    """Run the command in a chief on this machine and in some workers.
+
+    Args:
+        arguments: of the command.
+        workers: their number.
+        pool: where the workers run; None: on this machine too.
+
+    Returns:
+        The exit status: the first that is not 0.
+
+    Raises:
+        ValueError: more workers than the pool can run at a time.
+        LostError: a worker died too often.
+    """
+    if pool and workers > pool.slots():
+        raise ValueError(f"`workers` must be at most {pool.slots()}, which the hosts can run. Received: {workers}")
+    host = pool.host if pool else "127.0.0.1"
+    with socket.create_server((host, 0)) as server:
+        address = {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": str(server.getsockname()[1])}
+    environment = {**os.environ, **address}
+    environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    processes: list[subprocess.Popen[bytes]] = []
+    tasks: list[Future[int]] = []
+    # A scheduler's stop ends the processes too.
+    previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        for name in ("chief", *(f"worker{i}" for i in range(workers))):
+            own = {"KERASTUNER_TUNER_ID": name}
+            if pool and name != "chief":
+                tasks.append(pool.start(name, main, arguments, environment=address | own))
+            else:
+                command = [*COMMAND, *arguments]
+                processes.append(subprocess.Popen(command, env=environment | own))
+        while True:
+            codes = [process.poll() for process in processes]
+            if pool:
+                codes += [pool.result(task) if task.done() else None for task in tasks]
+            failed = [code for code in codes if code]
+            if failed or None not in codes:
+                return failed[0] if failed else 0
+            time.sleep(0.2)
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _is_worker() -> bool:
+    return "KERASTUNER_ORACLE_IP" in os.environ and "chief" not in os.environ["KERASTUNER_TUNER_ID"]
+
+
+def _check_folder(root: Path, search: dict[str, Any]) -> None:
+    path = root / "search.json"
+    if path.exists() and run_folder.read_json(root, path.name) != json.loads(json.dumps(search)):
+        raise ValueError(f"{root} holds another search (see {path.name} there): choose another --out.")
+    root.mkdir(parents=True, exist_ok=True)
+    write_json(path, search)
+
+
+def _write_table(path: Path, table: list[dict[str, Any]]) -> None:
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS
+    )
+    group = parser.add_argument_group("search")
+    group.add_argument("--over", action="append", metavar="NAME=VALUES", help="what to search; default beta=1:2")
+    group.add_argument("--search", default="bayesian", help="bayesian (default), random or grid")
+    group.add_argument("--trials", type=int, default=None, help="at most; default 10; of a grid all combinations")
+    group.add_argument("--workers", type=int, default=1, help="processes that share the search; default 1")
+    group.add_argument("--out", metavar="DIR", help="the search's folder; default: runs/tune- and a name")
+    group.add_argument("--data-dir", metavar="DIR", help="where CIFAR is, as for fit.py")
+    backend.add_option(group)
+    cluster.add_options(parser.add_argument_group("cluster"))
+    fit.add_config_options(parser)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = vars(parser.parse_args(arguments))
+    workers, (ray, cpus, gpus) = options.pop("workers"), (options.pop(name) for name in ("ray", "cpus", "gpus"))
+    over, kind, trials = options.pop("over", ["beta=1:2"]), options.pop("search"), options.pop("trials")
+    out, data_dir, chosen = (options.pop(name, None) for name in ("out", "data_dir", "backend"))
+    try:
+        backend.check(chosen)
+        cluster.check_options(ray, cpus, gpus)
+        config = dataclasses.replace(presets.Config(), **options)
+        if not config.holdout:
+            presets.choice("dataset", config.dataset, presets.RECIPES)
+            config = dataclasses.replace(config, holdout=presets.RECIPES[config.dataset].holdout)
+        if over == ["tables-2-and-3"]:
+            dimensions, kind = [ablation(config)], "grid"
+        else:
+            dimensions = [Dimension.parse(text) for text in over]
+        folder = Path(out or f"runs/tune-{config.name}")
+        is_part = "KERASTUNER_ORACLE_IP" in os.environ
+        if (presets.integer("workers", workers, at_least=1) > 1 or ray) and not is_part:
+            # A worker elsewhere starts in another folder.
+            places = {"--out": folder, **({"--data-dir": Path(data_dir).expanduser()} if data_dir else {})}
+            there = [f"{option}={place.absolute()}" for option, place in places.items()]
+            with cluster.connect(ray, cpus, gpus) if ray else contextlib.nullcontext() as pool:
+                return share([*arguments, *there], workers, pool)
+        table = search(config, dimensions, folder, kind=kind, trials=trials, data_dir=data_dir)
+        if not table:
+            return 0
+        plots.search(table, folder / "search")
+    except KeyboardInterrupt:
+        print("\nStopped. The same command continues the search.")
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    names = list(table[0])
+    print("\n" + "  ".join(f"{name:>10}" for name in names))
+    for row in table:
+        cells = (
+            f"{row[name]:.2%}"
+            if name == "error"
+            else f"{row[name]:.4g}"
+            if isinstance(row[name], float)
+            else str(row[name])
+            for name in names
+        )
+        print("  ".join(f"{cell:>10}" for cell in cells))
+    print(f"Held-out error, best first. Everything is in {folder}")
+    return 0

@@ -1,0 +1,278 @@
+"""Draw the figures of a run, or the per-class error of several runs side by side.
+
+    python training/plots.py runs/cifar10-longtail100-erm-seed0 runs/cifar10-longtail100-mm-drw-seed0 --out plots
+
+A run draws its own figures into its folder when it ends. Every figure is written as SVG and as PNG; the same
+numbers give the same bytes.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
+
+from tf_mmloss.runs import folder as run_folder
+
+# Okabe and Ito's colours, told apart by every kind of colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+NAMED_CLASSES = 20  # more have no room for names: thin bars, and means over neighbouring classes
+_STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "svg.hashsalt": "tf_mmloss",
+    "text.parse_math": False,  # a "$" in a class name is a dollar
+}
+
+
+def class_distribution(
+    cls_counts: Sequence[int], class_names: Sequence[str], path_stem: str | Path, *, title: str = "Training set"
+) -> None:
+    """Draw the training images of each class (Fig. 1 of the paper), on a log scale from a ratio of 10.
+
+    Args:
+        cls_counts, class_names: (C,) each.
+        path_stem: where to; .svg and .png are appended.
+        title: names the training set; the number of images is added.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure()
+        named = len(cls_counts) <= NAMED_CLASSES
+        bars = axes.bar(range(len(cls_counts)), cls_counts, width=0.8 if named else 1.0, color=COLOURS[0])
+        if max(cls_counts) >= 10 * min(cls_counts):
+            axes.set_yscale("log")
+            axes.set_ylim(1, 2 * max(cls_counts))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylabel("training images" + (" (log scale)" if axes.get_yscale() == "log" else ""))
+        if named:
+            axes.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=9)
+        _class_axis(axes, class_names)
+        axes.set_title(f"{title}, {sum(cls_counts):,} images")
+        _save(figure, path_stem)
+
+
+def learning_curves(
+    history_rows: Sequence[Mapping[str, float]],
+    path_stem: str | Path,
+    start_epoch: int | None = None,
+    *,
+    title: str = "Learning curves",
+) -> None:
+    """Draw training and evaluated error by epoch, drops of the learning rate and deferred re-balancing.
+
+    Args:
+        history_rows: rows of `run_folder.read_history`; epochs count from 0 there, from 1 in the figure.
+        path_stem: where to; .svg and .png are appended.
+        start_epoch: first re-balanced epoch; None: none is.
+        title: names the run.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure()
+        for name, label, colour in (
+            ("accuracy", "training (augmented)", COLOURS[1]),
+            ("val_accuracy", "evaluation", COLOURS[0]),
+        ):
+            points = [(row["epoch"] + 1, 100 * (1 - row[name])) for row in history_rows if name in row]
+            if points:
+                sparse = len(points) < len(history_rows) or len(points) == 1
+                axes.plot(*zip(*points, strict=True), label=label, color=colour, lw=1.5, marker="." if sparse else "")
+        last = history_rows[-1]["epoch"] + 1
+        if start_epoch is not None and start_epoch < last:
+            kind = "re-sampling" if "resampling" in history_rows[-1] else "re-weighting"
+            axes.axvspan(start_epoch + 0.5, last + 0.5, color="#F0E442", alpha=0.3, lw=0, label=f"deferred {kind}")
+        rates = [(row["epoch"], row["learning_rate"]) for row in history_rows if "learning_rate" in row]
+        drops = [epoch for (_, before), (epoch, rate) in pairwise(rates) if rate < before / 2]
+        for epoch in drops:
+            hidden = "" if epoch == drops[0] else "_"  # from the legend
+            axes.axvline(epoch + 0.5, color="#666666", lw=1, ls="--", label=f"{hidden}drop of learning rate")
+        axes.set_xlim(0.5, last + 0.5)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("top-1 error (%)")
+        axes.grid(axis="y")
+        axes.set_title(title)
+        figure.legend(loc="outside lower center", ncols=4, frameon=False)
+        _save(figure, path_stem)
+
+
+def per_class_error(
+    runs: Mapping[str, Mapping[str, Any]], path_stem: str | Path, *, title: str = "Error of each class"
+) -> None:
+    """Draw the error of each class of one or several runs, side by side (Fig. 3 of the paper).
+
+    Args:
+        runs: the content of metrics.json by the run's label.
+        path_stem: where to; .svg and .png are appended.
+        title: names what the runs share.
+
+    Raises:
+        ValueError: no runs, more than 7, or runs of different classes.
+    """
+    if not 1 <= len(runs) <= len(COLOURS):
+        raise ValueError(f"From 1 to {len(COLOURS)} runs can be drawn side by side. Received: {len(runs)} runs")
+    names = [list(run["class_names"]) for run in runs.values()]
+    if any(other != names[0] for other in names):
+        raise ValueError(f"Runs drawn side by side must have the same classes. Received: {', '.join(runs)}")
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure()
+        classes, width = np.arange(len(names[0])), 0.8 / len(runs)
+        for i, (label, run) in enumerate(runs.items()):
+            errors = 100 * np.asarray(run["per_class_error"], dtype=float)
+            if len(classes) <= NAMED_CLASSES:
+                offset = (i - (len(runs) - 1) / 2) * width
+                bars = axes.bar(classes + offset, errors, width, color=COLOURS[i], label=label)
+                if len(runs) == 1:
+                    axes.bar_label(bars, fmt="{:.1f}", padding=2, fontsize=9)
+            else:
+                axes.plot(classes, errors, ".", ms=4, alpha=0.5, color=COLOURS[i])
+                edges = np.append(np.arange(0, len(classes), 10), len(classes))
+                means = [np.nanmean(errors[a:b]) for a, b in pairwise(edges)]
+                axes.stairs(means, edges - 0.5, baseline=None, lw=2, color=COLOURS[i], label=f"{label}, mean of 10")
+        axes.set_ylim(0, 105)
+        axes.set_ylabel("top-1 error (%)")
+        axes.grid(axis="y")
+        counts = [list(run["cls_counts"]) for run in runs.values()]
+        _class_axis(axes, names[0], counts[0] if all(other == counts[0] for other in counts) else None)
+        axes.set_title(title)
+        if len(runs) > 1 or len(classes) > NAMED_CLASSES:
+            longest = max(map(len, runs))
+            columns = 3 if longest < 36 else 2 if longest < 56 else 1
+            figure.legend(loc="outside lower center", ncols=columns, frameon=False)
+        _save(figure, path_stem)
+
+
+def plot_run(folder: str | Path) -> None:
+    """Draw class distribution, learning curves and per-class error of a finished run into its plots/.
+
+    Raises:
+        RunFolderError: no finished run folder, or one of another version.
+    """
+    folder = Path(folder)
+    config, metrics = _read(folder)
+    history = run_folder.read_history(folder)
+    plots, (data, method, seed) = folder / "plots", _labels(config)
+    title = f"{data}: {method}, {seed}"
+    plots.mkdir(exist_ok=True)
+    class_distribution(metrics["cls_counts"], metrics["class_names"], plots / "class_distribution", title=data)
+    learning_curves(history, plots / "learning_curves", config["start_epoch"], title=title)
+    per_class_error({method: metrics}, plots / "per_class_error", title=title)
+
+
+def compare(folders: Sequence[str | Path], out: str | Path) -> None:
+    """Draw the per-class error of finished runs side by side: OUT/per_class_error.svg and .png.
+
+    What all runs share is in the title, what tells them apart in the legend.
+
+    Raises:
+        RunFolderError: no finished run folder, or one of another version.
+        ValueError: runs that cannot be drawn side by side.
+    """
+    read = [_read(Path(folder)) for folder in folders]
+    evaluated = {str(folder): metrics.get("evaluated_on") for folder, (_, metrics) in zip(folders, read, strict=True)}
+    if len(set(evaluated.values())) > 1:
+        named = ", ".join(f"{folder}: {images}" for folder, images in evaluated.items())
+        raise ValueError(f"Runs drawn side by side must be evaluated on the same images. Received: {named}")
+    configs = [config for config, _ in read]
+    parts = [(*_labels(config), _options(config, configs)) for config in configs]
+    shared = [part for part, *others in zip(*parts, strict=True) if all(other == part for other in others)]
+    labels = [", ".join(part for part in labels if part and part not in shared) or labels[1] for labels in parts]
+    if len(set(labels)) < len(labels):
+        labels = [f"{label} ({folder})" for label, folder in zip(labels, folders, strict=True)]
+    runs = {label: metrics for label, (_, metrics) in zip(labels, read, strict=True)}
+    Path(out).mkdir(parents=True, exist_ok=True)
+    per_class_error(runs, Path(out) / "per_class_error", title=", ".join(filter(None, shared)) or "Error of each class")
+
+
+def search(table: Sequence[Mapping[str, Any]], path_stem: str | Path) -> None:
+    """Draw the held-out error of a search against each option searched (the paper's Tables 2 and 3 as a picture).
+
+    Args:
+        table: rows with `trial`, the options, and `error` as a fraction; best first.
+        path_stem: where to; .svg and .png are appended.
+    """
+    options = [name for name in table[0] if name not in ("trial", "error")]
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        panels = figure.subplots(1, len(options), sharey=True, squeeze=False)[0]
+        for axes, name in zip(panels, options, strict=True):
+            rows = sorted(table, key=lambda row: row[name])
+            axes.plot([row[name] for row in rows], [100 * row["error"] for row in rows], "o", color=COLOURS[0])
+            axes.plot(table[0][name], 100 * table[0]["error"], "*", ms=14, color=COLOURS[1], label="best")
+            axes.set_xlabel(name)
+            axes.grid(axis="y")
+        panels[0].set_ylabel("held-out top-1 error (%)")
+        panels[0].legend(frameon=False)
+        figure.suptitle(f"{len(table)} trials")
+        _save(figure, path_stem)
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    config = ("dataset", "imbalance", "ratio", "method", "seed", "start_epoch")
+    metrics = ("cls_counts", "class_names", "per_class_error")
+    return run_folder.read_json(folder, "config.json", config), run_folder.read_json(folder, "metrics.json", metrics)
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, str, str]:
+    return run_folder.data_label(config), run_folder.method_label(config["method"]), f"seed {config['seed']}"
+
+
+def _options(config: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> str:
+    """What tells a config apart from others of its method: "margin space logit"."""
+    method = [other for other in configs if other["method"] == config["method"]]
+    named = ("dataset", "imbalance", "ratio", "seed", "start_epoch")
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in config.items()
+        if name not in named and value is not None and any(other.get(name, value) != value for other in method)
+    )
+
+
+def _figure() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _class_axis(axes: Axes, names: Sequence[str], cls_counts: Sequence[int] | None = None) -> None:
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    if len(names) > NAMED_CLASSES:
+        axes.set_xlabel("class number")
+        return
+    axes.set_xticks(range(len(names)), names)
+    axes.tick_params(axis="x", length=0, labelsize=9)
+    axes.set_xlabel("class")
+    if cls_counts is not None:
+        axes.set_xticks(range(len(names)), [f"{n}\n{c:,}" for n, c in zip(names, cls_counts, strict=True)])
+        axes.set_xlabel("class, and its training images")
+
+
+def _save(figure: Figure, path_stem: str | Path) -> None:
+    figure.savefig(f"{path_stem}.svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(f"{path_stem}.png", dpi=150, metadata={"Software": None})
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a finished run folder")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the figure; made if missing")
+    options = parser.parse_args(arguments)
+    try:
+        compare(options.runs, options.out)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.out}/per_class_error.svg and .png")
+    return 0
