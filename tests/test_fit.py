@@ -126,7 +126,7 @@ def resume_in_child(folder):
 def test_killed_run_ends_like_an_uninterrupted_one(tmp_path):
     """At least 20 times kill -9 at a random moment after progress, each followed by a resume."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["experiment", "tensorflow"])
+    context.set_forkserver_preload(["tf_mmloss.train.experiment", "tensorflow"])
     moments = random.Random(0)
     killed, kills = tmp_path / "killed", 0
     while kills < 20:

@@ -385,7 +385,7 @@ def work_in_child(results, meeting=None):
 @pytest.fixture(scope="module")
 def children():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["table", "tensorflow"])
+    context.set_forkserver_preload(["reproduction.table", "tensorflow"])
     return context
 
 
