@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tf_mmloss._validation import integer
+from tf_mmloss.data.rows import Rows
 from tf_mmloss.imbalance import check_labels
 from tf_mmloss.sampling import draw_rows, resampling_weights
 
@@ -19,7 +20,7 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
 
 
 def train_dataset(
-    images: np.ndarray,
+    images: np.ndarray | Rows,
     labels: np.ndarray,
     *,
     num_classes: int,
@@ -39,7 +40,7 @@ def train_dataset(
     zeros and cropped, mirrored, then normalised, in batches.
 
     Args:
-        images: uint8 (N, H, W, D).
+        images: uint8 (N, H, W, D), an array or `tf_mmloss.data.rows.Rows`, which are read batch by batch.
         labels: (N,) whole numbers in [0, num_classes), checked here.
         num_classes: C.
         normalize: the layer of `tf_mmloss.models.normalization`.
@@ -82,11 +83,18 @@ def train_dataset(
         return tf.data.Dataset.from_tensor_slices(table).batch(batch_size)
 
     with tf.device("cpu"):
-        all_images, all_labels = tf.constant(images), tf.constant(labels)
+        all_labels = tf.constant(labels)
+        all_images = None if isinstance(images, Rows) else tf.constant(images)
+
+    def read(index: tf.Tensor) -> tf.Tensor:
+        if all_images is not None:
+            return tf.gather(all_images, index)
+        read = tf.numpy_function(lambda rows: images[rows], [index], tf.uint8)  # what does not fit in memory
+        return tf.ensure_shape(read, (None, height, width, channels))
 
     def batch(table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         index, top, left, mirrored, turns = tf.unstack(table, axis=1)
-        x = tf.pad(tf.gather(all_images, index), [(0, 0), (pad, pad), (pad, pad), (0, 0)])
+        x = tf.pad(read(index), [(0, 0), (pad, pad), (pad, pad), (0, 0)])
         rows = top[:, None] + tf.range(height)
         columns = tf.where(mirrored[:, None] > 0, tf.range(width - 1, -1, -1), tf.range(width)) + left[:, None]
         x = tf.gather(tf.gather(x, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
@@ -101,7 +109,7 @@ def train_dataset(
 
 
 def eval_dataset(
-    images: np.ndarray,
+    images: np.ndarray | Rows,
     labels: np.ndarray,
     *,
     num_classes: int,
@@ -125,16 +133,24 @@ def eval_dataset(
     """
     import tensorflow as tf
 
-    arrays = _check(images, labels, num_classes)
-    with tf.device("cpu"):
-        data = tf.data.Dataset.from_tensor_slices(arrays)
-    data = data.batch(integer("batch_size", batch_size, at_least=1))
+    images, labels = _check(images, labels, num_classes)
+    integer("batch_size", batch_size, at_least=1)
+    if isinstance(images, Rows):
+        shape = (None, *images.shape[1:])
+
+        def read(index: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return tf.ensure_shape(tf.numpy_function(lambda rows: images[rows], [index], tf.uint8), shape), y
+
+        data = tf.data.Dataset.from_tensor_slices((np.arange(len(labels)), labels)).batch(batch_size).map(read)
+    else:
+        with tf.device("cpu"):
+            data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
     return data.map(lambda x, y: (normalize(x), y)).prefetch(2).with_options(_options())
 
 
-def check_images(images: np.ndarray) -> np.ndarray:
+def check_images(images: np.ndarray | Rows) -> np.ndarray | Rows:
     """Return `images`; refuse what is not a uint8 array (N, height, width, channels) with N > 0."""
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+    if not isinstance(images, (np.ndarray, Rows)) or images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         raise ValueError(
             f"`images` must be a uint8 array (N, height, width, channels). Received: "
             f"{type(images).__name__}, shape={np.shape(images)}, dtype={getattr(images, 'dtype', None)}"
@@ -142,7 +158,7 @@ def check_images(images: np.ndarray) -> np.ndarray:
     return images
 
 
-def _check(images: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def _check(images: np.ndarray | Rows, labels: np.ndarray, num_classes: int) -> tuple[np.ndarray | Rows, np.ndarray]:
     check_images(images)
     labels = check_labels(labels, num_classes)
     if len(labels) != len(images):

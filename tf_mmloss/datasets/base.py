@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tf_mmloss.data.rows import Rows
+
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
@@ -11,14 +13,17 @@ class ImageDataset:
 
     Args:
         name: The name `load` knows it by.
-        train_images: uint8 array `(N, height, width, channels)`.
+        train_images: uint8 array `(N, height, width, channels)`, or `Rows` of one.
         train_labels: int64 array `(N,)`, values in `0 .. num_classes - 1`.
-        test_images: uint8 array `(M, height, width, channels)`.
+        test_images: uint8 array `(M, height, width, channels)`, or `Rows` of one.
         test_labels: int64 array `(M,)`.
         class_names: One name per class, in label order.
         mean: Mean of the training pixels divided by 255, one per channel.
         std: Standard deviation of the same, one per channel, above 0.
         licence: What the source of the images says about their use.
+        origin: Where the images come from, for a model card.
+        fingerprint: What changes with the images; "" where they cannot change.
+        report: Lines about what was found and chosen.
 
     Raises:
         TypeError: An array is not a NumPy array of the stated dtype.
@@ -32,14 +37,17 @@ class ImageDataset:
     """
 
     name: str
-    train_images: np.ndarray = field(repr=False)
+    train_images: np.ndarray | Rows = field(repr=False)
     train_labels: np.ndarray = field(repr=False)
-    test_images: np.ndarray = field(repr=False)
+    test_images: np.ndarray | Rows = field(repr=False)
     test_labels: np.ndarray = field(repr=False)
     class_names: tuple[str, ...] = field(repr=False)
     mean: tuple[float, ...]
     std: tuple[float, ...]
     licence: str
+    origin: str = ""
+    fingerprint: str = ""
+    report: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -72,7 +80,7 @@ class ImageDataset:
             (f"{split}_images", images, "uint8"),
             (f"{split}_labels", labels, "int64"),
         ):
-            if not isinstance(value, np.ndarray) or value.dtype != dtype:
+            if not isinstance(value, (np.ndarray, Rows)) or value.dtype != dtype:
                 received = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
                 raise TypeError(f"`{argument}` must be a NumPy array of {dtype}. Received: {received}")
         if images.ndim != 4 or 0 in images.shape:

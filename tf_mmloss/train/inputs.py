@@ -9,11 +9,14 @@ import numpy as np
 
 import tf_mmloss
 from tf_mmloss import imbalance
+from tf_mmloss.data import load_images
+from tf_mmloss.data import splits as by_class
+from tf_mmloss.data.rows import Rows, take
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.device_input import DeviceImages, EpochModel, EpochRows, plain_rows
 from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
 from tf_mmloss.train import strategy
-from tf_mmloss.train.presets import METHODS, RECIPES, Config
+from tf_mmloss.train.presets import METHODS, OWN_OPTIONS, RECIPES, Config
 
 EVAL_BATCH = 500
 ROTATIONS = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")
@@ -26,9 +29,9 @@ class Splits:
     `class_names` and `cls_counts` are those of what is predicted.
     """
 
-    train_images: np.ndarray
+    train_images: np.ndarray | Rows
     train_labels: np.ndarray
-    eval_images: np.ndarray
+    eval_images: np.ndarray | Rows
     eval_labels: np.ndarray
     class_names: tuple[str, ...]
     cls_counts: np.ndarray
@@ -40,6 +43,8 @@ def split(data: ImageDataset, config: Config) -> Splits:
     Raises:
         ValueError: a ratio or a holdout that leaves a class empty.
     """
+    if config.imbalance == "none" or config.is_own:
+        return _split_own(data, config)
     available = imbalance.class_counts(data.train_labels, data.num_classes)
     n_max = int(available.min()) - config.holdout
     if n_max < 1:
@@ -55,13 +60,54 @@ def split(data: ImageDataset, config: Config) -> Splits:
         images, labels = np.delete(images, held, axis=0), np.delete(labels, held)
     cls_counts = imbalance.imbalanced_counts(n_max, data.num_classes, config.imbalance, config.ratio)
     kept = imbalance.subset_indices(labels, cls_counts, config.subset_seed)
-    images, labels = images[kept], labels[kept]
+    return _predicted(config, data, take(images, kept), labels[kept], evaluated)
+
+
+def _split_own(data: ImageDataset, config: Config) -> Splits:
+    """The same of classes of any size: of a small class as much is held out as leaves half of it."""
+    images, labels = data.train_images, data.train_labels
+    evaluated = (data.test_images, data.test_labels)
+    if config.holdout:
+        left, held = by_class.hold_out(labels, config.holdout, config.subset_seed)
+        evaluated = (take(images, held), labels[held])
+        images, labels = take(images, left), labels[left]
+    kept = by_class.imbalanced(labels, config.imbalance, config.ratio, config.subset_seed)
+    return _predicted(config, data, take(images, kept), labels[kept], evaluated)
+
+
+def _predicted(
+    config: Config,
+    data: ImageDataset,
+    images: np.ndarray | Rows,
+    labels: np.ndarray,
+    evaluated: tuple[np.ndarray | Rows, np.ndarray],
+) -> Splits:
+    """The splits of what the method predicts."""
     if METHODS[config.method].predicts == "rotation":
         turns = np.arange(len(evaluated[0])) % 4
-        rotated = np.stack([np.rot90(image, k) for image, k in zip(evaluated[0], turns.tolist(), strict=True)])
+        upright = np.asarray(evaluated[0])
+        rotated = np.stack([np.rot90(image, k) for image, k in zip(upright, turns.tolist(), strict=True)])
         shares = np.bincount(np.arange(len(labels)) % 4)
         return Splits(images, labels, rotated, turns, ROTATIONS, shares)
+    cls_counts = imbalance.class_counts(labels, data.num_classes)
     return Splits(images, labels, *evaluated, data.class_names, cls_counts)
+
+
+def load(config: Config, data_dir: str | None = None) -> ImageDataset:
+    """The images of a config, its gaps filled or not.
+
+    Args:
+        config: for its data set and, of images of one's own, how they are read.
+        data_dir: see `tf_mmloss.datasets.load`.
+
+    Raises:
+        ValueError: images of one's own that cannot be used; the message says which and why.
+        FileNotFoundError: the data set is nowhere to be found.
+    """
+    if not config.is_own:
+        return datasets.load(config.dataset, data_dir)
+    options = {name: default if getattr(config, name) is None else getattr(config, name) for name, default in OWN_OPTIONS.items()}
+    return load_images(config.dataset, data_dir=data_dir, image_size=config.image_size, seed=config.subset_seed, **options)
 
 
 def has_tensorflow() -> bool:
@@ -123,7 +169,7 @@ def make_feed(
 def _host_feed(
     config: Config, data: ImageDataset, splits: Splits, model: keras.Model, first_epoch: int, resampling: Any
 ) -> Feed:
-    recipe, normalize = RECIPES[config.dataset], tf_mmloss.normalization(data.mean, data.std)
+    normalize = tf_mmloss.normalization(data.mean, data.std)
     eval_batch = _eval_batch(config, splits)
     train = train_dataset(
         splits.train_images,
@@ -134,8 +180,8 @@ def _host_feed(
         seed=config.seed,
         first_epoch=first_epoch,
         resampling=resampling,
-        pad=recipe.pad,
-        flip=recipe.flip,
+        pad=config.pad,
+        flip=config.flip,
         rotate=METHODS[config.method].predicts == "rotation",
     )
     evaluation = eval_dataset(
@@ -156,10 +202,10 @@ def _host_feed(
 def _device_feed(
     config: Config, data: ImageDataset, splits: Splits, model: keras.Model, first_epoch: int, resampling: Any
 ) -> Feed:
-    recipe, images = RECIPES[config.dataset], np.concatenate([splits.train_images, splits.eval_images])
+    images = np.concatenate([np.asarray(splits.train_images), np.asarray(splits.eval_images)])
     normalize = tf_mmloss.normalization(data.mean, data.std)
     rows = keras.Input((5,), dtype="int32", name="rows")
-    on_device = DeviceImages(images, normalize, pad=recipe.pad)
+    on_device = DeviceImages(images, normalize, pad=config.pad)
     fitted = _around(config, model, rows, strategy.spread(lambda split: model(on_device(split)), rows))
     whole = config.input == "epoch"
     train = EpochRows(
@@ -170,11 +216,11 @@ def _device_feed(
         seed=config.seed,
         first_epoch=first_epoch,
         resampling=resampling,
-        pad=recipe.pad,
-        flip=recipe.flip,
+        pad=config.pad,
+        flip=config.flip,
     )
     positions = len(splits.train_labels) + np.arange(len(splits.eval_labels))
-    rows_shown = plain_rows(positions, recipe.pad)
+    rows_shown = plain_rows(positions, config.pad)
     evaluation = (rows_shown, splits.eval_labels.astype(np.int32))
     return Feed(fitted, train, train.steps_per_epoch, evaluation, rows_shown, _eval_batch(config, splits))
 

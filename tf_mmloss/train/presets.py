@@ -1,17 +1,25 @@
 """What a method and a data set stand for: every number with its source.
 
 METHODS are the systems of the paper's Table 1 (TABLE_1) and their relatives; RECIPES hold what depends on the data
-set alone. `resolve` turns a `Config` with gaps into one without.
+set alone, `own_recipe` does for images of one's own. `resolve` turns a `Config` with gaps into one without.
 """
 
 import dataclasses
 import inspect
+import math
+import re
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import tf_mmloss
 from tf_mmloss._validation import choice, integer, number
 from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
+
+if TYPE_CHECKING:
+    from tf_mmloss.datasets import ImageDataset
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 JIT = ("auto", "on", "off")
@@ -37,18 +45,29 @@ LOSS_OPTIONS = (
 HOW: dict[str, Any] = {"precision": "float32", "eval_every": 1, "jit": "auto", "input": "host", "strategy": "none"}
 
 
+# The default of what `resolve` always fills: None, in a field whose type is that of the filled value.
+_TO_FILL: Any = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """A run. None stands for the value of the method's or the data set's preset.
 
     Attributes:
-        dataset, imbalance, ratio: the training set.
+        dataset: a key of RECIPES, or images of one's own: whatever `tf_mmloss.data.load_images` takes.
+        imbalance: "longtail" or "step": the training set is cut down to it; "none": it stays as it is. Default:
+            "longtail" for the data sets of RECIPES, "none" for one's own.
+        ratio: largest over smallest class. Default 100; 1, without a meaning, for "none".
+        image_size: height and width that one's own images are brought to. fit: "crop" or "pad", how.
+        test_share: of one's own images, by class, where they come without a test split.
+        skip_broken: leave out images that cannot be read, in place of refusing the data set.
         method: a key of METHODS.
         scale ... tau: arguments of the method's loss.
         weights: class weights of re-weighting and re-sampling: "effective" or "inverse".
         pretraining: "none", or "rotation": start from the backbone of the run of method "rotation" beside it.
         start_epoch: first re-balanced epoch of the deferred methods.
         epochs, batch_size, learning_rate, momentum, weight_decay, depth: the training.
+        pad, flip: augmentation: zeros on each side before a random crop; mirroring.
         seed: of initial weights, order and augmentation. subset_seed: of the choice of training images.
         holdout: images of each class taken from the training split, before it is made imbalanced, and evaluated
             in place of the test split (for tuning); 0 evaluates on the test split.
@@ -61,8 +80,8 @@ class Config:
     """
 
     dataset: str = "cifar10"
-    imbalance: str = "longtail"
-    ratio: float = 100.0
+    imbalance: str = _TO_FILL
+    ratio: float = _TO_FILL
     method: str = "mm-drw"
     scale: float | None = None
     delta_neg: float | None = None
@@ -77,11 +96,13 @@ class Config:
     pretraining: str | None = None
     start_epoch: int | None = None
     epochs: int | None = None
-    batch_size: int = 128
-    learning_rate: float = 0.1
+    batch_size: int = _TO_FILL
+    learning_rate: float = _TO_FILL
     momentum: float = 0.9
     weight_decay: float = 2e-4
     depth: int | None = None
+    pad: int = _TO_FILL
+    flip: bool = _TO_FILL
     seed: int = 0
     subset_seed: int = 0
     holdout: int = 0
@@ -90,6 +111,15 @@ class Config:
     jit: str = "auto"
     input: str = "host"
     strategy: str = "none"
+    image_size: int | None = None
+    fit: str | None = None
+    test_share: float | None = None
+    skip_broken: bool | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the images are the user's own, and no data set of RECIPES."""
+        return self.dataset not in RECIPES
 
     @property
     def loss_arguments(self) -> dict[str, Any]:
@@ -99,7 +129,10 @@ class Config:
     @property
     def name(self) -> str:
         """Name of the run's folder, by default."""
-        return f"{self.dataset}-{self.imbalance}{self.ratio:g}-{self.method}-seed{self.seed}"
+        own = re.sub(r"[^\w.-]+", "-", Path(self.dataset).stem).strip("-.") or "images"
+        imbalance = "" if self.imbalance == "none" and self.is_own else f"-{self.imbalance}"
+        ratio = "" if self.imbalance == "none" else f"{self.ratio:g}"
+        return f"{own if self.is_own else self.dataset}{imbalance}{ratio}-{self.method}-seed{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +173,8 @@ class Recipe:
         pad, flip: augmentation.
         holdout: images of each class that tuning holds out, a tenth of the training split.
         origin: where the images come from, and their licence.
+        batch_size, learning_rate: of a step.
+        why: lines that say what was chosen for the data, and why.
     """
 
     epochs: int
@@ -148,6 +183,9 @@ class Recipe:
     flip: bool
     holdout: int
     origin: str
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    why: tuple[str, ...] = ()
 
 
 _CIFAR = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; published without a licence"
@@ -304,16 +342,59 @@ def _mm_constants(config: Config) -> tuple[tuple[float, float], str]:
     return MM_CONSTANTS["cifar10", "longtail", 100], "none known for this training set: CIFAR-10's, long-tailed 100:1"
 
 
-def resolve(config: Config) -> Config:
+# Images that an own run sees in all, and the bounds of its epochs: as much as two cores train in about an hour.
+OWN_PASSES, OWN_EPOCHS = 400_000, (20, 200)
+OWN_OPTIONS = {"fit": "crop", "test_share": 0.2, "skip_broken": False}
+# What a config of own images must have to be resolved without them.
+_FROM_IMAGES = ("epochs", "depth", "pad", "flip", "batch_size", "learning_rate", "image_size")
+
+
+def own_recipe(data: "ImageDataset") -> Recipe:
+    """What images of one's own are trained with by default.
+
+        epochs = 400,000 / N, in [20, 200];   batch: the power of two nearest to N / 40, in [16, 128]
+        learning rate = 0.1 * batch / 128     (Goyal et al. 2017, the linear rule)
+
+    The network and the augmentation are those of CIFAR, the crop in proportion to the image. None of it was searched.
+
+    Args:
+        data: for its N training images and their size.
+    """
+    number_of_images, side = len(data.train_labels), min(data.train_images.shape[1:3])
+    epochs = int(min(max(OWN_PASSES // number_of_images, OWN_EPOCHS[0]), OWN_EPOCHS[1]))
+    batch_size = 2 ** round(math.log2(min(max(number_of_images / 40, 16), 128)))
+    rarest = int(min(count for count in np.bincount(data.train_labels) if count))
+    return Recipe(
+        epochs=epochs,
+        depth=32,
+        pad=side // 8,
+        flip=True,
+        holdout=max(1, rarest // 5),
+        origin=data.origin,
+        batch_size=batch_size,
+        learning_rate=0.1 * batch_size / 128,
+        why=(
+            f"{epochs} epochs: {OWN_PASSES:,} images in all, in {OWN_EPOCHS[0]} to {OWN_EPOCHS[1]} epochs (--epochs)",
+            f"batches of {batch_size}: about 40 an epoch, in 16 to 128; the learning rate in proportion (--batch-size)",
+            "images are mirrored at random; where left and right mean something, say --no-flip",
+        ),
+    )
+
+
+def resolve(config: Config, data: "ImageDataset | None" = None) -> Config:
     """Fill the gaps of a config from its presets, and check every value.
+
+    Args:
+        config: with or without gaps.
+        data: the images, if they are one's own: their presets follow from them. A config without gaps needs none.
 
     Raises:
         ValueError: an unknown name, a number out of range, a loss option that the method does not have.
     """
     from tf_mmloss.models import check_depth  # here: it imports Keras, which --help does not need
 
-    choice("dataset", config.dataset, RECIPES)
-    choice("imbalance", config.imbalance, IMBALANCES)
+    config = dataclasses.replace(config, **_resolved_data(config, data))
+    choice("imbalance", config.imbalance, (*IMBALANCES, "none"))
     choice("method", config.method, METHODS)
     choice("weights", config.weights, WEIGHT_SCHEMES)
     choice("precision", config.precision, PRECISIONS)
@@ -322,16 +403,15 @@ def resolve(config: Config) -> Config:
     choice("strategy", config.strategy, STRATEGIES)
     if config.pretraining is not None:
         choice("pretraining", config.pretraining, PRETRAINING)
-    number("ratio", config.ratio, at_least=1)
     number("learning_rate", config.learning_rate, above=0)
     number("momentum", config.momentum, at_least=0, below=1)
     number("weight_decay", config.weight_decay, at_least=0)
     for name in ("batch_size", "eval_every"):
         integer(name, getattr(config, name), at_least=1)
-    for name in ("seed", "subset_seed", "holdout"):
+    for name in ("seed", "subset_seed", "holdout", "pad"):
         integer(name, getattr(config, name))
 
-    recipe, method = RECIPES[config.dataset], METHODS[config.method]
+    method = METHODS[config.method]
     defaults: dict[str, Any] = dict(method.arguments)
     if method.loss == "MaxMarginLoss":
         (defaults["delta_neg"], defaults["beta"]), _ = _mm_constants(config)
@@ -344,9 +424,7 @@ def resolve(config: Config) -> Config:
             )
     defaults["pretraining"] = method.pretraining
     given = {key: value for key, value in dataclasses.asdict(config).items() if value is not None}
-    resolved = dataclasses.replace(
-        config, **{"epochs": recipe.epochs, "depth": recipe.depth, **defaults, **given, "ratio": float(config.ratio)}
-    )
+    resolved = dataclasses.replace(config, **{**defaults, **given})
     if method.predicts == "rotation" and resolved.pretraining != "none":
         raise ValueError(
             f"`pretraining` is no option of method {config.method}, which is one. "
@@ -376,6 +454,38 @@ def resolve(config: Config) -> Config:
     return resolved
 
 
+def _resolved_data(config: Config, data: "ImageDataset | None") -> dict[str, Any]:
+    """What the presets of a data set give to a config: the training set, and what is trained how long."""
+    own = config.is_own
+    for name in ("image_size", *OWN_OPTIONS):
+        if not own and getattr(config, name) is not None:
+            raise ValueError(
+                f"`{name}` is for images of your own. Received: {name}={getattr(config, name)!r} with {config.dataset}"
+            )
+    if not own:
+        recipe = RECIPES[config.dataset]
+    elif data is not None:
+        recipe = own_recipe(data)
+    elif all(getattr(config, name) is not None for name in _FROM_IMAGES):
+        recipe = None
+    else:
+        raise ValueError(
+            f"`data` must be the images of {config.dataset}, as the presets follow from them. Received: None"
+        )
+    filled: dict[str, Any] = {"imbalance": "none" if own else "longtail"}
+    if own:
+        filled |= OWN_OPTIONS
+        if data is not None:
+            filled["image_size"] = data.train_images.shape[1]
+    if recipe is not None:
+        filled |= {name: getattr(recipe, name) for name in _FROM_IMAGES if hasattr(recipe, name)}
+    filled |= {name: getattr(config, name) for name in filled if getattr(config, name) is not None}
+    if filled["imbalance"] == "none" and config.ratio not in (None, 1):
+        raise ValueError(f"`ratio` is for an imbalance of longtail or step. Received: ratio={config.ratio!r} with none")
+    ratio = config.ratio if config.ratio is not None else 1.0 if filled["imbalance"] == "none" else 100.0
+    return {**filled, "ratio": float(number("ratio", ratio, at_least=1))}
+
+
 def loss(config: Config, cls_counts: Counts) -> "tf_mmloss.LongTailLoss":
     """The loss of a resolved config.
 
@@ -396,8 +506,13 @@ def pretraining(config: Config) -> Config | None:
     return resolve(dataclasses.replace(config, method="rotation", weights="effective", **unset))
 
 
-def show(config: Config) -> str:
-    """A resolved config as text: the method, where its constants come from, and every value."""
+def show(config: Config, why: tuple[str, ...] = ()) -> str:
+    """A resolved config as text: the method, where its constants come from, and every value.
+
+    Args:
+        config: resolved.
+        why: more lines of where values come from, see `Recipe`.
+    """
     method = METHODS[config.method]
     arguments = ", ".join(f"{name}={value}" for name, value in config.loss_arguments.items())
     constants = []
@@ -412,6 +527,7 @@ def show(config: Config) -> str:
             f"pre-training {config.pretraining}",
             f"source: {method.source}",
             *constants,
+            *why,
             *(f"  {name} = {value}" for name, value in dataclasses.asdict(config).items() if value is not None),
         ]
     )
