@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tf_mmloss._validation import integer
-from tf_mmloss.data.rows import Rows
+from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.imbalance import check_labels
 from tf_mmloss.sampling import draw_rows, resampling_weights
 
@@ -40,7 +40,7 @@ def train_dataset(
     zeros and cropped, mirrored, then normalised, in batches.
 
     Args:
-        images: uint8 (N, H, W, D), an array or `tf_mmloss.data.rows.Rows`, which are read batch by batch.
+        images: uint8 (N, H, W, D), an array or `tf_mmloss.datasets.rows.Rows`, which are read batch by batch.
         labels: (N,) whole numbers in [0, num_classes), checked here.
         num_classes: C.
         normalize: the layer of `tf_mmloss.models.normalization`.

@@ -96,18 +96,24 @@ def export(run: Path, out: Path) -> float:
         scale=trained.loss.scale,
         class_names=metrics["class_names"],
         metadata=metadata,
-        card=card(config, metrics, run_folder.read_json(run, "environment.json")),
+        card=card(config, metrics, run_folder.read_json(run, "environment.json"), _origin(run, config)),
     )
 
 
-def card(config: presets.Config, metrics: dict[str, Any], environment: dict[str, Any]) -> str:
+def _origin(run: Path, config: presets.Config) -> str:
+    if config.is_own:
+        return str(run_folder.read_json(run, "data.json", ["origin"])["origin"])
+    return presets.RECIPES[config.dataset].origin
+
+
+def card(config: presets.Config, metrics: dict[str, Any], environment: dict[str, Any], origin: str) -> str:
     """The model card of a run, in Markdown."""
     start = environment["starts"][0]
     rows = zip(metrics["class_names"], metrics["cls_counts"], metrics["per_class_error"], strict=True)
     return CARD.format(
         method=run_folder.method_label(config.method),
         data=run_folder.data_label(vars(config)),
-        origin=presets.RECIPES[config.dataset].origin,
+        origin=origin,
         classes=len(metrics["class_names"]),
         images=f"{sum(metrics['cls_counts']):,}",
         rarest=f"{min(metrics['cls_counts']):,}",

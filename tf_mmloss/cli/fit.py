@@ -54,9 +54,28 @@ def parser(description: str | None = __doc__, command: str = "fit") -> argparse.
 def add_config_options(main: argparse.ArgumentParser) -> None:
     """Options of a `Config`, for every command that trains."""
     data = main.add_argument_group("training set")
-    data.add_argument("--dataset", help=f"{', '.join(presets.RECIPES)}; default cifar10")
-    data.add_argument("--imbalance", help="longtail (default) or step")
+    data.add_argument(
+        "--dataset",
+        help=f"{', '.join(presets.RECIPES)}, or images of your own: a folder with a folder a class, a table (.csv, "
+        ".parquet) of path and label, arrays (.npz), tfds:NAME, package.module:function; default cifar10",
+    )
+    data.add_argument(
+        "--imbalance", help="none (default of your own images): as it is; longtail (default of the others) or step"
+    )
     data.add_argument("--ratio", type=float, help="largest over smallest class, >= 1; default 100")
+    data.add_argument("--image-size", type=int, metavar="N", help="own images: height and width; default: from them")
+    data.add_argument("--fit", help="own images: crop (default) or pad them to that size")
+    data.add_argument("--grey", action=argparse.BooleanOptionalAction, help="own images: without colour")
+    data.add_argument(
+        "--test-share", type=float, metavar="F", help="own images without a test split: evaluated part; default 0.2"
+    )
+    data.add_argument(
+        "--group-by", metavar="REGEX", help="own images: those whose names agree in what it finds are not split up"
+    )
+    data.add_argument("--skip-broken", action="store_true", help="own images: leave out what cannot be read")
+    data.add_argument(
+        "--accept-odd", action="store_true", help="own images: read files of another format than their name says"
+    )
     data.add_argument("--subset-seed", type=int, help="choice of the images kept; default 0")
     data.add_argument("--holdout", type=int, metavar="N", help="evaluate on N training images a class, held out")
 
@@ -83,10 +102,12 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
 
     train = main.add_argument_group("training")
     train.add_argument("--epochs", type=int, help="default 200 (digits 60); warm-up and drops of the rate scale")
-    train.add_argument("--batch-size", type=int, help="default 128")
-    train.add_argument("--learning-rate", type=float, help="default 0.1")
+    train.add_argument("--batch-size", type=int, help="default 128; of your own images from their number")
+    train.add_argument("--learning-rate", type=float, help="default 0.1; of your own images by the batch")
     train.add_argument("--momentum", type=float, help="default 0.9")
     train.add_argument("--weight-decay", type=float, help="default 2e-4, coupled")
+    train.add_argument("--pad", type=int, help="zeros around an image before its crop; default an eighth of the side")
+    train.add_argument("--flip", action=argparse.BooleanOptionalAction, help="mirror at random; default yes, digits no")
     train.add_argument("--depth", type=int, help="of the ResNet, 6n+2; default 32")
     train.add_argument("--seed", type=int, help="initial weights, order and augmentation; default 0")
     train.add_argument("--eval-every", type=int, metavar="N", help="evaluate every N epochs and at the end; default 1")
@@ -113,7 +134,7 @@ def main(
     """Run the command, or one that is this command with its method fixed; return its exit status."""
     options: dict[str, Any] = vars(parser(description, command).parse_args(arguments))
     from tf_mmloss import NonFiniteLossError  # here: --help needs no Keras
-    from tf_mmloss.train import experiment, strategy
+    from tf_mmloss.train import experiment, inputs, strategy
 
     names = ("data_dir", "out", "resume", "show", "backend")
     data_dir, out, resume, show, chosen = (options.pop(name, None) for name in names)
@@ -130,7 +151,12 @@ def main(
         asked = dataclasses.replace(config, **options)
         if named:
             run_folder.check_same(Path(resume), config, asked)
-        config = presets.resolve(asked)
+        data, why = None, tuple[str, ...]()
+        if presets.has_gaps(asked):
+            data = inputs.load(asked, data_dir)
+            why = (*data.report, *presets.own_recipe(data).why)
+            print("\n".join(why), flush=True)
+        config = presets.resolve(asked, data)
         if show:
             print(presets.show(config))
             return 0
@@ -138,7 +164,7 @@ def main(
         strategy.join(config)
         if strategy.is_leader():
             print(f"{config.name}: {folder}", flush=True)
-        metrics = experiment.run(config, folder, data_dir=data_dir, resume=bool(resume))
+        metrics = experiment.run(config, folder, data_dir=data_dir, resume=bool(resume), data=data)
     except KeyboardInterrupt:
         given = {"--data-dir": data_dir, "--backend": chosen}
         again = "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value)

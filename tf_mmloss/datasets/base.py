@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tf_mmloss.data.rows import Rows
+from tf_mmloss.datasets.rows import Rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -180,9 +180,12 @@ def read_history(folder: Path) -> list[dict[str, float]]:
 
 
 def data_label(config: Mapping[str, Any]) -> str:
-    """Name the training set of a config: "CIFAR-10, long-tailed 100:1"."""
+    """Name the training set of a config: "CIFAR-10, long-tailed 100:1", or "birds, as it is"."""
+    name = _DATASETS.get(config["dataset"], Path(config["dataset"]).stem)
+    if config["imbalance"] == "none":
+        return f"{name}, as it is"
     imbalance = _IMBALANCES.get(config["imbalance"], config["imbalance"])
-    return f"{_DATASETS.get(config['dataset'], config['dataset'])}, {imbalance} {config['ratio']:g}:1"
+    return f"{name}, {imbalance} {config['ratio']:g}:1"
 
 
 def method_label(method: str) -> str:

@@ -2,6 +2,7 @@
 
 RUN/
   config.json        the resolved config
+  data.json          of images of one's own: what was found in them, and their fingerprint
   environment.json   versions, commit and machine of every start
   history.csv        a row an epoch; tensorboard/ shows the same
   checkpoint/        the last complete epoch, for --resume
@@ -30,20 +31,20 @@ import keras
 import numpy as np
 
 import tf_mmloss
-from tf_mmloss.datasets import ImageDataset, load
+from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 from tf_mmloss.runs import plots
 from tf_mmloss.runs.folder import RunFolderError, check_same, epochs_saved, is_finished, locked, read_config, read_json
 from tf_mmloss.train import strategy
-from tf_mmloss.train.inputs import Splits, check_input, has_tensorflow, jit_compile, make_feed, split
-from tf_mmloss.train.presets import HOW, METHODS, Config, loss, pretraining, resolve
+from tf_mmloss.train.inputs import Splits, check_input, has_tensorflow, jit_compile, load, make_feed, split
+from tf_mmloss.train.presets import HOW, METHODS, Config, has_gaps, loss, pretraining, resolve
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 # What a killed process was writing, see `atomic_path`.
-_PARTIAL = re.compile(r"(best|last|config|environment|history|metrics|latest|state-\d+)\.partial-\d+\.\w+")
+_PARTIAL = re.compile(r"(best|last|config|data|environment|history|metrics|latest|state-\d+)\.partial-\d+\.\w+")
 
 
 class RunStoppedError(Exception):
@@ -71,6 +72,7 @@ def run(
     resume: bool = False,
     stop: Callable[[], bool] | None = None,
     held: bool = False,
+    data: ImageDataset | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate a config, and leave a run folder.
 
@@ -82,6 +84,7 @@ def run(
             run is not trained or evaluated again.
         stop: asked after every epoch but the last; True leaves the run there, to be resumed.
         held: the caller holds the folder's lock.
+        data: the images, if they are loaded already.
 
     Returns:
         The content of metrics.json.
@@ -94,7 +97,9 @@ def run(
         NonFiniteLossError: the loss became NaN; the last complete epoch is kept.
         FileNotFoundError: the data set is nowhere to be found.
     """
-    config, folder = resolve(config), Path(folder)
+    if data is None and has_gaps(config):
+        data = load(config, data_dir)
+    config, folder = resolve(config, data), Path(folder)
     strategy.join(config)
     leader = strategy.is_leader()
     if stop is not None and strategy.num_processes() > 1:
@@ -110,13 +115,17 @@ def run(
                 _backbone(config, folder.parent)
             finished = is_finished(folder)
             if not finished:
-                data = load(config.dataset, data_dir)
+                data = load(config, data_dir) if data is None else data
+                _check_data(folder, data)
                 splits = split(data, config)
                 strategy.check_images(config, len(splits.train_labels))
-        if not finished:
+        if not finished and data is not None:
             if leader:  # now, so that a stop in the pre-training leaves a run that can be resumed
                 folder.mkdir(parents=True, exist_ok=True)
                 write_json(folder / "config.json", dataclasses.asdict(config))
+                if data.fingerprint:
+                    found = {"fingerprint": data.fingerprint, "origin": data.origin, "report": data.report}
+                    write_json(folder / "data.json", found)
             backbone = None if epochs_saved(folder) else _pretrain(config, folder.parent, data_dir, stop)
             with strategy.scope(config):
                 _train(config, folder, data, splits, backbone, stop)
@@ -232,6 +241,16 @@ def _check_folder(config: Config, folder: Path, resume: bool) -> None:
     if not resume:
         raise RunFolderError(f"{folder} already holds a run. Continue it with --resume, or choose another --out.")
     check_same(folder, read_config(folder), config)
+
+
+def _check_data(folder: Path, data: ImageDataset) -> None:
+    """Refuse to continue a run on other images than it was begun with."""
+    if not (folder / "data.json").exists():
+        return
+    if read_json(folder, "data.json", ["fingerprint"])["fingerprint"] != data.fingerprint:
+        raise RunFolderError(
+            f"The images of {data.name} changed since the run in {folder} began: choose another folder."
+        )
 
 
 def _pretrain(config: Config, beside: Path, data_dir: str | None, stop: Callable[[], bool] | None) -> Path | None:

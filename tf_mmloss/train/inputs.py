@@ -11,12 +11,13 @@ import tf_mmloss
 from tf_mmloss import imbalance
 from tf_mmloss.data import load_images
 from tf_mmloss.data import splits as by_class
-from tf_mmloss.data.rows import Rows, take
 from tf_mmloss.datasets import ImageDataset
+from tf_mmloss.datasets import load as load_named
+from tf_mmloss.datasets.rows import Rows, take
 from tf_mmloss.device_input import DeviceImages, EpochModel, EpochRows, plain_rows
 from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
 from tf_mmloss.train import strategy
-from tf_mmloss.train.presets import METHODS, OWN_OPTIONS, RECIPES, Config
+from tf_mmloss.train.presets import METHODS, OWN_OPTIONS, Config
 
 EVAL_BATCH = 500
 ROTATIONS = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")
@@ -105,9 +106,12 @@ def load(config: Config, data_dir: str | None = None) -> ImageDataset:
         FileNotFoundError: the data set is nowhere to be found.
     """
     if not config.is_own:
-        return datasets.load(config.dataset, data_dir)
-    options = {name: default if getattr(config, name) is None else getattr(config, name) for name, default in OWN_OPTIONS.items()}
-    return load_images(config.dataset, data_dir=data_dir, image_size=config.image_size, seed=config.subset_seed, **options)
+        return load_named(config.dataset, data_dir)
+    given = {name: getattr(config, name) for name in OWN_OPTIONS}
+    options: dict[str, Any] = {name: OWN_OPTIONS[name] if value is None else value for name, value in given.items()}
+    size = config.image_size
+    images = load_images(config.dataset, data_dir=data_dir, image_size=size, seed=config.subset_seed, **options)
+    return images.dataset()
 
 
 def has_tensorflow() -> bool:

@@ -58,9 +58,8 @@ class Config:
         imbalance: "longtail" or "step": the training set is cut down to it; "none": it stays as it is. Default:
             "longtail" for the data sets of RECIPES, "none" for one's own.
         ratio: largest over smallest class. Default 100; 1, without a meaning, for "none".
-        image_size: height and width that one's own images are brought to. fit: "crop" or "pad", how.
-        test_share: of one's own images, by class, where they come without a test split.
-        skip_broken: leave out images that cannot be read, in place of refusing the data set.
+        image_size: height and width that one's own images are brought to. fit, grey, test_share, group_by, skip_broken,
+            accept_odd: how they are read and split, see `tf_mmloss.data.load_images`.
         method: a key of METHODS.
         scale ... tau: arguments of the method's loss.
         weights: class weights of re-weighting and re-sampling: "effective" or "inverse".
@@ -113,8 +112,11 @@ class Config:
     strategy: str = "none"
     image_size: int | None = None
     fit: str | None = None
+    grey: bool | None = None
     test_share: float | None = None
+    group_by: str | None = None
     skip_broken: bool | None = None
+    accept_odd: bool | None = None
 
     @property
     def is_own(self) -> bool:
@@ -344,9 +346,21 @@ def _mm_constants(config: Config) -> tuple[tuple[float, float], str]:
 
 # Images that an own run sees in all, and the bounds of its epochs: as much as two cores train in about an hour.
 OWN_PASSES, OWN_EPOCHS = 400_000, (20, 200)
-OWN_OPTIONS = {"fit": "crop", "test_share": 0.2, "skip_broken": False}
+OWN_OPTIONS = {
+    "fit": "crop",
+    "grey": None,
+    "test_share": 0.2,
+    "group_by": None,
+    "skip_broken": False,
+    "accept_odd": False,
+}
 # What a config of own images must have to be resolved without them.
 _FROM_IMAGES = ("epochs", "depth", "pad", "flip", "batch_size", "learning_rate", "image_size")
+
+
+def has_gaps(config: Config) -> bool:
+    """Whether a config needs its images to be resolved: images of one's own, whose presets follow from them."""
+    return config.is_own and any(getattr(config, name) is None for name in _FROM_IMAGES)
 
 
 def own_recipe(data: "ImageDataset") -> Recipe:
@@ -466,7 +480,7 @@ def _resolved_data(config: Config, data: "ImageDataset | None") -> dict[str, Any
         recipe = RECIPES[config.dataset]
     elif data is not None:
         recipe = own_recipe(data)
-    elif all(getattr(config, name) is not None for name in _FROM_IMAGES):
+    elif not has_gaps(config):
         recipe = None
     else:
         raise ValueError(

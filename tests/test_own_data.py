@@ -1,0 +1,130 @@
+"""Training on images of one's own: what is chosen for them, and that a run keeps to them."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from helpers import BACKEND
+from PIL import Image
+
+from tf_mmloss import normalization
+from tf_mmloss.cli import fit
+from tf_mmloss.datasets import ImageDataset
+from tf_mmloss.datasets.rows import Rows
+from tf_mmloss.pipeline import eval_dataset, train_dataset
+from tf_mmloss.runs.folder import RunFolderError, data_label, read_config, read_json
+from tf_mmloss.train import experiment, inputs
+from tf_mmloss.train.presets import Config, own_recipe, resolve
+
+COUNTS = {"a cat": 12, "chien é": 6, "rare": 1}
+SMALL = ["--epochs", "2", "--depth", "8", "--jit", "off", "--input", "host" if BACKEND == "tensorflow" else "device"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_MMLOSS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for label, (name, count) in enumerate(COUNTS.items()):
+        place = tmp_path / "my images" / name
+        place.mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(80 * label, 80 * label + 60, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{i} ü.png")
+    return tmp_path / "my images"
+
+
+def data_set(count, side=32):
+    images = np.zeros((count, side, side, 3), np.uint8)
+    labels = np.arange(count) % 2
+    return ImageDataset("x", images, labels, images, labels, ("a", "b"), (0.5,) * 3, (0.2,) * 3, "none")
+
+
+def test_one_command_on_a_folder(folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert fit.main(["--dataset", str(folder), "--method", "ldam-drw", "--out", str(out), *SMALL]) == 0
+    printed = capsys.readouterr().out
+    assert "my images: 19 images of 3 classes, from 12 (a cat) to 1 (rare)" in printed
+    assert "so not evaluated: rare" in printed
+    config, metrics, data = read_config(out), read_json(out, "metrics.json"), read_json(out, "data.json")
+    assert (config.imbalance, config.ratio, config.image_size, config.pad) == ("none", 1, 16, 2)
+    assert metrics["class_names"] == list(COUNTS)
+    assert metrics["cls_counts"] == [10, 5, 1]
+    assert any("not evaluated: rare" in line for line in data["report"])
+    assert "my images" in data["origin"]
+    assert data_label(dataclasses.asdict(config)) == "my images, as it is"
+
+    assert fit.main(["--resume", str(out)]) == 0  # finished: nothing is trained again, and no image is needed
+
+
+def test_a_run_does_not_go_on_with_other_images(folder, tmp_path):
+    config = inputs_config(folder)
+    out = tmp_path / "run"
+    with pytest.raises(experiment.RunStoppedError):
+        experiment.run(config, out, stop=lambda: True)
+    (folder / "a cat" / "0 ü.png").unlink()
+    with pytest.raises(RunFolderError, match=r"The images of my images changed since the run in .* began"):
+        experiment.run(read_config(out), out, resume=True)
+
+
+def inputs_config(folder, **changes):
+    way = "host" if BACKEND == "tensorflow" else "device"
+    return Config(dataset=str(folder), method="erm", epochs=2, depth=8, jit="off", input=way, **changes)
+
+
+def test_made_more_imbalanced_and_held_out(folder):
+    config = inputs_config(folder, imbalance="longtail", ratio=6, holdout=2)
+    data = inputs.load(config)
+    split = inputs.split(data, resolve(config, data))
+    assert np.bincount(split.eval_labels, minlength=3).tolist() == [2, 2, 0]  # a class of one stays in training
+    assert split.cls_counts.tolist() == [8, 3, 1]  # of 10 - 2, 5 - 2 and 1
+
+
+@pytest.mark.parametrize(
+    ("count", "epochs", "batch_size"), [(500, 200, 16), (2_800, 142, 64), (16_000, 25, 128), (500_000, 20, 128)]
+)
+def test_the_recipe_follows_from_the_images(count, epochs, batch_size):
+    recipe = own_recipe(data_set(count, side=8))
+    assert (recipe.epochs, recipe.batch_size, recipe.pad) == (epochs, batch_size, 1)
+    assert recipe.learning_rate == pytest.approx(0.1 * batch_size / 128)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "digits", "image_size": 16}, r"`image_size` is for images of your own. Received: image_size=16"),
+        ({"dataset": "digits", "skip_broken": True}, "`skip_broken` is for images of your own"),
+        ({"dataset": "mine", "ratio": 5.0}, "`ratio` is for an imbalance of longtail or step"),
+        ({"dataset": "mine", "imbalance": "steps"}, "`imbalance` must be one of longtail, step, none"),
+    ],
+)
+def test_bad_options(changes, message):
+    config = Config(**changes)
+    with pytest.raises(ValueError, match=message):
+        resolve(config, data_set(20) if config.is_own else None)
+
+
+def test_presets_of_own_images_need_the_images():
+    with pytest.raises(ValueError, match="`data` must be the images of mine"):
+        resolve(Config(dataset="mine"))
+    config = resolve(Config(dataset="mine"), data_set(20))
+    assert resolve(config) == config == resolve(Config(**json.loads(json.dumps(dataclasses.asdict(config)))))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.data")
+def test_rows_are_fed_like_arrays():
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (20, 6, 5, 3), np.uint8), rng.integers(0, 2, 20)
+    positions = rng.permutation(20)[:13]
+    normalize = normalization([0.5] * 3, [0.2] * 3)
+    for make, take in ((train_dataset, 4), (eval_dataset, 2)):
+        options = {"num_classes": 2, "normalize": normalize, "batch_size": 8}
+        by_rows = make(Rows(images, positions), labels[positions], **options).take(take)
+        by_array = make(images[positions], labels[positions], **options).take(take)
+        for (x, y), (x_expected, y_expected) in zip(by_rows, by_array, strict=True):
+            np.testing.assert_array_equal(x, x_expected)
+            np.testing.assert_array_equal(y, y_expected)

@@ -1,0 +1,309 @@
+"""Images decoded once, kept as pixels on the disk, and mapped into memory: they may be larger than it.
+
+An entry is a folder with `images.npy`, uint8 (N, height, width, channels), `digests.npy`, uint8 (N, 2, 16): of what was
+read and of the pixels, and `entry.json`: what is wrong with which image. It is named by the content of the images and
+by how they were fitted, so that a copy of the data finds it and changed data do not. It appears whole or not at all; an
+interrupted reading continues where it was.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from tf_mmloss.data.images import decode, fit_array
+from tf_mmloss.data.source import DataError, Dirt, ImageError, Source, digests
+from tf_mmloss.files import atomic_path, write_json
+
+if sys.platform != "win32":
+    import fcntl
+
+# To be raised when `images.decode` gives other pixels.
+VERSION = 1
+_CHUNK = 128
+_SAVE_EVERY = 5.0
+_DIGEST = (2, 16)
+
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Cached:
+    """Images in the cache.
+
+    Args:
+        folder: The entry.
+        images: uint8 (N, height, width, channels), mapped from the disk; rows of what cannot be read are 0.
+        content: uint8 (N, 16), digests of what was read.
+        pixels: uint8 (N, 16), digests of the pixels.
+        dirt: What is wrong, by position.
+        seconds: What reading took; 0 where the entry was there.
+    """
+
+    folder: Path
+    images: np.ndarray
+    content: np.ndarray
+    pixels: np.ndarray
+    dirt: dict[int, Dirt]
+    seconds: float
+
+
+def default_cache_dir() -> Path:
+    """`$TF_MMLOSS_CACHE`, else `tf_mmloss` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    given = os.environ.get("TF_MMLOSS_CACHE")
+    if given:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tf_mmloss"
+
+
+def read_images(
+    source: Source,
+    height: int,
+    width: int,
+    channels: int,
+    fit: str = "crop",
+    cache_dir: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Cached:
+    """Return all images of a source at one size, from the cache where they are in it.
+
+    Args:
+        source: The images.
+        height: In pixels.
+        width: In pixels.
+        channels: 1 or 3.
+        fit: "crop" or "pad"; see `images.decode`.
+        cache_dir: Default: `default_cache_dir()`.
+        workers: Threads that decode; default: one for each processor.
+        progress: Called with how many are done, how many there are, and the seconds taken.
+
+    Raises:
+        DataError: The cache cannot be written, or the disk is full.
+    """
+    cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
+    kind = f"{len(source)}-{height}x{width}x{channels}-{fit}-v{VERSION}"
+    shape = (len(source), height, width, channels)
+    stamp = hashlib.blake2b(f"{kind} {source.stamp}".encode(), digest_size=16).hexdigest() if source.stamp else ""
+    started = time.monotonic()
+    memo = cache / "stamps" / stamp
+    found = _open(cache / memo.read_text().strip(), shape, source) if stamp and memo.is_file() else None
+    if found is None and (not stamp or any(cache.glob(f"{kind}-*"))):
+        # Cheaper than decoding: the same images may be there under other names or times.
+        found = _open(cache / _entry_name(kind, source.digests()), shape, source)
+    if found is not None:
+        if stamp and not memo.is_file():
+            _remember(memo, found.folder.name)
+        return found
+    try:
+        folder = _build(source, shape, fit, cache, kind, stamp, workers, progress)
+        if stamp:
+            _remember(memo, folder.name)
+    except OSError as error:
+        raise DataError(f"the cache of images {cache} (`cache_dir`) cannot be written: {error}") from error
+    built = _open(folder, shape, source)
+    if built is None:
+        raise DataError(f"the cache of images {folder} was changed while it was written.")
+    return Cached(built.folder, built.images, built.content, built.pixels, built.dirt, time.monotonic() - started)
+
+
+def _entry_name(kind: str, content: np.ndarray) -> str:
+    return f"{kind}-{hashlib.blake2b(content.tobytes(), digest_size=16).hexdigest()}"
+
+
+def _remember(memo: Path, entry: str) -> None:
+    with contextlib.suppress(OSError):  # a cache that is only read
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(memo) as temporary:
+            temporary.write_text(entry)
+
+
+def _open(folder: Path, shape: tuple[int, ...], source: Source) -> Cached | None:
+    """The entry in a folder; None if there is none, or it is damaged."""
+    try:
+        dirt = json.loads((folder / "entry.json").read_text())["dirt"]
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        kept = np.load(folder / "digests.npy")
+        if images.shape != shape or images.dtype != np.uint8 or kept.shape != (shape[0], *_DIGEST):
+            return None
+        named = {int(i): Dirt(source.names[int(i)], reason, readable) for i, reason, readable in dirt}
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+    return Cached(folder, images, kept[:, 0], kept[:, 1], named, 0.0)
+
+
+def _build(
+    source: Source,
+    shape: tuple[int, ...],
+    fit: str,
+    cache: Path,
+    kind: str,
+    stamp: str,
+    workers: int | None,
+    progress: Progress | None,
+) -> Path:
+    building = cache / f"building-{stamp or f'{kind}-{os.getpid()}'}"
+    building.mkdir(parents=True, exist_ok=True)
+    with _alone(building) as mine:
+        if not mine:  # another process has read them meanwhile
+            memo = cache / "stamps" / stamp
+            if memo.is_file() and (cache / memo.read_text().strip()).is_dir():
+                return cache / memo.read_text().strip()
+        _check_space(cache, building, math.prod(shape))
+        _read_all(source, shape, fit, building, workers, progress)
+        content = np.load(building / "digests.npy")[:, 0]
+        entry = cache / _entry_name(kind, content)
+        if entry.exists():
+            shutil.rmtree(entry)  # the same content, or damaged
+        (building / "progress.json").unlink(missing_ok=True)
+        os.replace(building, entry)
+    (entry / ".lock").unlink(missing_ok=True)
+    return entry
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Wait until no other process reads into a folder; gives whether it is still there then."""
+    path = folder / ".lock"
+    with open(path, "a") as file:
+        if sys.platform != "win32":
+            fcntl.flock(file, fcntl.LOCK_EX)
+        still = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+        folder.mkdir(parents=True, exist_ok=True)
+        yield still
+
+
+def _check_space(cache: Path, building: Path, needed: int) -> None:
+    there = (building / "images.npy").stat().st_size if (building / "images.npy").exists() else 0
+    free = shutil.disk_usage(cache).free
+    if needed - there > free:
+        raise DataError(
+            f"the cache of images {cache} (`cache_dir`) needs {needed / 1e9:.1f} GB and the disk has "
+            f"{free / 1e9:.1f} GB: choose a smaller `image_size`, or another disk."
+        )
+
+
+def _read_all(
+    source: Source, shape: tuple[int, ...], fit: str, building: Path, workers: int | None, progress: Progress | None
+) -> None:
+    """Write images and digests in order; what is done survives an interruption."""
+    row = math.prod(shape[1:])
+    done, dirt = _continue(building, shape) if source.stamp else (0, [])
+    started = saved = time.monotonic()
+    first = done
+    with (
+        _array_file(building / "images.npy", shape, done) as images,
+        _array_file(building / "digests.npy", (shape[0], *_DIGEST), done) as kept,
+    ):
+
+        def save() -> None:
+            for file in (images, kept):
+                file.flush()
+                os.fsync(file.fileno())
+            write_json(building / "progress.json", {"done": done, "dirt": dirt})
+
+        for chunk, pixels, digest, found in _decoded(source, done, shape, fit, workers):
+            images.write(pixels.data)
+            kept.write(digest.data)
+            dirt.extend(found)
+            done = int(chunk[-1]) + 1
+            now = time.monotonic()
+            if now - saved > _SAVE_EVERY:
+                save()
+                saved = now
+            if progress is not None:
+                progress(done - first, shape[0] - first, now - started)
+        save()
+    if (building / "images.npy").stat().st_size - done * row != _header_size(shape):
+        raise OSError(f"{building} was changed while it was written")
+    write_json(building / "entry.json", {"version": VERSION, "dirt": dirt})
+
+
+def _continue(building: Path, shape: tuple[int, ...]) -> tuple[int, list[list[Any]]]:
+    try:
+        progress = json.loads((building / "progress.json").read_text())
+        done, dirt = int(progress["done"]), list(progress["dirt"])
+        rows = {"images.npy": shape, "digests.npy": (shape[0], *_DIGEST)}
+        enough = all(
+            (building / file).stat().st_size >= _header_size(whole) + done * math.prod(whole[1:])
+            for file, whole in rows.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0, []
+    return (done, dirt) if enough and 0 <= done <= shape[0] else (0, [])
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def _header_size(shape: tuple[int, ...]) -> int:
+    return len(_header(shape))
+
+
+@contextlib.contextmanager
+def _array_file(path: Path, shape: tuple[int, ...], done: int) -> Iterator[IO[bytes]]:
+    """An `.npy` of uint8, open to append rows after the first `done`."""
+    with open(path, "r+b" if done else "wb") as file:
+        if not done:
+            file.write(_header(shape))
+        file.truncate(_header_size(shape) + done * math.prod(shape[1:]))
+        file.seek(0, os.SEEK_END)
+        yield file
+
+
+_Chunk = tuple[np.ndarray, np.ndarray, np.ndarray, list[list[Any]]]
+
+
+def _decoded(source: Source, start: int, shape: tuple[int, ...], fit: str, workers: int | None) -> Iterator[_Chunk]:
+    """Chunks in order: positions, pixels, digests and dirt."""
+    workers = workers or os.cpu_count() or 1
+
+    def work(chunk: np.ndarray, read: list[bytes | np.ndarray | ImageError] | None) -> _Chunk:
+        pictures = source.read(chunk) if read is None else read
+        suffixes = source.suffixes(chunk)
+        pixels = np.zeros((len(chunk), *shape[1:]), np.uint8)
+        dirt: list[list[Any]] = []
+        for row, (index, picture, suffix) in enumerate(zip(chunk.tolist(), pictures, suffixes, strict=True)):
+            try:
+                if isinstance(picture, ImageError):
+                    raise picture
+                if isinstance(picture, np.ndarray):
+                    pixels[row] = fit_array(picture, *shape[1:], fit=fit)
+                    continue
+                pixels[row], odd = decode(picture, *shape[1:], fit=fit, suffix=suffix)
+                if odd:
+                    dirt.append([index, odd, True])
+            except ImageError as error:
+                dirt.append([index, str(error), False])
+        seen = [np.frombuffer(hashlib.blake2b(one.data, digest_size=_DIGEST[1]).digest(), np.uint8) for one in pixels]
+        return chunk, pixels, np.stack([digests(pictures, suffixes), np.stack(seen)], axis=1), dirt
+
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[_Chunk]] = deque()
+        try:
+            for chunk in source.chunks(start, _CHUNK):
+                waiting.append(pool.submit(work, chunk, source.read(chunk) if source.sequential else None))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

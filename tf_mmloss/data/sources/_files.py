@@ -1,0 +1,53 @@
+"""Listing and reading image files below a folder, and nothing outside it."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tf_mmloss.data.images import FILE_LIMIT
+from tf_mmloss.data.source import ImageError
+
+
+def is_inside(path: str | Path, root: str) -> bool:
+    """Whether a path, its links resolved, lies in `root`, which has none."""
+    real = os.path.realpath(path)
+    return real == root or real.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def unusable(status: os.stat_result) -> str:
+    """Why a file is not to be opened; "" if it is."""
+    if not stat.S_ISREG(status.st_mode):
+        return "not a plain file"
+    if status.st_size > FILE_LIMIT:
+        return f"refused, its {status.st_size:,} bytes are more than {FILE_LIMIT:,}"
+    return ""
+
+
+def stamp(names: Sequence[str], statuses: Sequence[os.stat_result]) -> str:
+    """What changes whenever a file of these is written, replaced, renamed, added or removed."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, status in zip(names, statuses, strict=True):
+        line = f"{name}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def reader(root: str, names: Sequence[str]) -> Callable[[np.ndarray], list[bytes | np.ndarray | ImageError]]:
+    """A `Source.read` of files by their names below a folder."""
+
+    def read(indices: np.ndarray) -> list[bytes | np.ndarray | ImageError]:
+        return [_read_file(os.path.join(root, names[i])) for i in indices.tolist()]
+
+    return read
+
+
+def _read_file(path: str) -> bytes | ImageError:
+    try:
+        with open(path, "rb") as file:
+            return file.read(FILE_LIMIT)
+    except OSError as error:
+        return ImageError(f"cannot be read: {error.strerror or error}")
