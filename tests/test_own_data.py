@@ -15,7 +15,7 @@ from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.pipeline import eval_dataset, train_dataset
 from tf_mmloss.runs.folder import RunFolderError, data_label, read_config, read_json
 from tf_mmloss.train import experiment, inputs
-from tf_mmloss.train.presets import Config, own_recipe, resolve
+from tf_mmloss.train.presets import Config, image_size, own_recipe, resolve
 
 COUNTS = {"a cat": 12, "chien é": 6, "rare": 1}
 SMALL = ["--epochs", "2", "--depth", "8", "--jit", "off", "--input", "host" if BACKEND == "tensorflow" else "device"]
@@ -51,7 +51,7 @@ def test_one_command_on_a_folder(folder, tmp_path, capsys):
     assert "my images: 19 images of 3 classes, from 12 (a cat) to 1 (rare)" in printed
     assert "so not evaluated: rare" in printed
     config, metrics, data = read_config(out), read_json(out, "metrics.json"), read_json(out, "data.json")
-    assert (config.imbalance, config.ratio, config.image_size, config.pad) == ("none", 1, 16, 2)
+    assert (config.imbalance, config.ratio, config.image_size, config.pad) == ("none", 1, "16", 2)
     assert metrics["class_names"] == list(COUNTS)
     assert metrics["cls_counts"] == [10, 5, 1]
     assert any("not evaluated: rare" in line for line in data["report"])
@@ -96,7 +96,11 @@ def test_the_recipe_follows_from_the_images(count, epochs, batch_size):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dataset": "digits", "image_size": 16}, r"`image_size` is for images of your own. Received: image_size=16"),
+        (
+            {"dataset": "digits", "image_size": "16"},
+            "`image_size` is for images of your own. Received: image_size='16'",
+        ),
+        ({"dataset": "mine", "image_size": "0x4"}, "`image_size` must be a side or HEIGHTxWIDTH"),
         ({"dataset": "digits", "skip_broken": True}, "`skip_broken` is for images of your own"),
         ({"dataset": "mine", "ratio": 5.0}, "`ratio` is for an imbalance of longtail or step"),
         ({"dataset": "mine", "imbalance": "steps"}, "`imbalance` must be one of longtail, step, none"),
@@ -106,6 +110,16 @@ def test_bad_options(changes, message):
     config = Config(**changes)
     with pytest.raises(ValueError, match=message):
         resolve(config, data_set(20) if config.is_own else None)
+
+
+def test_images_that_are_not_square_keep_their_size():
+    images = np.zeros((8, 10, 6, 1), np.uint8)
+    labels = np.arange(8) % 2
+    data = ImageDataset("x", images, labels, images, labels, ("a", "b"), (0.5,), (0.2,), "none")
+    config = resolve(Config(dataset="mine"), data)
+    assert config.image_size == "10x6"
+    assert image_size(config) == (10, 6)
+    assert config.pad == 0
 
 
 def test_presets_of_own_images_need_the_images():

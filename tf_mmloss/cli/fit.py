@@ -63,7 +63,7 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
         "--imbalance", help="none (default of your own images): as it is; longtail (default of the others) or step"
     )
     data.add_argument("--ratio", type=float, help="largest over smallest class, >= 1; default 100")
-    data.add_argument("--image-size", type=int, metavar="N", help="own images: height and width; default: from them")
+    data.add_argument("--image-size", metavar="N", help="own images: 64, or 40x24, height by width; default: theirs")
     data.add_argument("--fit", help="own images: crop (default) or pad them to that size")
     data.add_argument("--grey", action=argparse.BooleanOptionalAction, help="own images: without colour")
     data.add_argument(

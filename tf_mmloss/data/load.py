@@ -144,8 +144,8 @@ def load_images(
     colour = "grey" if channels == 1 else "colour"
     report.append(f"Images at {height} x {width} (height x width), {colour}, {fit}: {why}.")
     cached = read_images(source, height, width, channels, fit, cache_dir, workers, progress or print_progress)
-    took = f"read in {cached.seconds:.1f} s" if cached.seconds else "found"
-    report.append(f"Cache of pixels, {took}: {cached.folder}.")
+    if cached.seconds:
+        report.append(f"Read in {cached.seconds:.1f} s; the pixels are kept in the cache.")
     usable, dirt = _sort_out(source, cached, skip_broken, accept_odd)
     if dirt:
         left_out = len(source.dirt) + len(source) - int(usable.sum())

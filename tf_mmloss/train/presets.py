@@ -58,8 +58,8 @@ class Config:
         imbalance: "longtail" or "step": the training set is cut down to it; "none": it stays as it is. Default:
             "longtail" for the data sets of RECIPES, "none" for one's own.
         ratio: largest over smallest class. Default 100; 1, without a meaning, for "none".
-        image_size: height and width that one's own images are brought to. fit, grey, test_share, group_by, skip_broken,
-            accept_odd: how they are read and split, see `tf_mmloss.data.load_images`.
+        image_size: "64" or "40x24" (height by width), what one's own images are brought to. fit, grey, test_share,
+            group_by, skip_broken, accept_odd: how they are read and split, see `tf_mmloss.data.load_images`.
         method: a key of METHODS.
         scale ... tau: arguments of the method's loss.
         weights: class weights of re-weighting and re-sampling: "effective" or "inverse".
@@ -110,7 +110,7 @@ class Config:
     jit: str = "auto"
     input: str = "host"
     strategy: str = "none"
-    image_size: int | None = None
+    image_size: str | None = None
     fit: str | None = None
     grey: bool | None = None
     test_share: float | None = None
@@ -358,6 +358,22 @@ OWN_OPTIONS = {
 _FROM_IMAGES = ("epochs", "depth", "pad", "flip", "batch_size", "learning_rate", "image_size")
 
 
+def image_size(config: Config) -> tuple[int, int] | None:
+    """Height and width of a config's own images; None for a size that follows from them.
+
+    Raises:
+        ValueError: neither a side nor HEIGHTxWIDTH.
+    """
+    if config.image_size is None:
+        return None
+    sides = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", str(config.image_size))
+    if sides is None:
+        raise ValueError(
+            f"`image_size` must be a side or HEIGHTxWIDTH, in pixels. Received: image_size={config.image_size!r}"
+        )
+    return int(sides[1]), int(sides[2] or sides[1])
+
+
 def has_gaps(config: Config) -> bool:
     """Whether a config needs its images to be resolved: images of one's own, whose presets follow from them."""
     return config.is_own and any(getattr(config, name) is None for name in _FROM_IMAGES)
@@ -476,6 +492,7 @@ def _resolved_data(config: Config, data: "ImageDataset | None") -> dict[str, Any
             raise ValueError(
                 f"`{name}` is for images of your own. Received: {name}={getattr(config, name)!r} with {config.dataset}"
             )
+    image_size(config)
     if not own:
         recipe = RECIPES[config.dataset]
     elif data is not None:
@@ -490,7 +507,8 @@ def _resolved_data(config: Config, data: "ImageDataset | None") -> dict[str, Any
     if own:
         filled |= OWN_OPTIONS
         if data is not None:
-            filled["image_size"] = data.train_images.shape[1]
+            height, width = data.train_images.shape[1:3]
+            filled["image_size"] = f"{height}" if height == width else f"{height}x{width}"
     if recipe is not None:
         filled |= {name: getattr(recipe, name) for name in _FROM_IMAGES if hasattr(recipe, name)}
     filled |= {name: getattr(config, name) for name in filled if getattr(config, name) is not None}
