@@ -1,15 +1,18 @@
 """Training on images of one's own: what is chosen for them, and that a run keeps to them."""
 
+import csv
 import dataclasses
 import json
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from helpers import BACKEND
 from PIL import Image
 
 from tf_mmloss import normalization
-from tf_mmloss.cli import fit
+from tf_mmloss.cli import fit, predict, runs
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.pipeline import eval_dataset, train_dataset
@@ -59,6 +62,48 @@ def test_one_command_on_a_folder(folder, tmp_path, capsys):
     assert data_label(dataclasses.asdict(config)) == "my images, as it is"
 
     assert fit.main(["--resume", str(out)]) == 0  # finished: nothing is trained again, and no image is needed
+
+    (tmp_path / "torn.png").write_bytes((folder / "rare" / "0 ü.png").read_bytes()[:60])
+    capsys.readouterr()
+    asked = [str(folder / "chien é"), str(folder / "a cat" / "1*.png"), str(tmp_path / "torn.png")]
+    assert predict.main([str(out), *asked, "--out", str(tmp_path / "sub" / "predictions.csv")]) == 1
+    assert f"not read: {tmp_path / 'torn.png'}: " in capsys.readouterr().err
+    with open(tmp_path / "sub" / "predictions.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["file"]).name for row in rows] == [f"{i} ü.png" for i in (0, 1, 2, 3, 4, 5, 1, 10, 11)]
+    pixels = np.stack([np.asarray(Image.open(row["file"])) for row in rows])
+    expected = experiment.softmax(keras.ops.convert_to_numpy(trained_logits(out, pixels)))
+    for row, probabilities in zip(rows, expected, strict=True):
+        assert float(row["probability"]) == pytest.approx(probabilities.max(), abs=2e-6)
+        assert row["class"] == list(COUNTS)[probabilities.argmax()]
+        assert float(row["runner_up_probability"]) == pytest.approx(np.sort(probabilities)[-2], abs=2e-6)
+
+    assert runs.main([str(tmp_path)]) == 0
+    assert f"{metrics['error']:.2%}" in capsys.readouterr().out
+
+
+def trained_logits(out, pixels):
+    """Scaled logits of uint8 pixels, by hand."""
+    metrics, model = read_json(out, "metrics.json"), keras.models.load_model(out / "last.keras")
+    normal = (pixels / 255 - np.array(metrics["mean"])) / np.array(metrics["std"])
+    return model.loss.scale * model(normal.astype("float32"), training=False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["nowhere.png"], "`images` must be files, folders or patterns of files. Received: nowhere.png"),
+        (["*.nothing"], "Received: *.nothing"),
+    ],
+)
+def test_what_is_not_there_is_not_predicted(tmp_path, capsys, asked, message):
+    assert predict.main([str(tmp_path), *asked]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run(folder, tmp_path, capsys):
+    assert predict.main([str(tmp_path), str(folder)]) == 2
+    assert "is no run folder: it has no config.json" in capsys.readouterr().err
 
 
 def test_a_run_does_not_go_on_with_other_images(folder, tmp_path):

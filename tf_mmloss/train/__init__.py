@@ -1,1 +1,26 @@
-"""From a config to a run folder."""
+"""From a config to a run folder.
+
+from tf_mmloss.train import Config, run
+
+metrics = run(Config(dataset="my_photos", method="ldam-drw"), "runs/my-photos")
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tf_mmloss.train.experiment import run
+    from tf_mmloss.train.presets import Config
+
+__all__ = ["Config", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Config":
+        from tf_mmloss.train.presets import Config
+
+        return Config
+    if name == "run":
+        from tf_mmloss.train.experiment import run
+
+        return run
+    raise AttributeError(f"module 'tf_mmloss.train' has no attribute {name!r}")

@@ -1,0 +1,68 @@
+"""List the runs below a folder, the best first.
+
+{command}             # below runs/
+{command} DIR --by balanced
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tf_mmloss.cli import program
+
+ORDERS = ("error", "balanced")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    command = program("runs")
+    main = argparse.ArgumentParser(
+        prog=command,
+        description=__doc__.format(command=command),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    main.add_argument("folder", metavar="DIR", nargs="?", default="runs", help="default: runs")
+    main.add_argument("--by", choices=ORDERS, default="error", help="error (default) or balanced: balanced error")
+    return main
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options = parser().parse_args(arguments)
+    from tf_mmloss.runs import folder as run_folder
+
+    root = Path(options.folder).expanduser()
+    if not root.is_dir():
+        print(f"error: `folder` must be a folder. Received: {root}", file=sys.stderr)
+        return 2
+    done: dict[str, list[tuple[float, list[str]]]] = {}
+    unfinished = []
+    for folder in run_folder.run_folders(root):
+        try:
+            config = run_folder.read_config(folder)
+            label = run_folder.data_label(vars(config))
+            if not run_folder.is_finished(folder):
+                unfinished.append(f"{folder}: epoch {run_folder.epochs_saved(folder)} of {config.epochs}")
+                continue
+            metrics = run_folder.read_json(folder, "metrics.json", ["error", "balanced_accuracy", "seconds"])
+        except run_folder.RunFolderError as error:
+            unfinished.append(str(error))
+            continue
+        top_1, balanced = metrics["error"], 1 - metrics["balanced_accuracy"]
+        held = " (held-out)" if config.holdout else ""
+        cells = [f"{top_1:.2%}{held}", f"{balanced:.2%}", config.method, str(config.seed),
+                 run_folder.duration(metrics["seconds"]), str(folder)]  # fmt: skip
+        done.setdefault(label, []).append((top_1 if options.by == "error" else balanced, cells))
+    head = ["error", "balanced error", "method", "seed", "time", "folder"]
+    for label, rows in sorted(done.items()):
+        table = [head, *(cells for _, cells in sorted(rows))]
+        widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+        print(f"{label}\n" + "\n".join(
+            "  " + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        ))  # fmt: skip
+    if unfinished:
+        print("not finished\n" + "\n".join(f"  {line}" for line in unfinished))
+    if not done and not unfinished:
+        print(f"no runs below {root}")
+    return 0
