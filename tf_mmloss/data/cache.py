@@ -8,6 +8,7 @@ interrupted reading continues where it was.
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
@@ -36,6 +37,7 @@ _CHUNK = 128
 _SAVE_EVERY = 5.0
 _DIGEST = (2, 16)
 
+_Shape = tuple[int, int, int, int]
 Progress = Callable[[int, int, float], None]
 
 
@@ -130,7 +132,7 @@ def _remember(memo: Path, entry: str) -> None:
             temporary.write_text(entry)
 
 
-def _open(folder: Path, shape: tuple[int, ...], source: Source) -> Cached | None:
+def _open(folder: Path, shape: _Shape, source: Source) -> Cached | None:
     """The entry in a folder; None if there is none, or it is damaged."""
     try:
         dirt = json.loads((folder / "entry.json").read_text())["dirt"]
@@ -146,7 +148,7 @@ def _open(folder: Path, shape: tuple[int, ...], source: Source) -> Cached | None
 
 def _build(
     source: Source,
-    shape: tuple[int, ...],
+    shape: _Shape,
     fit: str,
     cache: Path,
     kind: str,
@@ -196,7 +198,7 @@ def _check_space(cache: Path, building: Path, needed: int) -> None:
 
 
 def _read_all(
-    source: Source, shape: tuple[int, ...], fit: str, building: Path, workers: int | None, progress: Progress | None
+    source: Source, shape: _Shape, fit: str, building: Path, workers: int | None, progress: Progress | None
 ) -> None:
     """Write images and digests in order; what is done survives an interruption."""
     row = math.prod(shape[1:])
@@ -231,11 +233,11 @@ def _read_all(
     write_json(building / "entry.json", {"version": VERSION, "dirt": dirt})
 
 
-def _continue(building: Path, shape: tuple[int, ...]) -> tuple[int, list[list[Any]]]:
+def _continue(building: Path, shape: _Shape) -> tuple[int, list[list[Any]]]:
     try:
         progress = json.loads((building / "progress.json").read_text())
         done, dirt = int(progress["done"]), list(progress["dirt"])
-        rows = {"images.npy": shape, "digests.npy": (shape[0], *_DIGEST)}
+        rows: dict[str, tuple[int, ...]] = {"images.npy": shape, "digests.npy": (shape[0], *_DIGEST)}
         enough = all(
             (building / file).stat().st_size >= _header_size(whole) + done * math.prod(whole[1:])
             for file, whole in rows.items()
@@ -246,8 +248,6 @@ def _continue(building: Path, shape: tuple[int, ...]) -> tuple[int, list[list[An
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return buffer.getvalue()
@@ -271,9 +271,10 @@ def _array_file(path: Path, shape: tuple[int, ...], done: int) -> Iterator[IO[by
 _Chunk = tuple[np.ndarray, np.ndarray, np.ndarray, list[list[Any]]]
 
 
-def _decoded(source: Source, start: int, shape: tuple[int, ...], fit: str, workers: int | None) -> Iterator[_Chunk]:
+def _decoded(source: Source, start: int, shape: _Shape, fit: str, workers: int | None) -> Iterator[_Chunk]:
     """Chunks in order: positions, pixels, digests and dirt."""
     workers = workers or os.cpu_count() or 1
+    _, height, width, channels = shape
 
     def work(chunk: np.ndarray, read: list[bytes | np.ndarray | ImageError] | None) -> _Chunk:
         pictures = source.read(chunk) if read is None else read
@@ -285,9 +286,9 @@ def _decoded(source: Source, start: int, shape: tuple[int, ...], fit: str, worke
                 if isinstance(picture, ImageError):
                     raise picture
                 if isinstance(picture, np.ndarray):
-                    pixels[row] = fit_array(picture, *shape[1:], fit=fit)
+                    pixels[row] = fit_array(picture, height, width, channels, fit)
                     continue
-                pixels[row], odd = decode(picture, *shape[1:], fit=fit, suffix=suffix)
+                pixels[row], odd = decode(picture, height, width, channels, fit, suffix)
                 if odd:
                     dirt.append([index, odd, True])
             except ImageError as error:

@@ -8,6 +8,7 @@ the first is taken. Colour profiles are not applied.
 import functools
 import io
 import math
+import mimetypes
 import warnings
 from types import ModuleType
 from typing import Any
@@ -45,7 +46,15 @@ _SIGNATURES = {
 SIGNATURE_SIZE = 16
 _READ = "JPEG, PNG, WebP, GIF, BMP and TIFF are read"
 _ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)
+# Python's own table, not the system's: the same everywhere.
+_TYPES = mimetypes.MimeTypes(())
 _GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def claims_image(suffix: str) -> bool:
+    """Whether an extension, lower case with its dot, is that of an image, of a format that is read or not."""
+    return suffix in SUFFIXES or (_TYPES.guess_type(f"file{suffix}")[0] or "").startswith("image/")
 
 
 def image_format(start: bytes) -> str | None:
@@ -100,8 +109,8 @@ def decode(
         turned = image.format in ("JPEG", "MPO") and _orientation(image)
         if image.format in ("JPEG", "MPO"):
             # The decoder halves the size up to three times as it goes, never below what is needed.
-            across = image.size[::-1] if turned in (5, 6, 7, 8) else image.size
-            scale = _scale(*across, width, height, fit)
+            image_width, image_height = image.size[::-1] if turned in _SIDEWAYS else image.size
+            scale = _scale(image_width, image_height, width, height, fit)
             image.draft("L" if channels == 1 else "RGB", tuple(math.ceil(side * scale) for side in image.size))
         image.load()
         image = _upright(image, turned or _orientation(image))
@@ -144,7 +153,7 @@ def measure(picture: bytes | np.ndarray) -> tuple[int, int, bool]:
         return *picture.shape[:2], picture.ndim == 2 or picture.shape[2] == 1
     image = _open(picture)
     width, height = image.size
-    if image.format in ("JPEG", "MPO") and _orientation(image) in (5, 6, 7, 8):
+    if image.format in ("JPEG", "MPO") and _orientation(image) in _SIDEWAYS:
         width, height = height, width
     return height, width, image.mode in _GREY
 
@@ -201,8 +210,9 @@ def _open(content: bytes) -> Any:
 
 def _oddity(image: Any, suffix: str) -> str:
     name = "JPEG" if image.format == "MPO" else image.format
-    if suffix and suffix not in _SUFFIXES[name]:
-        return f"is a {name} file, its extension {suffix} is not"
+    known = suffix in SUFFIXES or _TYPES.guess_type(f"file{suffix}")[0] is not None
+    if known and suffix not in _SUFFIXES[name]:
+        return f"its extension is {suffix}, its content {name}"
     if image.format != "MPO":  # a camera's JPEG with a preview or a second lens
         try:
             if getattr(image, "is_animated", False):

@@ -87,7 +87,7 @@ def open_source(spec: str | os.PathLike[str], data_dir: str | os.PathLike[str] |
     if _MODULE_FUNCTION.fullmatch(text):
         from tf_mmloss.data.sources.module import open_function
 
-        return open_function(text)
+        return open_function(text, known=f"the sources with a prefix are {', '.join(sorted(_prefixes()))}")
     raise DataError(_not_there(text, path))
 
 

@@ -14,8 +14,13 @@ _CHANNELS = (1, 3, 4)
 class Pictures(Protocol):
     """An array of pictures, of which some rows can be read."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, height, width) or (N, height, width, channels)."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the values."""
 
     def __getitem__(self, rows: Any) -> np.ndarray: ...
 
@@ -92,7 +97,8 @@ def _name(letter: str, key: str) -> str:
 
 
 def _picture_shape(key: str, x: Pictures) -> tuple[int, int, int]:
-    shape, name = x.shape, _name("x", key)
+    shape: tuple[int, ...] = x.shape
+    name = _name("x", key)
     if x.dtype.kind not in "buif":
         raise DataError(f"{name} must be numbers. Received: {x.dtype}")
     if len(shape) == 4 and shape[3] not in _CHANNELS and shape[1] in _CHANNELS:
@@ -106,7 +112,7 @@ def _picture_shape(key: str, x: Pictures) -> tuple[int, int, int]:
         )
     if shape[1] * shape[2] > PIXEL_LIMIT:
         raise DataError(f"{name}: refused, its {shape[1]:,} x {shape[2]:,} pixels are more than {PIXEL_LIMIT:,}")
-    return shape[1:]
+    return shape[1], shape[2], shape[3]
 
 
 def _channels_last(rows: np.ndarray) -> np.ndarray:
@@ -130,10 +136,9 @@ def _label_names(name: str, labels: Any) -> list[str]:
             raise DataError(f"{name}: a label is missing (empty).")
         return names.tolist()
     if y.dtype.kind == "f" and not np.isfinite(y).all():
-        raise DataError(
-            f"{name}: a label is missing ({y[~np.isfinite(y)][0]}), the first at {np.argmin(np.isfinite(y))}."
-        )
-    if y.dtype.kind not in "buif" or (y != np.floor(y) if y.dtype.kind == "f" else y < 0).any():
+        first = np.argmin(np.isfinite(y))
+        raise DataError(f"{name}: a label is missing, the first is {name}[{first}]={y[first]}.")
+    if y.dtype.kind not in "buif" or (y < 0).any() or (y != np.floor(y)).any():
         raise DataError(f"{name} must be whole numbers from 0, or names. Received: {y.dtype}, {y[:3].tolist()} ...")
     return [str(label) for label in y.astype(np.int64).tolist()]
 
@@ -143,7 +148,7 @@ def _given_names(name: str, labels: list[str], class_names: Sequence[str]) -> li
         return labels
     high = max((int(label) if label.isdigit() else len(class_names) for label in labels), default=0)
     if high >= len(class_names):
-        raise DataError(f"{name} has {len(class_names)} class names and the label {max(labels, key=len)}.")
+        raise DataError(f"{name} has {len(class_names)} class names and the label {high}.")
     return [class_names[int(label)] for label in labels]
 
 

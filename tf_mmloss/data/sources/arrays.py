@@ -42,7 +42,7 @@ def open_path(path: Path) -> Source:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise DataError(f"{where} is damaged, or no .npz: {error}") from error
-    parts = {}
+    parts: dict[str, tuple[Any, np.ndarray]] = {}
     for key in ("train", "test", "val", ""):
         x, y = _find(members, _IMAGES, key), _find(members, _LABELS, key)
         if (x is None) != (y is None):

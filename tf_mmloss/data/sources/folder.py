@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_mmloss.data.images import SIGNATURE_SIZE, SUFFIXES, image_format
+from tf_mmloss.data.images import SIGNATURE_SIZE, SUFFIXES, claims_image, image_format
 from tf_mmloss.data.source import SPLIT_NAMES, DataError, Dirt, Source, encode, listed, named, shown, suffix
 from tf_mmloss.data.sources._files import is_inside, reader, stamp, unusable
 
@@ -100,7 +100,8 @@ class _Listing:
 
     def look(self, folder: str) -> tuple[list[str], list[str]]:
         """The folders and the files in a folder, hidden ones left out, sorted."""
-        folders, files = [], []
+        folders: list[str] = []
+        files: list[str] = []
         for entry in self._entries(folder):
             (folders if entry.is_dir() else files).append(entry.name)
         return folders, files
@@ -121,7 +122,7 @@ class _Listing:
                     self.notes.append(f"A link to a folder above it, left out: {shown(path)}.")
                 else:
                     self._add(path, name, split, (*above, real))
-            elif not entry.is_file() and suffix(entry.name) in SUFFIXES:
+            elif not entry.is_file() and claims_image(suffix(entry.name)):
                 self.dirt.append(
                     Dirt(path, "a link to what is not there" if entry.is_symlink() else "not a plain file")
                 )
@@ -157,7 +158,7 @@ class _Listing:
 
     @staticmethod
     def _is_image(entry: os.DirEntry[str]) -> bool:
-        if suffix(entry.name) in SUFFIXES:
+        if claims_image(suffix(entry.name)):
             return True
         try:
             with open(entry.path, "rb") as file:
@@ -188,7 +189,7 @@ def _loose(folder: str, files: list[str], has_classes: bool) -> str:
 
 
 def _nothing_found(shown_path: str, folders: list[str], loose: list[str], listing: _Listing) -> str:
-    images = sum(suffix(file) in SUFFIXES for file in loose)
+    images = sum(claims_image(suffix(file)) for file in loose)
     if images and not folders:
         return f"{shown_path} has {images:,} images but no class folders: put the images of each class in a folder."
     if not folders:

@@ -15,16 +15,17 @@ FORM = "PACKAGE.MODULE:FUNCTION"
 HELP = "a function that returns a tf_mmloss.data.Source, (x, y) or ((x_train, y_train), (x_test, y_test))"
 
 
-def open_function(spec: str) -> Source:
+def open_function(spec: str, known: str = "") -> Source:
     """Return what the function of a module gives.
 
     Args:
         spec: `package.module:function`; the function takes no arguments.
+        known: What else could be meant, said where there is no such module.
 
     Raises:
         DataError: There is no such module or function, it raises, or it returns something else.
     """
-    return call(spec, lambda: _function(spec))
+    return call(spec, lambda: _function(spec, known))
 
 
 def call(spec: str, load: Callable[[], Callable[..., Any]], *arguments: Any) -> Source:
@@ -47,7 +48,7 @@ def call(spec: str, load: Callable[[], Callable[..., Any]], *arguments: Any) -> 
     return from_arrays(spec, {key: (np.asarray(x), y) for key, (x, y) in parts.items()})
 
 
-def _function(spec: str) -> Callable[..., Any]:
+def _function(spec: str, known: str) -> Callable[..., Any]:
     module, _, name = spec.partition(":")
     here = os.getcwd()
     added = here not in sys.path and "" not in sys.path
@@ -57,7 +58,7 @@ def _function(spec: str) -> Callable[..., Any]:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
-            raise DataError(f"there is no module {module!r}, here or installed.") from error
+            raise DataError(f"there is no module {module!r}, here or installed{known and f'; {known}'}.") from error
         raise
     finally:
         if added:

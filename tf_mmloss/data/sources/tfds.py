@@ -64,7 +64,7 @@ def open_prefix(rest: str, data_dir: str | os.PathLike[str] | None = None) -> So
         split=np.repeat([splits[s] for s in parts], [len(p) for p in parts.values()]) if len(splits) > 1 else None,
         sequential=True,
         stamp=stamp([str(path.relative_to(folder)) for path in files], [path.stat() for path in files]),
-        licence=str(builder.info.license or "not stated"),
+        licence=builder.info.redistribution_info.license or "not stated",
     )
 
 
