@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tf_mmloss.datasets import NAMES, ImageDataset, cifar_search, load, registry
+from tf_mmloss.datasets.batch_pickle import unpickle
 from tf_mmloss.datasets.cifar import CIFAR10, CIFAR100
 from tf_mmloss.datasets.cifar_search import fetch_archive, load_cifar
 
@@ -130,9 +131,25 @@ def test_archive_of_a_leading_dot(tmp_path):
     check_tiny(load_cifar(TINY10, tmp_path / "a.tar.gz"), TINY10)
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_pickle_protocols(tmp_path, protocol):
-    write_folder(tmp_path, TINY10, tiny_pickles(TINY10, protocol))
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_pickle_protocols(tmp_path, protocol, order):
+    records = tiny_records(TINY10)
+    for record in records.values():
+        if b"data" in record:
+            record[b"data"] = np.asarray(record[b"data"], order=order)
+    write_folder(tmp_path, TINY10, {file: pickle.dumps(record, protocol) for file, record in records.items()})
+    check_tiny(load_cifar(TINY10, tmp_path), TINY10)
+
+
+def test_batches_saved_again_with_text_for_keys(tmp_path):
+    pickles = {}
+    for file, record in tiny_records(TINY10).items():
+        text = {key.decode(): value for key, value in record.items()}
+        if "label_names" in text:
+            text["label_names"] = [name.decode() for name in text["label_names"]]
+        pickles[file] = pickle.dumps(text)
+    write_folder(tmp_path, TINY10, pickles)
     check_tiny(load_cifar(TINY10, tmp_path), TINY10)
 
 
@@ -156,6 +173,13 @@ def test_batch_of_python_2(tmp_path):
     assert np.array_equal(pickle.loads(content, encoding="bytes")[b"data"], rows(images))
     write_folder(tmp_path, TINY10, {**tiny_pickles(TINY10), "test_batch": content})
     check_tiny(load_cifar(TINY10, tmp_path), TINY10)
+
+
+def test_byte_strings_of_python_2_as_text():
+    assert unpickle(b"(dp0\nS'a'\np1\nS\"\\xff\\n\"\nsS'b'\n(lp2\nI01\naI7\naL8L\nas.", "some file") == {
+        b"a": b"\xff\n",
+        b"b": [True, 7, 8],
+    }
 
 
 def test_load_uses_the_full_counts(tmp_path):

@@ -4,14 +4,19 @@ import contextlib
 import gzip
 import os
 import pickle
+import socket
+import struct
 import tarfile
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from test_datasets import TINY10, TINY100, check_tiny, tiny_pickles, tiny_records, write_archive, write_folder
 
-from tf_mmloss.datasets import archives
-from tf_mmloss.datasets.archives import unpickle
+from tf_mmloss.datasets import archives, batch_pickle, cifar_python
+from tf_mmloss.datasets._regular import open_regular, read_regular
+from tf_mmloss.datasets.batch_pickle import unpickle
 from tf_mmloss.datasets.cifar_search import load_cifar
 
 
@@ -132,6 +137,106 @@ def test_pickle_cannot_alter_the_reader(name):
             unpickle(opcodes + b"}.", "some file")
         assert unpickle(array_pickle(state()), "some file")["a"].tolist() == [7, 9]
         assert unpickle(pickle.dumps({b"k": b"\xff"}, 2), "some file") == {b"k": b"\xff"}
+
+
+KEY = b"X\x01\x00\x00\x00a"
+ENCODE = b"c_codecs\nencode\n"
+
+
+def text(content):
+    return b"X" + struct.pack("<I", len(content)) + content
+
+
+BOMBS = {
+    "a key that is hashed for ever": b"})q\x00" + b"h\x00h\x00h\x00\x87q\x00" * 40 + b"K\x00s.",
+    "a shared key that is hashed for ever": b"})q\x00" + b"h\x00h\x00\x86q\x00" * 40 + b"K\x00s.",
+    "keys that collide": b"}("
+    + b"".join(b"\x8a\x0c" + (k * (2**61 - 1)).to_bytes(12, "little") + b"N" for k in range(1, 20_000))
+    + b"u.",
+    "long keys compared with each other": b"}"
+    + (text(b"k" * 100_000) + b"q\x00Ns")
+    + text(b"k" * 100_000)
+    + b"q\x00"
+    + b"0"
+    + b"h\x00Ns" * 50_000
+    + b".",
+    "one text encoded again and again": b"}"
+    + KEY
+    + text(b"a" * 100_000)
+    + b"q\x00"
+    + text(b"latin1")
+    + b"q\x01"
+    + ENCODE
+    + b"q\x02]("
+    + b"h\x02h\x00h\x01\x86R" * 5_000
+    + b"es.",
+    "a memo of 2**32 entries": b"}r\xff\xff\xff\xff.",
+    "a memo of 10**19 entries": b"}p9999999999999999999\n.",
+    "a byte array of 2**62": b"}" + KEY + b"\x96" + struct.pack("<Q", 2**62) + b"s.",
+    "sets": b"}" + KEY + b"(" + b"\x8f" * 100_000 + b"ts.",
+    "a number of a million digits": b"}" + KEY + b"I" + b"9" * 1_000_000 + b"\ns.",
+    "a long of a million digits": b"}" + KEY + b"L" + b"9" * 1_000_000 + b"L\ns.",
+    "a text without quotes": b"}" + KEY + b"S" + b"\xff" * 1_000_000 + b"\ns.",
+    "a global of any length": b"c" + b"a" * 1_000_000 + b"\nb\n.",
+    "a type of any length": b"}" + KEY + b"cnumpy\ndtype\n" + text(b"\xc3\xbf" * 1_000_000) + b"\x85Rs.",
+    "an encoding of any length": b"}" + KEY + ENCODE + KEY + text(b"\xc3\xbf" * 1_000_000) + b"\x86Rs.",
+    "a type of nested tuples": b"}" + KEY + b"cnumpy\ndtype\n)" + b"\x85" * 30_000 + b"\x85Rs.",
+    "calls of calls": b"}" + KEY + b"cnumpy.core.multiarray\n_reconstruct\n)R)Rs.",
+    "an extension": b"}" + KEY + b"\x82\x01s.",
+    "an empty stack": b"s.",
+    "marks alone": b"(" * 100_000 + b"u.",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(name):
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"^some file: not a batch of the public python version: ") as caught:
+            unpickle(BOMBS[name], "some file")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100e6
+    assert len(str(caught.value)) < 400
+
+
+def test_operations_without_end(monkeypatch):
+    monkeypatch.setattr(batch_pickle, "OPERATION_LIMIT", 10_000)
+    with pytest.raises(ValueError, match="refused, it holds more than 10000 operations"):
+        unpickle(b"}" * 10_001 + b".", "some file")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        b"(" + b"\x8a\xff" + b"\xff" * 254 + b"\x7f" + b"t",
+        b"(" + (b"\x8a\xff" + b"\xff" * 254 + b"\x7f") * 20_000 + b"t",
+        b"(" + b"K\x01" * 100_000 + b"t",
+    ],
+    ids=["huge", "huge ones", "many"],
+)
+def test_shapes_of_huge_integers(shape):
+    with pytest.raises(ValueError, match="disagree"):
+        unpickle(array_pickle(state(shape=shape)), "some file")
+
+
+def test_containers_nested_without_end():
+    for nest in (
+        b"]" * 30_000 + b"a" * 29_999,
+        b")" + b"\x85" * 30_000,
+        b"}" + (KEY + b"}") * 30_000 + b"s" * 30_000,
+    ):
+        record = unpickle(b"}" + KEY + nest + b"s.", "some file")
+        assert list(record) == ["a"]
+        with pytest.raises(ValueError, match=r"must be a list of names"):
+            cifar_python._class_names({b"label_names": record["a"]}, "some file", TINY10)
+
+
+def test_one_long_name_many_times():
+    names = [b"n" * 1_000_000] * 100_000
+    with pytest.raises(ValueError, match="must be a list of names of at most 100 characters"):
+        cifar_python._class_names({b"label_names": names}, "some file", TINY10)
 
 
 # Batches
@@ -290,6 +395,142 @@ def test_too_many_members(tmp_path):
     extra = [(special(f"file {k}"), b"") for k in range(archives.MEMBER_COUNT_LIMIT + 1)]
     with pytest.raises(ValueError, match="refused, more than 100 members"):
         load_cifar(TINY10, write_tar(tmp_path / "a.tar.gz", *extra))
+
+
+def extension(kind, content):
+    return special("extension", kind, size=len(content)), content
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        [extension(tarfile.XHDTYPE, b"11 path=abc\n")] * 3_000,
+        [extension(tarfile.XGLTYPE, b"11 path=abc\n")] * 3_000,
+        [extension(tarfile.GNUTYPE_LONGNAME, b"name\0")] * 3_000,
+        [extension(tarfile.GNUTYPE_LONGLINK, b"name\0")] * 3_000,
+    ],
+    ids=["pax", "global pax", "long names", "long links"],
+)
+def test_extensions_without_end(tmp_path, extensions):
+    with pytest.raises(ValueError, match=r"a\.tar\.gz: refused, more than 100 members"):
+        load_cifar(TINY10, write_tar(tmp_path / "a.tar.gz", *extensions))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"9" * 1_000_000,
+        b"9" * 4_000 + b" hdrcharset=" + b"9" * 4_000,
+        b"13 size=9999\n",
+        b"20 GNU.sparse.size=1\n",
+        b"\xff",
+    ],
+    ids=["digits", "charset", "size", "sparse", "no text"],
+)
+def test_extensions_are_not_read(tmp_path, content):
+    archive = write_tar(tmp_path / "a.tar.gz", *[extension(tarfile.XHDTYPE, content)] * 20)
+    check_tiny(load_cifar(TINY10, archive), TINY10)
+
+
+def test_a_link_hides_the_file_of_its_name(tmp_path):
+    folder = special(f"{TINY10.folder}/test_batch", tarfile.DIRTYPE)
+    path = write_tar(tmp_path / "a.tar.gz")
+    content = gzip.decompress(path.read_bytes())[:-1024]
+    path.write_bytes(gzip.compress(content + folder.tobuf(tarfile.GNU_FORMAT)))
+    with pytest.raises(ValueError, match=r"lacks cifar-10-batches-py/test_batch$"):
+        load_cifar(TINY10, path)
+
+
+@pytest.mark.parametrize("form", ["name", "parts"])
+def test_gzip_headers_without_end(tmp_path, form):
+    """Read byte by byte, or file by file, each takes minutes."""
+    path = tmp_path / "a.tar.gz"
+    flag = b"\x1f\x8b\x08\x08" + bytes(6)
+    path.write_bytes(flag + b"n" * 20_000_000 if form == "name" else gzip.compress(b"") * 100_000)
+    with pytest.raises(ValueError, match=r"a\.tar\.gz: (damaged|refused)"):
+        load_cifar(TINY10, path)
+
+
+def test_archive_in_several_gzip_files(tmp_path):
+    path = write_tar(tmp_path / "a.tar.gz")
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content[:5000]) + gzip.compress(content[5000:]) + bytes(100))
+    check_tiny(load_cifar(TINY10, path), TINY10)
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(ValueError, match=r"a\.tar\.gz: damaged"):
+        load_cifar(TINY10, path)
+
+
+# Other files in their place
+
+
+def fifo(path):
+    os.mkfifo(path)
+
+
+def zeros(path):
+    path.symlink_to("/dev/zero")
+
+
+def folder(path):
+    path.mkdir()
+
+
+def listening(path):
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as server:  # a path has at most 107 bytes
+        server.bind(path.name)
+
+
+SPECIAL = pytest.mark.parametrize("make", [fifo, zeros, folder, listening])
+
+
+@SPECIAL
+def test_open_regular_refuses(tmp_path, make):
+    make(tmp_path / "file")
+    with pytest.raises(ValueError, match="file: refused, not a regular file"):
+        open_regular(tmp_path / "file")
+
+
+def test_open_regular(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(FileNotFoundError):
+        open_regular(path)
+    path.write_bytes(b"12345")
+    with open_regular(path, 5) as file:
+        assert file.read() == b"12345"
+    with pytest.raises(ValueError, match=r"file: refused, its size is 5 bytes \(at most 4 are read\)"):
+        open_regular(path, 4)
+    # Files of /proc have a content and the size 0.
+    if Path("/proc/self/maps").exists():
+        with pytest.raises(ValueError, match="at most 4 are read"):
+            read_regular("/proc/self/maps", 4)
+
+
+@SPECIAL
+@pytest.mark.parametrize("place", ["data_batch_2", "a.tar.gz", "cifar-10-python.tar.gz"])
+def test_special_files(tmp_path, make, place):
+    path = tmp_path / place
+    if place == "data_batch_2":
+        path = write_folder(tmp_path, TINY10) / place
+        path.unlink()
+    make(path)
+    with pytest.raises((ValueError, FileNotFoundError), match=place):
+        load_cifar(TINY10, path if place == "a.tar.gz" else tmp_path)
+
+
+def test_links_that_leave_the_folder(tmp_path):
+    given = write_folder(tmp_path / "given", TINY10)
+    batch = given / "data_batch_2"
+    batch.rename(tmp_path / "elsewhere")
+    batch.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="data_batch_2: refused, a link that leads out of its folder"):
+        load_cifar(TINY10, tmp_path / "given")
+    batch.unlink()
+    (tmp_path / "elsewhere").rename(given / "renamed")
+    batch.symlink_to("renamed")
+    (tmp_path / "link").symlink_to(given)
+    for place in (given, tmp_path / "link"):
+        check_tiny(load_cifar(TINY10, place), TINY10)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.001, 0.3, 0.9, 0.99999])

@@ -11,6 +11,7 @@ import numpy as np
 from tf_mmloss.datasets.base import ImageDataset
 
 SIDE = 32
+NAME_LIMIT = 100
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
 LICENCE = "No explicit licence. Cite: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009."
@@ -59,6 +60,11 @@ class CifarSpec:
         if found != expected:
             raise ValueError(f"{where}: expected {expected} {split} images. Received: {found}")
 
+    def check_names(self, found: int, where: str) -> None:
+        """Raise a `ValueError` if there is not one name a class."""
+        if found != self.num_classes:
+            raise ValueError(f"{where}: expected {self.num_classes} class names. Received: {found}")
+
     def dataset(
         self,
         where: str,
@@ -69,8 +75,7 @@ class CifarSpec:
         """Return the checked data set of two `(images, labels)`; `where` names the source in messages."""
         self.check_count("train", len(train[0]), where)
         self.check_count("test", len(test[0]), where)
-        if len(class_names) != self.num_classes:
-            raise ValueError(f"{where}: expected {self.num_classes} class names. Received: {len(class_names)}")
+        self.check_names(len(class_names), where)
         if train[0].shape[1:] != (SIDE, SIDE, 3):
             raise ValueError(f"{where}: expected {SIDE}x{SIDE} RGB images. Received: {train[0].shape[1:]}")
         return ImageDataset(self.name, *train, *test, class_names, MEAN, STD, LICENCE)

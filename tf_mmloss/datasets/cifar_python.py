@@ -7,7 +7,7 @@ import numpy as np
 
 from tf_mmloss.datasets.archives import read_members, unpickle
 from tf_mmloss.datasets.base import ImageDataset
-from tf_mmloss.datasets.cifar import SIDE, CifarSpec
+from tf_mmloss.datasets.cifar import NAME_LIMIT, SIDE, CifarSpec
 
 
 def find_python_version(place: Path, spec: CifarSpec, looked: list[str]) -> Path | None:
@@ -44,11 +44,14 @@ def read_python_version(source: Path, spec: CifarSpec) -> ImageDataset:
     Raises:
         ValueError: A file is damaged, foreign or not to be trusted, or the counts are not those of `spec`.
     """
-    records = {}
+    batches: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    class_names: tuple[str, ...] = ()
     for file, (where, content) in zip(spec.files, read_members(source, spec.folder, spec.files), strict=True):
-        records[file] = (unpickle(content, where), where)
-    class_names = _class_names(*records.pop(spec.meta_file), spec)
-    batches = {file: _pixels_and_labels(*record, spec) for file, record in records.items()}
+        record = unpickle(content, where)
+        if file == spec.meta_file:
+            class_names = _class_names(record, where, spec)
+        else:
+            batches[file] = _pixels_and_labels(record, where, spec)
 
     def split(files: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
         # A row is the red plane, then the green one, then the blue one.
@@ -76,12 +79,15 @@ def _pixels_and_labels(record: dict[Any, Any], where: str, spec: CifarSpec) -> t
 
 def _class_names(record: dict[Any, Any], where: str, spec: CifarSpec) -> tuple[str, ...]:
     names = _value(record, spec.names_key, where)
-    if type(names) is not list or not all(type(name) is bytes for name in names):
-        raise ValueError(f"{where}: {spec.names_key!r} must be a list of names")
-    return tuple(name.decode("utf-8", "replace") for name in names)
+    if type(names) is not list or not all(type(name) in (bytes, str) and len(name) <= NAME_LIMIT for name in names):
+        raise ValueError(f"{where}: {spec.names_key!r} must be a list of names of at most {NAME_LIMIT} characters")
+    spec.check_names(len(names), where)
+    return tuple(name if type(name) is str else name.decode("utf-8", "replace") for name in names)
 
 
 def _value(record: dict[Any, Any], key: bytes, where: str) -> Any:
-    if key not in record:
-        raise ValueError(f"{where}: not a file of the public python version, the key {key!r} is missing")
-    return record[key]
+    # Read with `encoding="latin1"` and saved again, the keys are text.
+    for known in (key, key.decode()):
+        if known in record:
+            return record[known]
+    raise ValueError(f"{where}: not a file of the public python version, the key {key!r} is missing")
