@@ -117,9 +117,10 @@ def test_choices_are_strings(value):
         ),
         (_validation.array, [[1], 3], [[1, [2]], Raises(), range(10**15)]),
         (_validation.numeric, [[1, 2.5], [True]], [["a"], [1j], [math.nan], [None], [[1], [1, 2]], Raises()]),
-        (lambda argument, value: _validation.name(value), [None, "loss"], ["", "a/b", 3, Raises()]),
+        (lambda argument, value: _validation.name(value), [None, "a/b"], ["", 3, Raises()]),
+        (lambda argument, value: _validation.name(value, slash=False), [None, "loss"], ["a/b", b"a", Raises()]),
     ],
-    ids=["flag", "text", "path", "function", "sequence", "array", "numeric", "name"],
+    ids=["flag", "text", "path", "function", "sequence", "array", "numeric", "name", "layer's name"],
 )
 def test_other_checks(check, good, bad):
     for value in good:
@@ -127,6 +128,14 @@ def test_other_checks(check, good, bad):
     for value in bad:
         with pytest.raises(ValueError, match="`name` must"):
             check("name", value)
+
+
+def test_float_types():
+    for dtype in (None, "float32", "bfloat16", "mixed_float16", keras.DTypePolicy("float64")):
+        assert _validation.float_type(dtype) is dtype
+    for dtype in ("int32", "single", "", 3, object(), [Raises()], Raises(), np.zeros(3)):
+        with pytest.raises(ValueError, match="`dtype` must be a float type"):
+            _validation.float_type(dtype)
 
 
 def test_a_path_below_the_home_folder(monkeypatch):

@@ -101,11 +101,23 @@ def text(argument: str, value: str) -> str:
     raise ValueError(f"`{argument}` must be a string that is not empty. {received(argument, value)}")
 
 
-def name(value: str | None) -> str | None:
-    """Return the `name` of a Keras object if it is None or can be one."""
-    if value is not None and "/" in text("name", value):
+def name(value: str | None, *, slash: bool = True) -> str | None:
+    """Return the `name` of a Keras object if it is None or a string; those of layers and optimizers have no slash."""
+    if value is not None and "/" in text("name", value) and not slash:
         raise ValueError(f"`name` must not contain a slash. {received('name', value)}")
     return value
+
+
+def float_type(value: Any) -> Any:
+    """Return the `dtype` of a Keras object if it is None or what Keras takes for one, and no integer's."""
+    import keras  # what needs NumPy alone does without
+
+    try:
+        if "float" in keras.dtype_policies.get(value).compute_dtype:
+            return value
+    except Exception:
+        pass
+    raise ValueError(f"`dtype` must be a float type or a dtype policy of Keras. {received('dtype', value)}")
 
 
 def path(argument: str, value: str | os.PathLike[str]) -> Path:
