@@ -95,10 +95,10 @@ def flag(argument: str, value: bool) -> bool:
 
 
 def text(argument: str, value: str) -> str:
-    """Return `value` if it is a string that is not empty and can be written as UTF-8."""
-    if isinstance(value, str) and value and not re.search("[\ud800-\udfff\0]", value):
+    """Return `value` if it is a string of 1 to 1000 characters that can be written as UTF-8."""
+    if isinstance(value, str) and 0 < len(value) <= 1000 and not re.search("[\ud800-\udfff\0]", value):
         return str(value)
-    raise ValueError(f"`{argument}` must be a string that is not empty. {received(argument, value)}")
+    raise ValueError(f"`{argument}` must be a string of 1 to 1000 characters. {received(argument, value)}")
 
 
 def name(value: str | None, *, slash: bool = True) -> str | None:

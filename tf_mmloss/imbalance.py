@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_mmloss._validation import array, choice, integer, number, received, shown
+from tf_mmloss._validation import array, choice, integer, number, received, shown, text
 
 IMBALANCES = ("longtail", "step")
 WEIGHT_SCHEMES = ("effective", "inverse")
@@ -49,7 +49,7 @@ def check_counts(cls_counts: Counts, argument: str = "cls_counts") -> np.ndarray
         >>> check_counts({1: 50, 0: 5000})
         array([5000,   50])
     """
-    counts, names = _counts(cls_counts, argument)
+    counts, names = _counts(cls_counts, text("argument", argument))
     if counts.size < 2:
         raise ValueError(
             f"`{argument}` must be a one-dimensional sequence of at least two class counts. "
@@ -84,7 +84,7 @@ def check_labels(labels: np.ndarray, num_classes: int, argument: str = "labels")
         array([0, 2])
     """
     num_classes = integer("num_classes", num_classes, at_least=1, at_most=MAX_CLASSES)
-    flat = _whole_labels(array(argument, labels), argument)
+    flat = _whole_labels(array(text("argument", argument), labels), argument)
     bad = np.flatnonzero((flat < 0) | (flat >= num_classes))
     if bad.size:
         raise ValueError(
@@ -388,14 +388,18 @@ def _exact_longtail(n_max: int, ratio: Fraction, share: Fraction) -> int:
 
 def _counts(cls_counts: Any, argument: str) -> tuple[np.ndarray, list[str] | None]:
     """Counts (C,) >= 0 of a sequence or of what has keys, and the classes' names if the keys are names."""
-    if isinstance(cls_counts, Mapping):
-        keys, values = list(cls_counts.keys()), list(cls_counts.values())
-    elif _is_series(cls_counts):
-        keys, values = list(cls_counts.index), cls_counts.to_numpy()
-    else:
+    if not isinstance(cls_counts, Mapping) and not _is_series(cls_counts):
         return _whole_counts(array(argument, cls_counts), cls_counts, argument), None
+    try:
+        if isinstance(cls_counts, Mapping):
+            keys, values = list(cls_counts.keys()), list(cls_counts.values())
+        else:
+            keys, values = list(cls_counts.index), cls_counts.to_numpy()
+        once = len(set(keys)) == len(keys)
+    except Exception as error:
+        raise ValueError(f"`{argument}` must be readable. {received(argument, cls_counts)}") from error
     counts = _whole_counts(array(argument, values), cls_counts, argument)
-    if len(set(keys)) != len(keys) or len(keys) != len(counts):
+    if not once or len(keys) != len(counts):
         raise ValueError(f"`{argument}` must have every class once. {received(argument, cls_counts)}")
     if not keys or all(isinstance(key, str) for key in keys):
         order = sorted(range(len(keys)), key=keys.__getitem__)
