@@ -1,5 +1,7 @@
 """The metrics, against NumPy."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -152,6 +154,14 @@ def test_per_class_error():
         ("shot", lambda: ShotAccuracy([5000, 50], "few")),
         ("few", lambda: ShotAccuracy(COUNTS, many=10)),
         ("few", lambda: shot_masks(COUNTS, many=10, few=20)),
+        ("many", lambda: shot_masks(COUNTS, many=math.inf)),
+        ("few", lambda: shot_masks(COUNTS, few="20")),
+        ("few", lambda: ShotAccuracy(COUNTS, few=-1)),
+        ("name", lambda: BalancedAccuracy(3, name=3)),
+        ("dtype", lambda: BalancedAccuracy(3, dtype="int32")),
+        ("num_classes", lambda: BalancedAccuracy(10**10)),
+        ("num_classes", lambda: per_class_error([0], [0], 10**10)),
+        ("predictions", lambda: per_class_error([0, 1], [0, 1, 1], 3)),
         ("labels", lambda: per_class_error([0, 3], [0, 1], 3)),
         ("predictions", lambda: per_class_error([0, 1], [0, 3], 3)),
         ("y_pred", lambda: BalancedAccuracy(3).update_state([0], np.zeros((1, 2, 3)))),
@@ -184,8 +194,22 @@ def test_calibration_error_by_hand():
         ([0], [[0.7, 0.7]], "each row must sum to 1"),
         ([0], [[1.5, -0.5]], "must not be negative"),
         ([2], [[1.0, 0.0]], "`labels` must lie in"),
+        ([], np.zeros((0, 2)), "`probabilities` must have shape"),
+        (3, [[1.0, 0.0]], "`labels` must be"),
+        ([0], [["a", "b"]], "`probabilities` must be numbers"),
+        ([0], [[np.nan, 1.0]], "`probabilities` must be finite"),
+        ([0], [[1.0], [1.0, 0.0]], "`probabilities` must be an array"),
     ],
 )
 def test_calibration_error_refuses(labels, probabilities, message):
     with pytest.raises(ValueError, match=message):
-        expected_calibration_error(np.array(labels), np.array(probabilities))
+        expected_calibration_error(labels, probabilities)
+    for bins in (0, 2.5, 10**12, None):
+        with pytest.raises(ValueError, match="`bins` must be an integer"):
+            expected_calibration_error([0], [[1.0, 0.0]], bins)
+
+
+def test_shots_of_counts_with_keys():
+    by_key = ShotAccuracy({1: 50, 0: 500}, "many")
+    assert by_key.get_config() == ShotAccuracy([500, 50], "many").get_config()
+    assert shot_masks({"b": 50, "a": 500})["many"].tolist() == [True, False]

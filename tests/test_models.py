@@ -1,5 +1,7 @@
 """The CIFAR ResNets: sizes, padding, arguments. Their outputs are compared in test_parity."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -98,8 +100,28 @@ def test_normalization():
     found = to_numpy(normalization(mean, std)(pixels))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match="argument"):
-        normalization(mean, std[:2])
+
+
+@pytest.mark.parametrize(
+    ("argument", "mean", "std"),
+    [
+        ("std", (0.5, 0.5), (0.2,)),
+        ("mean", (), ()),
+        ("mean", 4, 1),
+        ("mean", "abc", (1, 1, 1)),
+        ("mean", ([1, 2], 3), (1, 1)),
+        ("mean", (np.nan,), (1,)),
+        ("mean", (1e30,), (1,)),
+        ("mean", itertools.count(), (1,)),
+        ("std", (0.5,), (0,)),
+        ("std", (0.5,), (1e-300,)),
+        ("std", (0.5,), ("1",)),
+        ("std", (0.5,), None),
+    ],
+)
+def test_bad_normalizations_are_refused(argument, mean, std):
+    with pytest.raises(ValueError, match=f"`{argument}`.* Received: "):
+        normalization(mean, std)
 
 
 def test_channels_are_last_whatever_the_default_of_keras():
@@ -120,7 +142,13 @@ def test_channels_are_last_whatever_the_default_of_keras():
         ("num_classes", {"num_classes": 1}),
         ("num_classes", {"num_classes": "10"}),
         ("head", {"head": "cosin"}),
+        ("depth", {"depth": 6_000_002}),
+        ("depth", {"depth": 1208}),
+        ("num_classes", {"num_classes": 10**8}),
         ("input_shape", {"input_shape": (32, 32)}),
+        ("input_shape", {"input_shape": (32, 32, 10**9)}),
+        ("input_shape", {"input_shape": 32}),
+        ("input_shape", {"input_shape": itertools.count(1)}),
         ("input_shape", {"input_shape": (None, None, 3)}),
         ("input_shape", {"input_shape": (32, 0, 3)}),
         ("input_shape", {"input_shape": (32, 32, 3.0)}),

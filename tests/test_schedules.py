@@ -64,6 +64,11 @@ def test_it_is_plain_data():
         ("learning_rate", np.nan),
         ("factor", 0.0),
         ("factor", "0.1"),
+        ("factor", 1e30),
+        ("learning_rate", [0.1]),
+        ("milestones", 160),
+        ("milestones", None),
+        ("milestones", "160"),
         ("warmup_epochs", -1),
         ("warmup_epochs", 0.5),
         ("milestones", (180, 160)),
@@ -76,7 +81,13 @@ def test_bad_arguments_are_refused(argument, value):
         WarmupStepSchedule(**{argument: value})
 
 
-@pytest.mark.parametrize("epochs", [0, -1, 2.5])
+@pytest.mark.parametrize("epoch", [-1, 0.5, None, "3"])
+def test_bad_epochs_are_refused(epoch):
+    with pytest.raises(ValueError, match="`epoch`"):
+        WarmupStepSchedule()(epoch)
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 2.5, "200", 10**400])
 def test_bad_lengths_are_refused(epochs):
     with pytest.raises(ValueError, match="`epochs`"):
         WarmupStepSchedule.published(epochs)

@@ -1,32 +1,32 @@
 """Metrics that show what an average over a long tail hides."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from tf_mmloss._validation import choice, integer
-from tf_mmloss.imbalance import check_counts, check_labels
+from tf_mmloss._validation import choice, float_type, integer, numeric
+from tf_mmloss._validation import name as keras_name
+from tf_mmloss.imbalance import MAX_CLASSES, Counts, check_counts, check_labels
 from tf_mmloss.losses.base import as_labels
 
 SHOTS = ("many", "medium", "few")
 
 
-def shot_masks(cls_counts: Sequence[int] | np.ndarray, many: int = 100, few: int = 20) -> dict[str, np.ndarray]:
+def shot_masks(cls_counts: Counts, many: int = 100, few: int = 20) -> dict[str, np.ndarray]:
     """Group classes by their number of training examples.
 
     Args:
         cls_counts: (C,) training examples per class.
-        many: "many" has more than this. Default 100.
-        few: "few" has fewer than this. Default 20; "medium" is the rest.
+        many: "many" has more than this, a whole number >= 0. Default 100.
+        few: "few" has fewer than this, a whole number >= 0. Default 20; "medium" is the rest.
 
     Returns:
         Boolean masks (C,) by name: many, medium, few.
 
     Raises:
-        ValueError: bad counts, or few > many.
+        ValueError: bad counts or numbers, or few > many.
 
     Example:
         >>> shot_masks([500, 50, 5])["medium"]
@@ -36,6 +36,7 @@ def shot_masks(cls_counts: Sequence[int] | np.ndarray, many: int = 100, few: int
         Liu et al., Large-Scale Long-Tailed Recognition in an Open World, CVPR 2019.
     """
     counts = check_counts(cls_counts)
+    many, few = integer("many", many), integer("few", few)
     if few > many:
         raise ValueError(f"`few` must not exceed `many`. Received: few={few}, many={many}")
     return {
@@ -57,14 +58,19 @@ def per_class_error(labels: np.ndarray, predictions: np.ndarray, num_classes: in
         float64 array (C,).
 
     Raises:
-        ValueError: labels or predictions that are not whole numbers in [0, C).
+        ValueError: labels or predictions that are not whole numbers in [0, C), or not as many.
 
     Example:
         >>> per_class_error([0, 0, 1], [0, 1, 1], 2)
         array([0.5, 0. ])
     """
     labels = check_labels(labels, num_classes)
-    wrong = labels != check_labels(predictions, num_classes, "predictions")
+    predictions = check_labels(predictions, num_classes, "predictions")
+    if len(predictions) != len(labels):
+        raise ValueError(
+            f"`predictions` must be one for each of {len(labels)} labels. Received: {len(predictions)} predictions"
+        )
+    wrong = labels != predictions
     total = np.bincount(labels, minlength=num_classes)
     with np.errstate(invalid="ignore"):
         return np.bincount(labels, weights=wrong, minlength=num_classes) / total
@@ -80,13 +86,14 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
     Args:
         labels: (N,) true classes.
         probabilities: (N, C), rows that sum to 1.
-        bins: number of bins, default 15.
+        bins: number of bins, 1 to 10^6. Default 15.
 
     Returns:
         A fraction, 0 for perfect calibration.
 
     Raises:
-        ValueError: probabilities of another shape or outside [0, 1]; labels that are not whole numbers in [0, C).
+        ValueError: probabilities of another shape or outside [0, 1]; labels that are not whole numbers in [0, C); no
+            examples.
 
     Example:
         >>> expected_calibration_error([0, 1], [[0.9, 0.1], [0.8, 0.2]])
@@ -95,16 +102,20 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
     Reference:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017, Eq. 3.
     """
-    probabilities = np.asarray(probabilities, np.float64)
-    if probabilities.ndim != 2 or probabilities.shape[0] != len(labels) or not len(labels):
+    bins = integer("bins", bins, at_least=1, at_most=10**6)
+    probabilities = numeric("probabilities", probabilities)
+    if probabilities.ndim != 2 or not probabilities.size:
+        raise ValueError(f"`probabilities` must have shape (N, C). Received: shape={probabilities.shape}")
+    labels = check_labels(labels, probabilities.shape[1])
+    if len(probabilities) != len(labels):
         raise ValueError(
             f"`probabilities` must have shape (N, C) for N = {len(labels)} labels. Received: {probabilities.shape}"
         )
     if not (np.abs(probabilities.sum(axis=1) - 1) < 1e-3).all() or probabilities.min() < 0:
         raise ValueError("`probabilities` must not be negative, and each row must sum to 1.")
-    right = check_labels(labels, probabilities.shape[1]) == probabilities.argmax(axis=1)
+    right = labels == probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
-    edges = np.linspace(0, 1, integer("bins", bins, at_least=1) + 1)[1:-1]
+    edges = np.linspace(0, 1, bins + 1)[1:-1]
     where = np.digitize(confidence, edges, right=True)
     gaps = np.bincount(where, weights=right - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(confidence))
@@ -115,11 +126,11 @@ class BalancedAccuracy(keras.metrics.Metric):
     """Mean over classes of the accuracy within the class; classes not seen are left out.
 
     Args:
-        num_classes: C >= 2.
+        num_classes: C, 2 to 10 million.
         name, dtype: as for any Keras metric.
 
     Raises:
-        ValueError: num_classes below 2; labels or logits of another shape.
+        ValueError: num_classes out of range, a name that is no string; labels or logits of another shape.
 
     Example:
         >>> model.compile(loss=MaxMarginLoss(cls_counts), metrics=["accuracy", BalancedAccuracy(10)])
@@ -131,10 +142,10 @@ class BalancedAccuracy(keras.metrics.Metric):
     _OF_CLASSES = "num_classes"  # the argument that says how many there are
 
     def __init__(self, num_classes: int, name: str = "balanced_accuracy", dtype: Any = None) -> None:
-        super().__init__(name=name, dtype=dtype)
-        self.num_classes = integer("num_classes", num_classes, at_least=2)
-        self.correct = self.add_variable((num_classes,), initializer="zeros", name="correct")
-        self.total = self.add_variable((num_classes,), initializer="zeros", name="total")
+        super().__init__(name=keras_name(name), dtype=float_type(dtype))
+        self.num_classes = integer("num_classes", num_classes, at_least=2, at_most=MAX_CLASSES)
+        self.correct = self.add_variable((self.num_classes,), initializer="zeros", name="correct")
+        self.total = self.add_variable((self.num_classes,), initializer="zeros", name="total")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         labels, y_pred = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
@@ -188,22 +199,23 @@ class ShotAccuracy(BalancedAccuracy):
 
     def __init__(
         self,
-        cls_counts: Sequence[int] | np.ndarray,
+        cls_counts: Counts,
         shot: str = "few",
         many: int = 100,
         few: int = 20,
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
-        self.shot, self.many, self.few = choice("shot", shot, SHOTS), many, few
-        self._mask = shot_masks(cls_counts, many, few)[shot].astype("float32")
+        self.shot = choice("shot", shot, SHOTS)
+        self.many, self.few = integer("many", many), integer("few", few)
+        self.cls_counts = check_counts(cls_counts).tolist()
+        self._mask = shot_masks(self.cls_counts, self.many, self.few)[shot].astype("float32")
         if not self._mask.any():
             raise ValueError(
                 f"`shot` must be a group with classes in it; `many` and `few` move them. Received: shot={shot!r}, "
-                f"many={many}, few={few}, cls_counts from {min(cls_counts)} to {max(cls_counts)}"
+                f"many={many}, few={few}, cls_counts from {min(self.cls_counts)} to {max(self.cls_counts)}"
             )
-        self.cls_counts = check_counts(cls_counts).tolist()
-        super().__init__(len(self.cls_counts), name or f"{shot}_shot_accuracy", dtype)
+        super().__init__(len(self.cls_counts), f"{shot}_shot_accuracy" if name is None else name, dtype)
 
     def result(self) -> Any:
         seen = ops.cast(self.total > 0, self.total.dtype)

@@ -5,10 +5,13 @@ from typing import Any
 import keras
 from keras import layers
 
-from tf_mmloss._validation import choice, integer
+from tf_mmloss._validation import choice, integer, number, received, sequence
+from tf_mmloss.imbalance import MAX_CLASSES
 from tf_mmloss.layers import BatchNormalization, CosineDense, StridedShortcut
 
 HEADS = ("cosine", "dense")
+MAX_DEPTH = 1202  # the deepest of He et al.
+MAX_SIDE = 2**16
 CHANNELS_LAST = "channels_last"  # whatever Keras' own default is
 
 
@@ -16,16 +19,27 @@ def normalization(mean: tuple[float, ...], std: tuple[float, ...]) -> keras.laye
     """Layer from raw pixels in [0, 255] to what the networks take: (x / 255 - mean) / std.
 
     Args:
-        mean, std: one number a channel, of pixels divided by 255.
+        mean: one number a channel, of pixels divided by 255, at most 10^6 in size.
+        std: one number a channel, of the same, at least 10^-6.
 
     Returns:
         A `keras.layers.Rescaling`, for the input pipeline and for the exported model.
 
+    Raises:
+        ValueError: no lists of numbers, of different lengths, or out of range: a channel that does not vary has a
+            standard deviation of 0 and needs another, such as 1.
+
     Example:
         >>> normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
     """
-    scale = [1 / (255 * s) for s in std]
-    offset = [-m / s for m, s in zip(mean, std, strict=True)]
+    means = [number("mean", m, at_least=-1e6, at_most=1e6) for m in sequence("mean", mean)]
+    stds = [number("std", s, at_least=1e-6) for s in sequence("std", std)]
+    if len(means) != len(stds) or not means:
+        raise ValueError(
+            f"`mean` and `std` must have one number for each channel. Received: {len(means)} and {len(stds)} numbers"
+        )
+    scale = [1 / (255 * s) for s in stds]
+    offset = [-m / s for m, s in zip(means, stds, strict=True)]
     return layers.Rescaling(scale, offset, dtype="float32", name="normalization")
 
 
@@ -41,17 +55,16 @@ def resnet(
     Kernels start from N(0, 2 / fan_in); under mixed precision the head stays in float32.
 
     Args:
-        depth: 6n+2: 8, 14, 20, 32, 44, 56, 110, ...
-        num_classes: C >= 2.
+        depth: 6n+2: 8, 14, 20, 32, 44, 56, 110, ..., 1202 at most.
+        num_classes: C, 2 to 10 million.
         head: "cosine" (`CosineDense`, for the margin losses) or "dense" (logits with a bias).
-        input_shape: (height, width, channels) of the normalised images. Default (32, 32, 3).
+        input_shape: (height, width, channels) of the normalised images, each at most 65,536. Default (32, 32, 3).
 
     Returns:
         A functional `keras.Model` from (B, height, width, channels) to (B, C) cosines or logits.
 
     Raises:
-        ValueError: depth not 6n+2, fewer than two classes, unknown head, a shape that is not three
-            positive integers.
+        ValueError: depth not 6n+2, a number out of range, unknown head, a shape that is not three positive integers.
 
     Example:
         >>> resnet(20, num_classes=10).count_params()
@@ -59,15 +72,16 @@ def resnet(
     Reference:
         He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.
     """
-    integer("num_classes", num_classes, at_least=2)
+    num_classes = integer("num_classes", num_classes, at_least=2, at_most=MAX_CLASSES)
     choice("head", head, HEADS)
     check_depth(depth)
-    if len(input_shape) != 3:
-        raise ValueError(f"`input_shape` must be (height, width, channels). Received: input_shape={input_shape!r}")
-    for side in input_shape:
-        integer("input_shape", side, at_least=1)
+    shape = tuple(
+        integer("input_shape", side, at_least=1, at_most=MAX_SIDE) for side in sequence("input_shape", input_shape)
+    )
+    if len(shape) != 3:
+        raise ValueError(f"`input_shape` must be (height, width, channels). {received('input_shape', input_shape)}")
 
-    inputs = keras.Input(input_shape, name="images")
+    inputs = keras.Input(shape, name="images")
     x = _convolution(inputs, 16, 1, "stem")
     x = layers.ReLU(name="stem_relu")(x)
     for stage, filters in enumerate((16, 32, 64), start=1):
@@ -82,8 +96,8 @@ def resnet(
 
 
 def check_depth(depth: Any) -> None:
-    """Refuse what is not 6n+2."""
-    if integer("depth", depth, at_least=8) % 6 != 2:
+    """Refuse what is not 6n+2, or more than 1202."""
+    if integer("depth", depth, at_least=8, at_most=MAX_DEPTH) % 6 != 2:
         raise ValueError(f"`depth` must be 6n+2: 8, 14, 20, 32, 44, 56, 110. Received: depth={depth}")
 
 

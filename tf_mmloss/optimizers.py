@@ -5,7 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from tf_mmloss._validation import number
+from tf_mmloss._validation import name as keras_name
+from tf_mmloss._validation import number, received
 from tf_mmloss.schedules import WarmupStepSchedule
 
 
@@ -20,14 +21,15 @@ class SGD(keras.optimizers.Optimizer):
     twenty steps. This is the update of PyTorch's `torch.optim.SGD`, which the published results used.
 
     Args:
-        learning_rate: a number or a Keras schedule. Default 0.1.
+        learning_rate: a number >= 0, a Keras schedule, or a function without arguments that returns the rate. Default
+            0.1.
         momentum: in [0, 1). Default 0.9.
         weight_decay: times the variable, is added to the gradient; >= 0. Default 2e-4, of every trainable variable
             that `exclude_from_weight_decay` does not leave out.
         name, clipnorm, ...: as for any Keras optimizer.
 
     Raises:
-        ValueError: momentum or weight_decay out of range; a `WarmupStepSchedule`, which is one of epochs.
+        ValueError: an argument out of range; a `WarmupStepSchedule`, which is one of epochs.
 
     Example:
         >>> model.compile(optimizer=SGD(0.1), loss=MaxMarginLoss(cls_counts))
@@ -44,11 +46,15 @@ class SGD(keras.optimizers.Optimizer):
         if isinstance(learning_rate, WarmupStepSchedule):
             raise ValueError(
                 "`learning_rate` must be a number or a schedule of steps; pass a schedule of epochs to "
-                f"keras.callbacks.LearningRateScheduler. Received: learning_rate={learning_rate!r}"
+                f"keras.callbacks.LearningRateScheduler. {received('learning_rate', learning_rate)}"
             )
-        super().__init__(learning_rate=learning_rate, name=name, **kwargs)  # Keras' own decay stays off
-        self.momentum = number("momentum", momentum, at_least=0, below=1)
-        self.coupled_weight_decay = number("weight_decay", weight_decay, at_least=0)
+        if not callable(learning_rate):  # a Keras schedule is callable
+            learning_rate = number("learning_rate", learning_rate, at_least=0)
+        momentum = number("momentum", momentum, at_least=0, below=1)
+        weight_decay = number("weight_decay", weight_decay, at_least=0)
+        super().__init__(learning_rate=learning_rate, name=keras_name(name, slash=False), **kwargs)
+        # Keras' own momentum and decay stay off.
+        self.momentum, self.coupled_weight_decay = momentum, weight_decay
 
     def build(self, variables: list[keras.Variable]) -> None:
         if not self.built:

@@ -1,8 +1,9 @@
 """The published learning-rate schedule, a function of the epoch."""
 
 import dataclasses
+import math
 
-from tf_mmloss._validation import integer, number
+from tf_mmloss._validation import LARGEST_NUMBER, integer, number, received, sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,8 @@ class WarmupStepSchedule:
         factor: > 0. Default 0.01.
 
     Raises:
-        ValueError: an argument out of range, or milestones that do not rise.
+        ValueError: an argument out of range, milestones that do not rise, or a factor that takes the rate out of
+            float32.
 
     Example:
         >>> WarmupStepSchedule()(0)
@@ -42,15 +44,22 @@ class WarmupStepSchedule:
         number("learning_rate", self.learning_rate, above=0)
         number("factor", self.factor, above=0)
         integer("warmup_epochs", self.warmup_epochs)
-        for milestone in self.milestones:
-            integer("milestones", milestone)
-        if list(self.milestones) != sorted(self.milestones):
-            raise ValueError(f"`milestones` must rise. Received: milestones={self.milestones}")
+        milestones = [integer("milestones", milestone) for milestone in sequence("milestones", self.milestones)]
+        if milestones != sorted(milestones):
+            raise ValueError(f"`milestones` must rise. {received('milestones', self.milestones)}")
+        if math.log(self.learning_rate) + len(milestones) * math.log(self.factor) > math.log(LARGEST_NUMBER):
+            raise ValueError(
+                f"`factor` must leave the rate finite at every milestone. {received('factor', self.factor)}"
+            )
 
     @classmethod
     def published(cls, epochs: int = 200, learning_rate: float = 0.1) -> "WarmupStepSchedule":
-        """The paper's schedule, its warm-up and milestones scaled from 200 epochs to `epochs`."""
-        integer("epochs", epochs, at_least=1)
+        """The paper's schedule, its warm-up and milestones scaled from 200 epochs to `epochs`.
+
+        Raises:
+            ValueError: an argument out of range.
+        """
+        epochs = integer("epochs", epochs, at_least=1)
         return cls(
             learning_rate,
             warmup_epochs=round(epochs * 5 / 200),
@@ -58,6 +67,7 @@ class WarmupStepSchedule:
         )
 
     def __call__(self, epoch: int, _current_rate: float | None = None) -> float:
+        epoch = integer("epoch", epoch)
         if epoch < self.warmup_epochs:
             return self.learning_rate * (epoch + 1) / self.warmup_epochs
         return self.learning_rate * self.factor ** sum(epoch >= milestone for milestone in self.milestones)

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from tf_mmloss._replicas import num_replicas, sum_over_replicas
+from tf_mmloss._validation import number
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -22,15 +23,19 @@ class BatchNormalization(keras.layers.BatchNormalization):
     replicas, whether or not Keras' `synchronized` is set.
 
     Args:
-        momentum: share of the old running statistics. Default 0.9 (PyTorch's 0.1).
-        epsilon: added to the variance. Default 1e-5.
+        momentum: share of the old running statistics, 0 to 1. Default 0.9 (PyTorch's 0.1).
+        epsilon: added to the variance, >= 0. Default 1e-5.
         ...: as for `keras.layers.BatchNormalization`; the axis is the last one.
+
+    Raises:
+        ValueError: momentum or epsilon out of range; an axis that is not the last, or a mask, when called.
 
     Example:
         >>> x = BatchNormalization()(x)
     """
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
+        momentum, epsilon = number("momentum", momentum, at_least=0, at_most=1), number("epsilon", epsilon, at_least=0)
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:

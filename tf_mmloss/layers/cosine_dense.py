@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tf_mmloss._validation import integer
+from tf_mmloss.imbalance import MAX_CLASSES
 
 # Least square of a norm: keeps value and gradient finite at a zero feature.
 EPSILON = 1e-12
@@ -29,14 +30,14 @@ class CosineDense(keras.layers.Layer):
     The scale s belongs to the loss. A zero feature gives cosines of 0 and a finite gradient.
 
     Args:
-        units: number of classes C, > 0.
+        units: number of classes C, 1 to 10 million.
         name, dtype, ...: as for any Keras layer. Under mixed precision pass dtype="float32", as `resnet` does: the
             loss multiplies what half precision rounds off the cosines by its scale.
 
     Input: (B, D) features. Output: (B, C) cosines in [-1, 1].
 
     Raises:
-        ValueError: units not a positive integer; features not of rank 2.
+        ValueError: units out of range; features not of rank 2.
 
     Example:
         >>> logits = CosineDense(10)(features)
@@ -48,7 +49,7 @@ class CosineDense(keras.layers.Layer):
 
     def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.units = integer("units", units, at_least=1)
+        self.units = integer("units", units, at_least=1, at_most=MAX_CLASSES)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 2 or input_shape[-1] is None:

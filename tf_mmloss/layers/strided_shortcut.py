@@ -13,13 +13,13 @@ class StridedShortcut(keras.layers.Layer):
     """Option-A shortcut: every second pixel, and zero channels added, half before and half behind.
 
     Args:
-        filters: channels of the output, at least those of the input.
-        strides: default 2.
+        filters: channels of the output, at least those of the input, at most 65,536.
+        strides: 1 to 65,536. Default 2.
 
     Input: (B, H, W, D). Output: (B, ceil(H / strides), ceil(W / strides), filters).
 
     Raises:
-        ValueError: filters or strides not positive integers; fewer filters than input channels.
+        ValueError: filters or strides out of range; fewer filters than input channels.
 
     Example:
         >>> x = StridedShortcut(32)(x)
@@ -30,8 +30,8 @@ class StridedShortcut(keras.layers.Layer):
 
     def __init__(self, filters: int, strides: int = 2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.filters = integer("filters", filters, at_least=1)
-        self.strides = integer("strides", strides, at_least=1)
+        self.filters = integer("filters", filters, at_least=1, at_most=2**16)
+        self.strides = integer("strides", strides, at_least=1, at_most=2**16)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if input_shape[-1] is None or input_shape[-1] > self.filters:
