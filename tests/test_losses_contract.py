@@ -100,19 +100,20 @@ CASES = {
 BAD_NUMBERS = [math.nan, math.inf, "0.5", None]
 BAD_ARGUMENTS = {
     "cls_counts": [[], [100], [[5, 3], [2, 1]], [10, 0, 5], [10, -2], [10, 2.5], [10, math.nan], ["a", "b"], 7, None],
-    "scale": [0.0, -1.0, *BAD_NUMBERS],
-    "margin": [-0.1, *BAD_NUMBERS],
-    "gamma": [-1.0, *BAD_NUMBERS],
-    "max_margin": [0.0, -0.5, *BAD_NUMBERS],
-    "tau": [-1.0, *BAD_NUMBERS],
-    "delta_neg": [-0.1, *BAD_NUMBERS],
-    "beta": [0.0, -1.0, *BAD_NUMBERS],
+    "scale": [0.0, -1.0, 1e300, 1e38, 1e-300, *BAD_NUMBERS],
+    "margin": [-0.1, 1e38, *BAD_NUMBERS],
+    "gamma": [-1.0, 1e38, *BAD_NUMBERS],
+    "max_margin": [0.0, -0.5, 1e38, *BAD_NUMBERS],
+    "tau": [-1.0, 1e38, *BAD_NUMBERS],
+    "delta_neg": [-0.1, 1e38, *BAD_NUMBERS],
+    "beta": [0.0, -1.0, 1e38, *BAD_NUMBERS],
     "class_margin": [0.0, -0.5, 100.0, *BAD_NUMBERS[:3]],
     "margin_space": ["cos", "Logit", None, 1],
     "dtype": ["float16", "bfloat16", "mixed_bfloat16", "int32", "double trouble"],
     "reduction": ["average"],
+    "name": [1, 0.5, ["a"]],
 }
-ANYTHING_GOES = {"name", "stop_margin_gradient"}
+ANYTHING_GOES = {"stop_margin_gradient"}
 
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 # One case of every class, where what is tested does not depend on the arguments.
@@ -418,6 +419,13 @@ def test_mixed_precision(case, policy):
 def test_bad_arguments_are_refused(case, argument, value):
     with pytest.raises((ValueError, TypeError), match=argument):
         case.loss(**{**case.arguments, argument: value})
+
+
+def test_counts_that_are_none_are_refused():
+    """Whatever the other arguments."""
+    for loss in {case.loss for case in CASES.values() if "cls_counts" in case.arguments}:
+        with pytest.raises(ValueError, match="cls_counts"):
+            loss(None)
 
 
 @each_class
