@@ -1,5 +1,7 @@
 """Identities between the losses, and what is particular to the Maximum Margin loss."""
 
+import math
+
 import keras
 import numpy as np
 import oracles
@@ -264,6 +266,33 @@ def test_labels_of_100_000_classes_are_exact(label_type):
 @pytest.mark.parametrize(
     ("argument", "loss", "arguments"),
     [
+        *(
+            (argument, lambda f=f, **a: f([0], [[0.1, 0.2]], **a), {argument: bad, **needed})
+            for f, arguments, needed in (
+                (cross_entropy, ["scale", "margin"], {}),
+                (focal, ["scale", "gamma"], {}),
+                (hinge, ["scale", "margin"], {}),
+                (ldam, ["scale", "max_margin"], {"cls_counts": [5, 1]}),
+                (logit_adjusted, ["scale", "tau"], {"cls_counts": [5, 1]}),
+                (max_margin, ["scale", "delta_neg", "beta"], {}),
+                (maximum_margins, ["scale", "delta_neg", "beta"], {}),
+            )
+            for argument in arguments
+            for bad in (1e300, 1e38, math.nan, math.inf, "0.5", [0.1, 0.2, 0.3], [math.nan], ["a"], {})
+        ),
+        *(
+            ("scale", lambda scale, f=f: f([0], [[0.1, 0.2]], scale=scale), {"scale": bad})
+            for f in (cross_entropy, focal, hinge, max_margin, maximum_margins)
+            for bad in (0, -1.0, 1e-300, None)
+        ),
+        ("y_true", lambda **a: maximum_margins(logits=[[0.1, 0.2]], **a), {"labels": [0.9]}),
+        ("y_true", lambda **a: maximum_margins(logits=[[0.1, 0.2]], **a), {"labels": [2]}),
+        ("y_true.*max_margin is not defined", max_margin, {"y_true": [[0.5, 0.5]], "y_pred": [[0.1, 0.2]]}),
+        (
+            "y_true.*margin for each example is not",
+            cross_entropy,
+            {"y_true": [[0.5, 0.5]], "y_pred": [[0.1, 0.2]], "margin": [0.1]},
+        ),
         ("cls_counts", lambda **a: ldam([0], [[0.1, 0.2, 0.3]], **a), {"cls_counts": [5, 0, 1]}),
         ("cls_counts", lambda **a: ldam([0], [[0.1, 0.2, 0.3]], **a), {"cls_counts": [5, 1]}),
         ("max_margin", lambda **a: ldam([0], [[0.1, 0.2]], cls_counts=[5, 1], **a), {"max_margin": -1.0}),
@@ -278,3 +307,14 @@ def test_labels_of_100_000_classes_are_exact(label_type):
 def test_functions_refuse_bad_arguments(argument, loss, arguments):
     with pytest.raises(ValueError, match=argument):
         loss(**arguments)
+
+
+def test_functions_of_soft_targets_are_the_classes():
+    soft = np.random.default_rng(2).dirichlet(np.ones(4), len(LABELS)).astype("float32")
+    for function, given, loss in (
+        (cross_entropy, {"scale": 3.0}, CrossEntropyLoss(scale=3.0, reduction=None)),
+        (cross_entropy, {"margin": 0.2, "scale": 3.0}, UniformMarginLoss(0.2, 3.0, reduction=None)),
+        (focal, {"gamma": 2.0}, FocalLoss(2.0, reduction=None)),
+        (logit_adjusted, {"cls_counts": COUNTS, "scale": 2.0}, LogitAdjustedLoss(COUNTS, scale=2.0, reduction=None)),
+    ):
+        assert_close(function(soft, cosines(), **given), to_numpy(loss(soft, cosines())), 1e-6)

@@ -11,6 +11,7 @@ import numpy as np
 import oracles
 import pytest
 from helpers import (
+    BACKEND,
     assert_close,
     float64,
     in_new_process,
@@ -33,6 +34,8 @@ from tf_mmloss import (
     MaxMarginLoss,
     UniformMarginLoss,
 )
+from tf_mmloss.losses import base as losses_base
+from tf_mmloss.losses import cross_entropy, hinge
 
 COUNTS = [500, 120, 40, 12, 3]
 LABELS = np.array([0, 1, 2, 3, 4, 0, 1, 0], np.int32)
@@ -97,19 +100,20 @@ CASES = {
 BAD_NUMBERS = [math.nan, math.inf, "0.5", None]
 BAD_ARGUMENTS = {
     "cls_counts": [[], [100], [[5, 3], [2, 1]], [10, 0, 5], [10, -2], [10, 2.5], [10, math.nan], ["a", "b"], 7, None],
-    "scale": [0.0, -1.0, *BAD_NUMBERS],
-    "margin": [-0.1, *BAD_NUMBERS],
-    "gamma": [-1.0, *BAD_NUMBERS],
-    "max_margin": [0.0, -0.5, *BAD_NUMBERS],
-    "tau": [-1.0, *BAD_NUMBERS],
-    "delta_neg": [-0.1, *BAD_NUMBERS],
-    "beta": [0.0, -1.0, *BAD_NUMBERS],
+    "scale": [0.0, -1.0, 1e300, 1e38, 1e-300, *BAD_NUMBERS],
+    "margin": [-0.1, 1e38, *BAD_NUMBERS],
+    "gamma": [-1.0, 1e38, *BAD_NUMBERS],
+    "max_margin": [0.0, -0.5, 1e38, *BAD_NUMBERS],
+    "tau": [-1.0, 1e38, *BAD_NUMBERS],
+    "delta_neg": [-0.1, 1e38, *BAD_NUMBERS],
+    "beta": [0.0, -1.0, 1e38, *BAD_NUMBERS],
     "class_margin": [0.0, -0.5, 100.0, *BAD_NUMBERS[:3]],
     "margin_space": ["cos", "Logit", None, 1],
     "dtype": ["float16", "bfloat16", "mixed_bfloat16", "int32", "double trouble"],
     "reduction": ["average"],
+    "name": [1, 0.5, ["a"]],
 }
-ANYTHING_GOES = {"name", "stop_margin_gradient"}
+ANYTHING_GOES = {"stop_margin_gradient"}
 
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 # One case of every class, where what is tested does not depend on the arguments.
@@ -417,6 +421,13 @@ def test_bad_arguments_are_refused(case, argument, value):
         case.loss(**{**case.arguments, argument: value})
 
 
+def test_counts_that_are_none_are_refused():
+    """Whatever the other arguments."""
+    for loss in {case.loss for case in CASES.values() if "cls_counts" in case.arguments}:
+        with pytest.raises(ValueError, match="cls_counts"):
+            loss(None)
+
+
 @each_class
 @pytest.mark.parametrize("shape", [(8,), (8, 1), (8, 5, 1), (5, 8, 5)])
 def test_bad_logits_are_refused(case, shape):
@@ -447,3 +458,177 @@ def test_class_weights_of_another_number_are_refused(case):
     loss.enable_class_weights(len(COUNTS))
     with pytest.raises(ValueError, match="cls_counts"):
         loss.enable_class_weights(len(COUNTS) - 1)
+
+
+NOT_LABELS = {
+    "-1": np.int32(-1),
+    "C": np.int32(len(COUNTS)),
+    "255": np.uint8(255),
+    "2^40": np.float32(2.0**40),
+    "0.9": np.float32(0.9),
+    "-0.5": np.float32(-0.5),
+    "nan": np.float32(np.nan),
+    "inf": np.float32(np.inf),
+    "row of zeros": [0, 0, 0, 0, 0],
+    "multi-hot row": [1, 0, 1, 0, 0],
+    "sum of 0.8": [0.5, 0.3, 0, 0, 0],
+    "sum of 1.2": [0.6, 0.6, 0, 0, 0],
+    "negative": [1.5, -0.5, 0, 0, 0],
+    "row of nan": [np.nan, 1, 0, 0, 0],
+}
+SOFT = np.array([[0.6, 0.4, 0, 0, 0], [0, 0.25, 0.25, 0.25, 0.25], [0, 0, 0, 1, 0], [0.2, 0, 0, 0, 0.8]], "float32")
+TAKES_SOFT_TARGETS = {CrossEntropyLoss, LogitAdjustedLoss, FocalLoss, UniformMarginLoss}
+
+
+def with_a_bad_first(bad):
+    labels = LABELS if np.ndim(bad) == 0 else one_hot("float32")
+    return np.concatenate([np.asarray(bad)[None], labels[1:].astype(np.asarray(bad).dtype)])
+
+
+def ways_to_compile():
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return {"graph": tf.function, "XLA": lambda f: tf.function(f, jit_compile=True)}
+    if BACKEND == "jax":
+        import jax
+
+        return {"jit": jax.jit}
+    return {}
+
+
+def hidden(function):
+    """What compiled code does where values cannot be seen, without a compiler: PyTorch on a GPU."""
+
+    def call(*arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(losses_base, "seen", lambda x: None)
+            return function(*arguments)
+
+    return call
+
+
+UNSEEN = {"hidden": hidden, **ways_to_compile()}
+unseen = pytest.mark.parametrize("compiled", UNSEEN.values(), ids=UNSEEN)
+
+
+@each_class
+@pytest.mark.parametrize("bad", NOT_LABELS.values(), ids=NOT_LABELS)
+def test_what_is_no_label_is_refused(case, bad):
+    for loss in (case.build(), case.build(reduction="mean_with_sample_weight")):
+        with pytest.raises(ValueError, match=r"`y_true`.*\(1 of 8 are not\)"):
+            loss(with_a_bad_first(bad), cosines())
+        loss.enable_class_weights(len(COUNTS))
+        with pytest.raises(ValueError, match=r"`y_true`.*\(1 of 8 are not\)"):
+            loss(with_a_bad_first(bad), cosines())
+    with pytest.raises(ValueError, match=r"`y_true`.*\(1 of 8 are not\)"):
+        loss(with_a_bad_first(bad)[:, None] if np.ndim(bad) == 0 else with_a_bad_first(bad), cosines())
+
+
+@each_class
+@unseen
+def test_what_is_no_label_has_a_loss_of_nan_in_compiled_code(case, compiled):
+    """Its own alone with `reduction=None`, and the batch's mean, so that training stops."""
+    rows, mean = case.build(), case.build(reduction="mean_with_sample_weight")
+    logits, expected = ops.convert_to_tensor(cosines()), case.oracle(LABELS, cosines())
+    for weighted in (False, True):
+        if weighted:
+            rows.enable_class_weights(len(COUNTS))
+            mean.enable_class_weights(len(COUNTS))
+        of_integers, of_rows = (compiled(lambda y, u: [rows(y, u), mean(y, u)]) for _ in range(2))
+        bad_labels = list(NOT_LABELS.values()) + ([] if case.loss in TAKES_SOFT_TARGETS else [SOFT[0]])
+        for bad in bad_labels:
+            run = of_integers if np.ndim(bad) == 0 else of_rows
+            value, average = (to_numpy(a) for a in run(ops.convert_to_tensor(with_a_bad_first(bad), "float32"), logits))
+            assert np.isnan(value[0]), bad
+            assert_close(value[1:], expected[1:], 1e-5)
+            assert np.isnan(average), bad
+
+
+@pytest.mark.parametrize("function", [cross_entropy, hinge])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "float32", "bfloat16"])
+@unseen
+def test_functions_and_types_of_labels_in_compiled_code(compiled, dtype, function):
+    """Those that all losses are made of, on labels beyond 5 classes and, in 300 classes, beyond the type."""
+    labels = ops.cast(np.array([120, 100, *LABELS[2:]]), dtype)
+    assert np.isnan(to_numpy(compiled(function)(labels, cosines()))).tolist() == [True] * 2 + [False] * 6
+    wide = np.tile(cosines(), (1, 60))
+    assert np.isfinite(to_numpy(compiled(function)(labels, wide))).all()
+
+
+@each_class
+def test_soft_targets_are_computed_or_refused_by_name(case):
+    """sum_c t_c l_c, from the oracle of single labels; the class weight of a row is sum_c t_c w_c."""
+    logits, loss = cosines()[: len(SOFT)], case.build()
+    if case.loss not in TAKES_SOFT_TARGETS:
+        for weighted in (False, True):
+            with pytest.raises(ValueError, match=rf"{case.loss.__name__} is not defined for soft targets.*y_true\[0\]"):
+                loss(SOFT, logits)
+            if not weighted:
+                loss.enable_class_weights(len(COUNTS))
+        return
+    each = np.stack([case.oracle([c] * len(SOFT), logits) for c in range(len(COUNTS))], axis=1)
+    expected, class_weights = (SOFT * each).sum(axis=1), oracles.inverse_frequency_weights(COUNTS)
+    ways = {"eager": lambda f: f, **UNSEEN}
+    for compiled in ways.values():
+        loss = case.build()
+        assert_close(compiled(loss)(ops.convert_to_tensor(SOFT), logits), expected, 1e-5)
+        loss.enable_class_weights(len(COUNTS))
+        loss.class_weights.weight.assign(class_weights)
+        assert_close(
+            compiled(lambda *a, loss=loss: loss(*a))(ops.convert_to_tensor(SOFT), logits),
+            SOFT @ class_weights * expected,
+            1e-5,
+        )
+    assert_close(case.build()(SOFT.astype("float16"), logits), expected, 1e-3)
+
+
+def test_soft_cross_entropy_by_hand():
+    value = CrossEntropyLoss()(np.array([[0.6, 0.4, 0]], "float32"), np.array([[1.0, 0.5, -1.0]], "float32"))
+    rest = math.log(math.exp(1) + math.exp(0.5) + math.exp(-1))
+    assert float(value) == pytest.approx(rest - 0.6 * 1.0 - 0.4 * 0.5, rel=1e-6)
+
+
+@each_class
+def test_soft_targets_in_float64_and_at_extreme_logits(case):
+    if case.loss not in TAKES_SOFT_TARGETS:
+        pytest.skip("not defined for soft targets")
+    logits = cosines()[: len(SOFT)].astype("float64")
+
+    def expected(u):
+        return sum(SOFT[:, c].astype("float64") * case.oracle([c] * len(SOFT), u) for c in range(len(COUNTS)))
+
+    with float64():
+        loss = case.build(dtype="float64")
+        targets = ops.convert_to_tensor(SOFT.astype("float64"))
+        value, gradient = value_and_gradient(lambda u: loss(targets, u), logits)
+        assert_close(value, expected(logits), 1e-10)
+        assert_close(gradient, oracles.gradient(expected, logits), 1e-7)
+    extreme = 1e4 * np.concatenate([np.eye(5, dtype="float32")[:4], -np.eye(5, dtype="float32")[:4]])
+    targets = np.concatenate([SOFT, SOFT])
+    value, gradient = value_and_gradient(lambda u: case.build()(targets, u), extreme)
+    assert np.isfinite(to_numpy(value)).all()
+    assert np.isfinite(to_numpy(gradient)).all()
+
+
+def test_a_child_with_a_loss_of_its_own_has_no_soft_targets_by_inheritance():
+    class Child(CrossEntropyLoss):
+        def margins(self, labels, logits):
+            return ops.ones_like(logits[:, 0])
+
+    class Grandchild(UniformMarginLoss):
+        pass
+
+    with pytest.raises(ValueError, match="Child is not defined for soft targets"):
+        Child()(SOFT, cosines()[: len(SOFT)])
+    assert to_numpy(Grandchild(reduction=None)(SOFT, cosines()[: len(SOFT)])).shape == (len(SOFT),)
+
+
+def test_rows_rounded_to_bfloat16_sum_to_one():
+    smooth = np.full((8, 100), 0.001, "float32")
+    smooth[:, 0] = 0.901
+    rounded = ops.cast(ops.cast(smooth, "bfloat16"), "float32")
+    logits = np.random.default_rng(0).normal(size=(8, 100)).astype("float32")
+    assert float(CrossEntropyLoss()(rounded, logits)) == pytest.approx(
+        float(CrossEntropyLoss()(smooth, logits)), rel=1e-2
+    )

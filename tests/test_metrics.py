@@ -5,9 +5,10 @@ import math
 import keras
 import numpy as np
 import pytest
-from helpers import to_numpy
+from helpers import BACKEND, to_numpy
 
 from tf_mmloss import BalancedAccuracy, LDAMLoss, ShotAccuracy
+from tf_mmloss.losses import base
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 
 COUNTS = [500, 101, 100, 20, 19, 3]
@@ -85,6 +86,51 @@ def test_config_round_trip(build, classes):
     assert type(restored) is type(metric)
     assert restored.get_config() == metric.get_config()
     assert float(restored(*batches()[2])) == float(metric(*batches()[2]))
+
+
+NOT_LABELS = {
+    "-1": -1,
+    "C": 6,
+    "0.9": 0.9,
+    "nan": np.nan,
+    "zeros": np.zeros(6),
+    "multi-hot": [1, 0, 0, 1, 0, 0],
+    "row of nan": np.full(6, np.nan),
+}
+
+
+@each_metric
+@pytest.mark.parametrize("bad", NOT_LABELS.values(), ids=NOT_LABELS)
+@pytest.mark.parametrize("way", ["seen", "hidden", "compiled"])
+def test_what_is_no_label_is_not_left_out(build, classes, bad, way, monkeypatch):
+    """Refused where it can be seen, else NaN, also in the groups of other classes."""
+    metric, (labels, guesses) = build(), batches()[2]
+    labels = np.eye(6)[labels] if np.ndim(bad) else labels
+    labels = np.concatenate([np.asarray(bad, "float32")[None], labels[1:].astype("float32")])
+    update = metric.update_state
+    if way == "seen":
+        with pytest.raises(ValueError, match=r"`y_true`.*\(1 of 30 are not\)"):
+            update(labels, guesses)
+        return
+    if way == "hidden":
+        monkeypatch.setattr(base, "seen", lambda x: None)
+    elif BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        update = tf.function(metric.update_state)
+    else:
+        pytest.skip("a plain compiled call with state is TensorFlow's")
+    update(*(keras.ops.convert_to_tensor(a) for a in (labels, guesses)))
+    assert np.isnan(float(metric.result()))
+
+
+@each_metric
+def test_of_soft_targets_the_largest_counts(build, classes, monkeypatch):
+    y, u = batches()[2]
+    soft = 0.7 * np.eye(6, dtype="float32")[y] + 0.05
+    for _ in range(2):
+        assert float(build()(soft, u)) == pytest.approx(mean_over(class_accuracies([(y, u)]), classes), rel=1e-6)
+        monkeypatch.setattr(base, "seen", lambda x: None)
 
 
 def test_in_a_saved_model(tmp_path):

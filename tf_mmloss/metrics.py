@@ -9,7 +9,7 @@ from keras import ops
 from tf_mmloss._validation import choice, float_type, integer, numeric
 from tf_mmloss._validation import name as keras_name
 from tf_mmloss.imbalance import MAX_CLASSES, Counts, check_counts, check_labels
-from tf_mmloss.losses.base import as_labels
+from tf_mmloss.losses.base import as_targets, labelled
 
 SHOTS = ("many", "medium", "few")
 
@@ -125,12 +125,16 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
 class BalancedAccuracy(keras.metrics.Metric):
     """Mean over classes of the accuracy within the class; classes not seen are left out.
 
+    Of soft targets (B, C) the largest counts. What is no label is refused where it can be seen, as by the losses; in
+    compiled code it makes the result NaN.
+
     Args:
         num_classes: C, 2 to 10 million.
         name, dtype: as for any Keras metric.
 
     Raises:
-        ValueError: num_classes out of range, a name that is no string; labels or logits of another shape.
+        ValueError: num_classes out of range, a name that is no string; labels or logits of another shape; what is no
+            label.
 
     Example:
         >>> model.compile(loss=MaxMarginLoss(cls_counts), metrics=["accuracy", BalancedAccuracy(10)])
@@ -148,7 +152,11 @@ class BalancedAccuracy(keras.metrics.Metric):
         self.total = self.add_variable((self.num_classes,), initializer="zeros", name="total")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        labels, y_pred = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
+        y_pred = ops.convert_to_tensor(y_pred)
+        labels = as_targets(y_true, y_pred)
+        if len(labels.shape) == 2:
+            largest = ops.cast(ops.argmax(labels, axis=-1), "int32")
+            labels = ops.where(ops.isnan(labels[:, 0]), -1, largest)
         if y_pred.shape[-1] != self.num_classes:
             raise ValueError(
                 f"`{self._OF_CLASSES}` must be that of the model's {y_pred.shape[-1]} outputs. "
@@ -157,6 +165,8 @@ class BalancedAccuracy(keras.metrics.Metric):
         weights = ops.ones_like(labels, dtype=self.correct.dtype)
         if sample_weight is not None:
             weights = weights * ops.reshape(ops.cast(sample_weight, weights.dtype), (-1,))
+        # What is no label makes the result NaN, whichever classes it is of: their mean has a term NaN times 0 or 1.
+        weights, labels = labelled(weights, labels), ops.maximum(labels, 0)
         hits = ops.cast(ops.equal(ops.cast(ops.argmax(y_pred, axis=-1), "int32"), labels), weights.dtype)
         self.total.assign(self.total + ops.segment_sum(weights, labels, self.num_classes))
         self.correct.assign(self.correct + ops.segment_sum(weights * hits, labels, self.num_classes))

@@ -1,6 +1,6 @@
 """What all losses share: labels in every form, class weights, scale and the weighted mean."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,33 +11,163 @@ from tf_mmloss._replicas import num_replicas, sum_over_replicas
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import check_counts
 
+LARGEST = 1e18  # the product of two numbers below it is a float32
 
-def as_labels(y_true: Any, y_pred: Any) -> Any:
-    """Return integer labels (B,) from labels of shape (B,), (B, 1) or one-hot (B, C).
+# How far a row of targets may be from a sum of one: bfloat16 rounds each entry by up to 0.2 %.
+SUM_TOLERANCE = 5e-3
+
+
+def check_scale(scale: float) -> float:
+    """Return s as a float if float32 can scale logits with it."""
+    return number("scale", scale, at_least=1 / LARGEST, below=LARGEST)
+
+
+def per_example(argument: str, value: Any, logits: Any) -> Any:
+    """Return a hyper-parameter, a number or one for each example (B,), as a tensor of the dtype of `logits`."""
+    if not np.ndim(value):
+        # What has a dtype but is no NumPy scalar may be a tensor without a value yet.
+        if not ops.is_tensor(value):
+            value = number(argument, value, above=-LARGEST, below=LARGEST)
+        return ops.convert_to_tensor(value, dtype=logits.dtype)
+    try:
+        value = ops.convert_to_tensor(value, dtype=logits.dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{argument}` must be numbers. Received: {argument}={value!r}") from error
+    rows = logits.shape[0]
+    if len(value.shape) != 1 or (None not in (rows, value.shape[0]) and value.shape[0] != rows):
+        raise ValueError(
+            f"`{argument}` must be a number or have one for each example, shape ({rows},). "
+            f"Received: {argument}.shape={tuple(value.shape)}"
+        )
+    values = seen(value)
+    if values is not None and not (np.abs(values) < LARGEST).all():
+        raise ValueError(f"`{argument}` must be finite numbers < {LARGEST:g}. Received: {argument}={values}")
+    return value
+
+
+def seen(x: Any) -> np.ndarray | None:
+    """Return a tensor's values, or None within compiled code and where reading them would wait for the device."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        visible = hasattr(x, "numpy")
+    elif backend == "jax":
+        import jax
+
+        visible = not isinstance(x, jax.core.Tracer) and x.is_fully_addressable
+    else:
+        import torch
+
+        # Training on PyTorch is eager: on a GPU a look at the labels would stop it in every step.
+        visible = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return ops.convert_to_numpy(x) if visible else None
+
+
+def as_targets(y_true: Any, y_pred: Any) -> Any:
+    """Return what the examples should be: integer labels (B,), or rows (B, C) of which some may be soft.
+
+    What is no label, and a row that is no distribution over the classes, is refused where the values can be seen.
+    In compiled code the label becomes -1 and the row NaN, so that the loss is NaN (see `labelled`).
 
     Args:
-        y_true: labels, of any numeric type. Of soft labels (B, C), such as mixed ones, the largest counts.
+        y_true: labels (B,) or (B, 1) of any numeric type, or one-hot or soft rows (B, C) that sum to one.
+        y_pred: (B, C) logits.
+
+    Returns:
+        int32 (B,), or (B, C) of the dtype of `y_pred`. One-hot rows that can be seen are returned as labels.
+
+    Raises:
+        ValueError: `y_pred` is not (B, C), `y_true` has another shape than those three, a label is not a whole
+            number in [0, C), a row is negative or does not sum to one.
+    """
+    y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    if len(y_pred.shape) != 2 or y_pred.shape[-1] == 1:
+        raise ValueError(f"`y_pred` must have shape (batch, classes >= 2). Received: y_pred.shape={y_pred.shape}")
+    num_classes = y_pred.shape[-1]
+    if len(y_true.shape) == 2 and y_true.shape[-1] == num_classes:
+        return _rows(y_true, y_pred.dtype)
+    if len(y_true.shape) == 2 and y_true.shape[-1] == 1:
+        y_true = ops.squeeze(y_true, axis=-1)
+    if len(y_true.shape) != 1:
+        raise ValueError(
+            f"`y_true` must have shape (batch,), (batch, 1) or, one-hot, (batch, {num_classes}). "
+            f"Received: y_true.shape={y_true.shape}"
+        )
+    return _labels(y_true, num_classes)
+
+
+def as_labels(y_true: Any, y_pred: Any, *, of: str = "This function") -> Any:
+    """Return integer labels (B,) from labels of shape (B,), (B, 1) or one-hot (B, C); see `as_targets`.
+
+    Soft rows are refused where they can be seen, and become -1 in compiled code.
+
+    Args:
+        y_true: labels, of any numeric type.
         y_pred: (B, C) logits, for their width.
+        of: what the labels are for, in the message that refuses soft rows.
 
     Returns:
         int32 tensor (B,).
 
     Raises:
-        ValueError: `y_pred` is not (B, C), or `y_true` has another shape than those three.
+        ValueError: as for `as_targets`, and for soft rows.
     """
-    y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-    if len(y_pred.shape) != 2 or y_pred.shape[-1] == 1:
-        raise ValueError(f"`y_pred` must have shape (batch, classes >= 2). Received: y_pred.shape={y_pred.shape}")
-    if len(y_true.shape) == 2 and y_true.shape[-1] == y_pred.shape[-1]:
-        return ops.cast(ops.argmax(y_true, axis=-1), "int32")
-    if len(y_true.shape) == 2 and y_true.shape[-1] == 1:
-        y_true = ops.squeeze(y_true, axis=-1)
-    if len(y_true.shape) != 1:
+    targets = as_targets(y_true, y_pred)
+    if len(targets.shape) == 1:
+        return targets
+    rows = seen(targets)
+    if rows is not None:
+        soft = int(np.flatnonzero(rows.max(axis=-1) != 1)[0])
         raise ValueError(
-            f"`y_true` must have shape (batch,), (batch, 1) or, one-hot, (batch, {y_pred.shape[-1]}). "
-            f"Received: y_true.shape={y_true.shape}"
+            f"`y_true` must be labels or one-hot rows: {of} is not defined for soft targets, CrossEntropyLoss, "
+            f"LogitAdjustedLoss, FocalLoss and UniformMarginLoss are. Received: y_true[{soft}]={rows[soft]}"
         )
-    return ops.cast(y_true, "int32")
+    hard = ops.max(targets, axis=-1) == 1
+    return ops.where(hard, ops.cast(ops.argmax(targets, axis=-1), "int32"), -1)
+
+
+def labelled(losses: Any, labels: Any) -> Any:
+    """Return the losses (B,), NaN where there is no label."""
+    return ops.where(labels >= 0, losses, np.nan)
+
+
+def _labels(y_true: Any, num_classes: int) -> Any:
+    values = seen(y_true)
+    if values is not None:
+        exact = values.astype("float64")
+        bad = np.flatnonzero(~((exact >= 0) & (exact < num_classes) & (exact == np.floor(exact))))
+        if bad.size:
+            raise ValueError(
+                f"`y_true` must be whole numbers in [0, {num_classes}), the classes of `y_pred`. Received: "
+                f"y_true[{bad[0]}]={values[bad[0]]} ({bad.size} of {values.size} are not)"
+            )
+        return ops.cast(y_true, "int32")
+    dtype = keras.backend.standardize_dtype(y_true.dtype)
+    if dtype in ("bool", "int8", "int16", "uint8", "uint16"):  # they may not hold the number of classes
+        y_true = ops.cast(y_true, "int32")
+    valid = (y_true >= 0) & (y_true < num_classes)
+    if "float" in dtype:
+        valid = valid & (y_true == ops.floor(y_true))
+        y_true = ops.where(valid, y_true, 0)  # a cast of NaN or infinity is undefined
+    return ops.where(valid, ops.cast(y_true, "int32"), -1)
+
+
+def _rows(y_true: Any, dtype: Any) -> Any:
+    rows = seen(y_true)
+    if rows is not None:
+        exact = rows.astype("float64")
+        sums = exact.sum(axis=-1)
+        bad = np.flatnonzero(~((np.abs(sums - 1) <= SUM_TOLERANCE) & (exact >= 0).all(axis=-1)))
+        if bad.size:
+            raise ValueError(
+                f"`y_true` of shape (batch, classes) must have rows that are not negative and sum to one. Received: "
+                f"y_true[{bad[0]}]={rows[bad[0]]} ({bad.size} of {len(rows)} are not)"
+            )
+        if (exact.max(axis=-1) == 1).all():
+            return ops.cast(ops.argmax(y_true, axis=-1), "int32")
+        return ops.cast(y_true, dtype)
+    y_true = ops.cast(y_true, dtype)
+    valid = (ops.abs(ops.sum(y_true, axis=-1) - 1) <= SUM_TOLERANCE) & (ops.min(y_true, axis=-1) >= 0)
+    return ops.where(valid[:, None], y_true, np.nan)
 
 
 def check_counts_of_logits(of_classes: np.ndarray, y_pred: Any) -> None:
@@ -63,8 +193,8 @@ def update_targets(labels: Any, logits: Any, values: Any, *, add: bool = False) 
         is_target = ops.arange(logits.shape[-1], dtype="int32") == labels[:, None]
         values = values[:, None]
         return logits + ops.where(is_target, values, 0) if add else ops.where(is_target, values, logits)
-    # Elsewhere writing at B positions costs one pass, a (B, C) mask two.
-    positions = ops.stack([ops.arange(ops.shape(labels)[0], dtype="int32"), labels], axis=-1)
+    # Elsewhere writing at B positions costs one pass, a (B, C) mask two. TensorFlow fails at a position of -1.
+    positions = ops.stack([ops.arange(ops.shape(labels)[0], dtype="int32"), ops.maximum(labels, 0)], axis=-1)
     return ops.scatter_update(logits, positions, values, reduction="add" if add else None)
 
 
@@ -104,8 +234,11 @@ class ClassWeights(keras.layers.Layer):
         super().__init__(name=CLASS_WEIGHTS, trainable=False, dtype="float32", **kwargs)
         self.weight = self.add_weight(shape=(num_classes,), initializer="ones", trainable=False, name="weight")
 
-    def call(self, labels: Any) -> Any:
-        return ops.take(self.weight, labels, axis=0)
+    def call(self, targets: Any) -> Any:
+        """Return the weights (B,) of labels (B,), or of rows (B, C): sum_c t_c w_c."""
+        if len(targets.shape) == 2:
+            return ops.matmul(ops.cast(targets, self.weight.dtype), self.weight)
+        return ops.take(self.weight, targets, axis=0)
 
     @property
     def weights(self) -> list[Any]:
@@ -122,6 +255,9 @@ class ClassWeights(keras.layers.Layer):
 class LongTailLoss(keras.losses.Loss):
     """Base of the losses: a child overrides `example_loss(labels, logits) -> (B,)`.
 
+    A loss that is defined for soft targets (B, C), rows that sum to one, has `soft_loss(targets, logits) -> (B,)` too.
+    The others refuse them. What is no label is refused where it can be seen; in compiled code its loss is NaN.
+
     The batch loss is the weighted mean  sum_i w_{y_i} l_i / sum_i w_{y_i},  so that weights are 1 on
     average in the batch (paper, section 4, baseline 2). Class weights w are ones unless
     `DeferredReweighting` changes them. The batch is the global one, also under `tf.distribute`, where Keras
@@ -129,11 +265,19 @@ class LongTailLoss(keras.losses.Loss):
 
     Args:
         cls_counts: (C,) training examples per class, for the losses that use them; else None.
-        scale: s > 0, multiplies the logits inside the loss. Default 1.
+        scale: s > 0, multiplies the logits inside the loss; from 1e-18 to 1e18, for float32. Default 1.
         reduction: as in `keras.losses.Loss`. Default "mean_with_sample_weight", the weighted mean above.
-        name: name of the loss.
+        name: name of the loss, a string.
         dtype: float32 (default) or float64. Less would round labels and is refused.
     """
+
+    # The losses (B,) of soft targets (B, C) and logits (B, C), for a loss that is defined for them.
+    soft_loss: Callable[..., Any] | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if {"example_loss", "margins"} & set(vars(cls)) and "soft_loss" not in vars(cls):
+            cls.soft_loss = None  # a parent's is that of another loss
 
     def __init__(
         self,
@@ -144,10 +288,12 @@ class LongTailLoss(keras.losses.Loss):
         name: str | None = None,
         dtype: str | None = None,
     ) -> None:
+        if name is not None and not isinstance(name, str):
+            raise ValueError(f"`name` must be a string or None. Received: name={name!r}")
         super().__init__(name=name, reduction=reduction, dtype=dtype or "float32")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype!r}")
-        self.scale = number("scale", scale, above=0)
+        self.scale = check_scale(scale)
         # A plain list: an array would come back from a saved model as a dictionary.
         self.cls_counts = None if cls_counts is None else check_counts(cls_counts).tolist()
         self.class_weights: ClassWeights | None = None
@@ -168,17 +314,28 @@ class LongTailLoss(keras.losses.Loss):
         return True
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
-        """Return the losses (B,) of int32 labels (B,) and logits (B, C). The hook of every child."""
+        """Return the losses (B,) of int32 labels (B,) and logits (B, C). The hook of every child.
+
+        In compiled code a label may be -1, which is none: what is returned there is replaced by NaN.
+        """
         raise NotImplementedError
 
+    def _targets(self, y_true: Any, y_pred: Any) -> Any:
+        """Labels (B,), or rows (B, C) where the loss is defined for them."""
+        return (
+            as_labels(y_true, y_pred, of=type(self).__name__) if self.soft_loss is None else as_targets(y_true, y_pred)
+        )
+
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        labels = as_labels(y_true, y_pred)
+        targets = self._targets(y_true, y_pred)
         if self.cls_counts is not None and y_pred.shape[-1] != len(self.cls_counts):
             raise ValueError(
                 f"`y_pred` must have a logit for each of the {len(self.cls_counts)} classes of `cls_counts`. "
                 f"Received: y_pred.shape={tuple(y_pred.shape)}"
             )
-        return self.example_loss(labels, y_pred)
+        if self.soft_loss is not None and len(targets.shape) == 2:
+            return self.soft_loss(targets, y_pred)
+        return labelled(self.example_loss(targets, y_pred), targets)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         y_pred = ops.convert_to_tensor(y_pred)
@@ -188,7 +345,7 @@ class LongTailLoss(keras.losses.Loss):
                     f"`cls_counts` must have one count for each of the {y_pred.shape[-1]} outputs of the model. "
                     f"Received: {self.class_weights.weight.shape[0]} counts"
                 )
-            weights = self.class_weights(as_labels(y_true, y_pred))
+            weights = self.class_weights(self._targets(y_true, y_pred))
             if sample_weight is not None:
                 weights = weights * ops.reshape(ops.cast(sample_weight, weights.dtype), (-1,))
             sample_weight = weights

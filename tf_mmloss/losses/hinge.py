@@ -6,7 +6,16 @@ import keras
 from keras import ops
 
 from tf_mmloss._validation import number
-from tf_mmloss.losses.base import LongTailLoss, as_labels, rival_logits, target_logits
+from tf_mmloss.losses.base import (
+    LARGEST,
+    LongTailLoss,
+    as_labels,
+    check_scale,
+    labelled,
+    per_example,
+    rival_logits,
+    target_logits,
+)
 
 
 def hinge(y_true: Any, y_pred: Any, *, margin: Any = 0.1, scale: float = 1.0) -> Any:
@@ -22,14 +31,15 @@ def hinge(y_true: Any, y_pred: Any, *, margin: Any = 0.1, scale: float = 1.0) ->
         (B,) losses.
 
     Raises:
-        ValueError: other shapes.
+        ValueError: other shapes; what is no label, soft rows; margin or scale out of range.
 
     Example:
         >>> hinge([0], [[0.9, 0.6]], margin=0.5)    # 0.2
     """
-    labels, logits = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
-    margin = ops.convert_to_tensor(margin, dtype=logits.dtype)
-    return scale * ops.relu(rival_logits(labels, logits) - target_logits(labels, logits) + margin)
+    labels, logits, scale = as_labels(y_true, y_pred, of="hinge"), ops.convert_to_tensor(y_pred), check_scale(scale)
+    margin = per_example("margin", margin, logits)
+    losses = scale * ops.relu(rival_logits(labels, logits) - target_logits(labels, logits) + margin)
+    return labelled(losses, labels)
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -58,7 +68,7 @@ class HingeLoss(LongTailLoss):
 
     def __init__(self, margin: float = 0.1, scale: float = 1.0, **kwargs: Any) -> None:
         super().__init__(scale=scale, **kwargs)
-        self.margin = number("margin", margin, at_least=0)
+        self.margin = number("margin", margin, at_least=0, below=LARGEST)
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
         return hinge(labels, logits, margin=self.margin, scale=self.scale)

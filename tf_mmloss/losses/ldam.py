@@ -7,8 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_mmloss._validation import number
 from tf_mmloss.imbalance import ldam_margins
-from tf_mmloss.losses.base import as_labels, check_counts_of_logits
+from tf_mmloss.losses.base import LARGEST, as_labels, check_counts_of_logits
 from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, cross_entropy
 
 
@@ -33,12 +34,13 @@ def ldam(
         (B,) losses.
 
     Raises:
-        ValueError: bad counts or margin; other shapes.
+        ValueError: bad counts, margin or scale; other shapes; what is no label, soft rows.
 
     Example:
         >>> ldam([1], [[0.2, 0.9]], cls_counts=[100, 10])
     """
-    labels, margins = as_labels(y_true, y_pred), ldam_margins(cls_counts, max_margin)
+    labels = as_labels(y_true, y_pred, of="ldam")
+    margins = ldam_margins(cls_counts, number("max_margin", max_margin, above=0, below=LARGEST))
     check_counts_of_logits(margins, y_pred)
     return cross_entropy(labels, y_pred, margin=ops.take(ops.convert_to_tensor(margins), labels), scale=scale)
 
@@ -76,8 +78,8 @@ class LDAMLoss(CrossEntropyLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(cls_counts, scale=scale, **kwargs)
-        self._margins = ldam_margins(cls_counts, max_margin)
-        self.max_margin = float(max_margin)
+        self.max_margin = number("max_margin", max_margin, above=0, below=LARGEST)
+        self._margins = ldam_margins(cls_counts, self.max_margin)
 
     def margins(self, labels: Any, logits: Any) -> Any:
         return ops.take(ops.convert_to_tensor(self._margins, dtype=logits.dtype), labels)

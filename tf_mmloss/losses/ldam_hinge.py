@@ -7,8 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_mmloss._validation import number
 from tf_mmloss.imbalance import ldam_margins
-from tf_mmloss.losses.base import LongTailLoss
+from tf_mmloss.losses.base import LARGEST, LongTailLoss
 from tf_mmloss.losses.hinge import hinge
 
 
@@ -48,8 +49,8 @@ class LDAMHingeLoss(LongTailLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(cls_counts, scale=scale, **kwargs)
-        self._margins = ldam_margins(cls_counts, max_margin)
-        self.max_margin = float(max_margin)
+        self.max_margin = number("max_margin", max_margin, above=0, below=LARGEST)
+        self._margins = ldam_margins(cls_counts, self.max_margin)
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
         margin = ops.take(ops.convert_to_tensor(self._margins, dtype=logits.dtype), labels)

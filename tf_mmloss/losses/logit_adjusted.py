@@ -9,8 +9,8 @@ from keras import ops
 
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import check_counts
-from tf_mmloss.losses.base import LongTailLoss, as_labels, check_counts_of_logits
-from tf_mmloss.losses.cross_entropy import cross_entropy
+from tf_mmloss.losses.base import LARGEST, LongTailLoss, check_counts_of_logits, check_scale
+from tf_mmloss.losses.cross_entropy import cross_entropy, soft_cross_entropy
 
 
 def logit_adjusted(
@@ -24,7 +24,7 @@ def logit_adjusted(
     """Logit-adjusted cross-entropy of each example; see `LogitAdjustedLoss`.
 
     Args:
-        y_true: labels (B,), (B, 1) or one-hot (B, C).
+        y_true: labels (B,), (B, 1), or one-hot or soft rows (B, C).
         y_pred: (B, C) logits.
         cls_counts: (C,) training examples per class.
         tau: strength of the adjustment, >= 0.
@@ -34,15 +34,15 @@ def logit_adjusted(
         (B,) losses.
 
     Raises:
-        ValueError: bad counts, tau negative; other shapes.
+        ValueError: bad counts, tau negative, scale out of range; other shapes; what is no label.
 
     Example:
         >>> logit_adjusted([0], [[0.0, 0.0]], cls_counts=[30, 10])    # log(4 / 3) = 0.2877
     """
-    labels, logits = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
-    raised = _raised(cls_counts, number("tau", tau, at_least=0), scale)
+    logits = ops.convert_to_tensor(y_pred)
+    raised = _raised(cls_counts, number("tau", tau, at_least=0, below=LARGEST), check_scale(scale))
     check_counts_of_logits(raised, logits)
-    return cross_entropy(labels, logits + ops.convert_to_tensor(raised, dtype=logits.dtype), scale=scale)
+    return cross_entropy(y_true, logits + ops.convert_to_tensor(raised, dtype=logits.dtype), scale=scale)
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -52,7 +52,7 @@ class LogitAdjustedLoss(LongTailLoss):
         l = -log softmax(s u + tau log pi)_y,   pi_c = n_c / sum_k n_k
 
     The model learns to do without the priors, so that the largest u is the decision for balanced classes: nothing
-    is adjusted after the training.
+    is adjusted after the training. Soft targets t, rows (B, C) that sum to one, give  sum_c t_c l_c.
 
     Args:
         cls_counts: (C,) training examples per class.
@@ -82,11 +82,15 @@ class LogitAdjustedLoss(LongTailLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(cls_counts, scale=scale, **kwargs)
-        self.tau = number("tau", tau, at_least=0)
+        self.tau = number("tau", tau, at_least=0, below=LARGEST)
         self._raised = _raised(cls_counts, self.tau, self.scale)
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
         return cross_entropy(labels, logits + ops.convert_to_tensor(self._raised, dtype=logits.dtype), scale=self.scale)
+
+    def soft_loss(self, targets: Any, logits: Any) -> Any:
+        raised = ops.convert_to_tensor(self._raised, dtype=logits.dtype)
+        return soft_cross_entropy(targets, logits + raised, scale=self.scale)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "tau": self.tau}

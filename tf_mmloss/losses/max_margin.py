@@ -8,8 +8,8 @@ import numpy as np
 from keras import ops
 
 from tf_mmloss._validation import choice, number
-from tf_mmloss.imbalance import ldam_margins
-from tf_mmloss.losses.base import as_labels, rival_logits, target_logits
+from tf_mmloss.imbalance import check_counts, ldam_margins
+from tf_mmloss.losses.base import LARGEST, as_labels, check_scale, per_example, rival_logits, target_logits
 from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, cross_entropy
 
 MARGIN_SPACES = ("cosine", "logit")
@@ -42,16 +42,24 @@ def maximum_margins(
     Returns:
         (B,) margins.
 
+    Raises:
+        ValueError: what is no label, soft rows; a hyper-parameter out of range.
+
     Example:
         >>> maximum_margins([0], [[0.3, 0.2]])    # e^(-1 - 0.9) / 10 = 0.01496
     """
     choice("margin_space", margin_space, MARGIN_SPACES)
-    labels, logits = ops.convert_to_tensor(labels, "int32"), ops.convert_to_tensor(logits)
+    logits, scale, beta = (
+        ops.convert_to_tensor(logits),
+        check_scale(scale),
+        number("beta", beta, above=0, below=LARGEST),
+    )
+    labels = as_labels(labels, logits, of="maximum_margins")
     if stop_margin_gradient:
         logits = ops.stop_gradient(logits)
     unit = scale if margin_space == "logit" else 1.0
     gap = (target_logits(labels, logits) - rival_logits(labels, logits)) * unit
-    delta = ops.convert_to_tensor(delta_neg, dtype=logits.dtype) * ops.where(
+    delta = per_example("delta_neg", delta_neg, logits) * ops.where(
         gap >= 0, ops.convert_to_tensor(beta, dtype=logits.dtype), ops.ones_like(gap)
     )
     return ops.exp(-ops.abs(gap) - delta) / unit
@@ -79,12 +87,12 @@ def max_margin(
         (B,) losses.
 
     Raises:
-        ValueError: shapes other than those.
+        ValueError: shapes other than those; what is no label, soft rows; a hyper-parameter out of range.
 
     Example:
         >>> max_margin([0], [[0.9, 0.1]])
     """
-    labels = as_labels(y_true, y_pred)
+    labels = as_labels(y_true, y_pred, of="max_margin")
     margin = maximum_margins(
         labels,
         y_pred,
@@ -152,9 +160,9 @@ class MaxMarginLoss(CrossEntropyLoss):
         stop_margin_gradient: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(cls_counts, scale=scale, **kwargs)
-        self.delta_neg = number("delta_neg", delta_neg, at_least=0)
-        self.beta = number("beta", beta, above=0)
+        super().__init__(check_counts(cls_counts), scale=scale, **kwargs)
+        self.delta_neg = number("delta_neg", delta_neg, at_least=0, below=LARGEST)
+        self.beta = number("beta", beta, above=0, below=LARGEST)
         self.class_margin = None if class_margin is None else number("class_margin", class_margin, above=0)
         self.margin_space = choice("margin_space", margin_space, MARGIN_SPACES)
         self.stop_margin_gradient = bool(stop_margin_gradient)

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 
 from tf_mmloss._validation import number
-from tf_mmloss.losses.cross_entropy import CrossEntropyLoss
+from tf_mmloss.losses.base import LARGEST
+from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, soft_cross_entropy
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -14,6 +15,7 @@ class UniformMarginLoss(CrossEntropyLoss):
 
         l = -log softmax(s (cos - m 1_y))_y
 
+    Soft targets t, rows (B, C) that sum to one, give  sum_c t_c l_c,  each l_c with the margin on its own logit c.
     Its function is `cross_entropy(y_true, y_pred, margin=m, scale=s)`.
 
     Args:
@@ -37,10 +39,13 @@ class UniformMarginLoss(CrossEntropyLoss):
 
     def __init__(self, margin: float = 0.1, scale: float = 30.0, **kwargs: Any) -> None:
         super().__init__(scale=scale, **kwargs)
-        self.margin = number("margin", margin, at_least=0)
+        self.margin = number("margin", margin, at_least=0, below=LARGEST)
 
     def margins(self, labels: Any, logits: Any) -> Any:
         return self.margin
+
+    def soft_loss(self, targets: Any, logits: Any) -> Any:
+        return soft_cross_entropy(targets, logits, margin=self.margin, scale=self.scale)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "margin": self.margin}
