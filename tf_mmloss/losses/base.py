@@ -103,6 +103,7 @@ class ClassWeights(keras.layers.Layer):
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
         super().__init__(name=CLASS_WEIGHTS, trainable=False, dtype="float32", **kwargs)
         self.weight = self.add_weight(shape=(num_classes,), initializer="ones", trainable=False, name="weight")
+        self.held_by: int | None = None  # the `id` of the callback that assigns them
 
     def call(self, labels: Any) -> Any:
         return ops.take(self.weight, labels, axis=0)
