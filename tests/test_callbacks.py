@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import pickle
 import random
 import re
 import signal
@@ -13,6 +14,7 @@ import oracles
 import pytest
 from helpers import BACKEND, in_new_process, interrupts, needs_jit, to_numpy
 
+import tf_mmloss
 from tf_mmloss import (
     SGD,
     Checkpoint,
@@ -28,6 +30,7 @@ from tf_mmloss.files import interrupts_deferred
 
 COUNTS = [60, 25, 8, 2]
 BATCH = 6
+LABELLED = np.array([0, 1, 2, 3, 0, 1] * 4)
 START = 2
 WEIGHTS = {
     "effective": oracles.effective_number_weights(COUNTS),
@@ -38,7 +41,7 @@ WEIGHTS = {
 def data(seed=0):
     """24 examples, all classes in every batch of 6."""
     x = np.random.default_rng(seed).normal(size=(24, 5)).astype("float32")
-    return x, np.array([0, 1, 2, 3, 0, 1] * 4)
+    return x, LABELLED
 
 
 def functional():
@@ -336,6 +339,234 @@ def test_callbacks_can_be_copied():
     assert_losses(fit(model, callbacks=copy.deepcopy([DeferredReweighting(START, COUNTS)])), stages(model))
 
 
+def two_outputs(losses, widths=(4, 4)):
+    inputs = keras.Input((5,))
+    outputs = {name: keras.layers.Dense(n, name=name)(inputs) for name, n in zip("ab", widths, strict=True)}
+    model = keras.Model(inputs, outputs)
+    model.compile(SGD(0.0), losses)
+    return model
+
+
+def reweighted_fit(model, labels, callbacks, epochs=2, **arguments):
+    return model.fit(
+        data()[0], labels, batch_size=24, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks, **arguments
+    ).history
+
+
+def test_a_callback_for_each_output():
+    """Losses with counts, left out of the callbacks; each output has its own weights from an epoch of its own."""
+    counts = {"a": COUNTS, "b": COUNTS[::-1]}
+    model = two_outputs({name: MaxMarginLoss(c) for name, c in counts.items()})
+    x, y = data()
+    labels = {"a": y, "b": 3 - y}
+    callbacks = [DeferredReweighting(1, output="a"), DeferredReweighting(2, counts["b"], "inverse", output="b")]
+    history = reweighted_fit(model, labels, callbacks, epochs=3)
+    weights = {"a": oracles.effective_number_weights(COUNTS), "b": oracles.inverse_frequency_weights(COUNTS[::-1])}
+    for name, logits in model(x).items():
+        losses = oracles.max_margin(labels[name], to_numpy(logits), counts[name])
+        plain, weighted = (oracles.weighted_mean(losses, w[labels[name]]) for w in (np.ones(4), weights[name]))
+        begun = [0, 1, 1] if name == "a" else [0, 0, 1]
+        np.testing.assert_allclose(history[f"{name}_loss"], [(plain, weighted)[i] for i in begun], rtol=1e-5)
+        assert history[f"{name}_reweighting"] == begun
+
+
+def test_outputs_of_six_and_two_classes():
+    model = two_outputs({"a": CrossEntropyLoss(), "b": CrossEntropyLoss()}, (6, 2))
+    x, y = data()
+    labels = {"a": np.arange(24) % 6, "b": np.arange(24) % 2}
+    counts = {"a": [60, 50, 40, 30, 20, 10], "b": [90, 10]}
+    callbacks = [DeferredReweighting(1, c, output=name) for name, c in counts.items()]
+    history = reweighted_fit(model, labels, callbacks)
+    for name, logits in model(x).items():
+        logits, y = to_numpy(logits).astype(float), labels[name]
+        losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(24), y]
+        weights = oracles.effective_number_weights(counts[name])
+        expected = [losses.mean(), oracles.weighted_mean(losses, weights[y])]
+        np.testing.assert_allclose(history[f"{name}_loss"], expected, rtol=1e-5)
+
+
+def aim(model, *callbacks):
+    """What happens when `fit` starts."""
+    for callback in callbacks:
+        callback.set_model(model)
+        callback.set_params({"epochs": 9, "steps": 1})
+    for callback in callbacks:
+        callback.on_train_begin()
+
+
+AB = {"a": COUNTS, "b": COUNTS[::-1]}
+
+
+@pytest.mark.parametrize(
+    ("losses", "callbacks", "message"),
+    [
+        (
+            AB,
+            [DeferredReweighting(0)],
+            r"`output` must name the output .* Write DeferredReweighting\(\.\.\., output='a'",
+        ),
+        (AB, [DeferredReweighting(0, COUNTS)], r"Write DeferredReweighting\(\.\.\., output='a'\)"),
+        ({"a": COUNTS, "b": None}, [DeferredReweighting(0, COUNTS)], r"output='b' for CrossEntropyLoss without counts"),
+        ({"a": None, "b": None}, [DeferredReweighting(0, COUNTS)], r"Write DeferredReweighting\(\.\.\., output='a'\)"),
+        (
+            AB,
+            [DeferredReweighting(0, output="c")],
+            r"`output` must be one of the outputs .*: 'a', 'b'\. Received: .*'c'",
+        ),
+        (
+            AB,
+            [DeferredReweighting(0, COUNTS, output="b")],
+            r"those of the loss, \[2, 8, 25, 60\].* Received: cls_counts=",
+        ),
+        ({"a": None, "b": COUNTS}, [DeferredReweighting(0, output="a")], "`cls_counts` must be given, as CrossEntropy"),
+        (AB, [DeferredReweighting(0, output="a"), DeferredReweighting(1, output="a")], "Two DeferredReweighting"),
+    ],
+)
+def test_what_does_not_fit_an_output_is_refused(losses, callbacks, message):
+    losses = {name: CrossEntropyLoss() if c is None else MaxMarginLoss(c) for name, c in losses.items()}
+    with pytest.raises(ValueError, match=message):
+        aim(two_outputs(losses), *copy.deepcopy(callbacks))
+
+
+def test_two_callbacks_without_an_aim_are_refused():
+    with pytest.raises(ValueError, match="Two DeferredReweighting re-weight one loss"):
+        aim(compiled(), DeferredReweighting(0), DeferredReweighting(1))
+
+
+def test_a_loss_object_of_two_outputs_cannot_be_aimed_at():
+    loss = MaxMarginLoss(COUNTS)
+    aim(two_outputs({"a": loss, "b": loss}), DeferredReweighting(0))
+    for losses in ({"a": loss, "b": loss}, loss):
+        with pytest.raises(ValueError, match="`output` 'a' has one loss object with 'b'"):
+            aim(two_outputs(losses), DeferredReweighting(0, output="a"))
+
+
+@pytest.mark.parametrize("output", [0, b"a", MaxMarginLoss(COUNTS)], ids=str)
+def test_an_output_is_a_name(output):
+    with pytest.raises(ValueError, match="`output` must be the name"):
+        DeferredReweighting(0, COUNTS, output=output)
+
+
+def test_counts_in_another_order_are_refused():
+    with pytest.raises(
+        ValueError, match=r"`cls_counts` must .* \[60, 25, 8, 2\].* Received: cls_counts=\[2, 8, 25, 60\]"
+    ):
+        aim(compiled(), DeferredReweighting(0, COUNTS[::-1]))
+
+
+def test_counts_are_those_of_the_loss_if_left_out():
+    model = compiled()
+    callback = DeferredReweighting(START)
+    aim(model, callback)
+    callback.on_epoch_begin(START)
+    np.testing.assert_allclose(class_weights(model), WEIGHTS["effective"], rtol=1e-6)
+
+
+def resampling():
+    """One that knows of data."""
+    callback = DeferredResampling(START, COUNTS)
+    callback.made_data(0, 1)
+    return callback
+
+
+@pytest.mark.parametrize("make", [lambda: DeferredReweighting(START), resampling])
+def test_what_never_begins_is_said_when_fit_starts(make):
+    callback, model = make(), compiled()
+    callback.set_model(model)
+    callback.set_params({"epochs": START, "steps": 1})
+    with pytest.warns(UserWarning, match=rf"\(start_epoch={START}\) never begins: `fit` has epochs={START}"):
+        callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    callback.on_train_end()  # once is enough
+
+
+@pytest.mark.parametrize("make", [lambda: DeferredReweighting(START), resampling])
+def test_what_never_began_is_said_when_fit_ends(make):
+    callback = make()
+    aim(compiled(), callback)
+    callback.on_epoch_begin(0)
+    with pytest.warns(UserWarning, match=rf"\(start_epoch={START}\) never began: `fit` ended after epoch 0"):
+        callback.on_train_end()
+
+
+def test_early_stopping_before_it_begins():
+    stopping = keras.callbacks.EarlyStopping("loss", patience=0)
+    with pytest.warns(UserWarning, match="DeferredReweighting.* never began: `fit` ended after epoch 1"):
+        reweighted_fit(compiled(), data()[1], [DeferredReweighting(3), stopping], epochs=5)
+
+
+def test_class_weight_as_well_is_said():
+    with pytest.warns(UserWarning, match="`class_weight` of `fit` weighs by class, and DeferredReweighting"):
+        reweighted_fit(compiled(), data()[1], [DeferredReweighting(0)], 1, class_weight={0: 0.1, 1: 1, 2: 2, 3: 9})
+
+
+@pytest.mark.parametrize("form", ["labels", "column", "one-hot"])
+def test_sample_weight_by_class_as_well_is_said(form):
+    y = data()[1]
+    labels = {"labels": y, "column": y[:, None], "one-hot": np.eye(4)[y]}[form]
+    with pytest.warns(UserWarning, match="`sample_weight` of `fit` weighs by class, and DeferredReweighting"):
+        reweighted_fit(compiled(), labels, [DeferredReweighting(0)], 1, sample_weight=WEIGHTS["effective"][y])
+
+
+@pytest.mark.parametrize("weights", [np.ones(24), np.linspace(1, 2, 24)], ids=["ones", "by-example"])
+def test_other_sample_weights_are_not_spoken_of(weights):
+    reweighted_fit(compiled(), data()[1], [DeferredReweighting(0)], 1, sample_weight=weights)  # a warning is an error
+
+
+def test_sample_weight_of_one_output():
+    model, y = two_outputs({"a": MaxMarginLoss(COUNTS), "b": MaxMarginLoss(COUNTS)}), data()[1]
+    arguments = {"sample_weight": {"a": WEIGHTS["effective"][y], "b": np.ones(24)}}
+    reweighted_fit(model, {"a": y, "b": y}, [DeferredReweighting(0, output="b")], 1, **arguments)
+    with pytest.warns(UserWarning, match="`sample_weight`"):
+        reweighted_fit(model, {"a": y, "b": y}, [DeferredReweighting(0, output="a")], 1, **arguments)
+
+
+class LegacyModel:
+    """What `tf_keras.Model` has in common with Keras 3's, as far as the callback looks."""
+
+    loss = MaxMarginLoss(COUNTS)
+    variables = ()
+    train_function = None
+
+
+def test_a_legacy_model_is_refused():
+    with pytest.raises(TypeError, match=r"needs a model of Keras 3, a `keras\.Model`\. Received: .*LegacyModel"):
+        DeferredReweighting(0, COUNTS).set_model(LegacyModel())
+
+
+def pickled(callback):
+    return pickle.loads(pickle.dumps(callback))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+def test_copies_are_as_before_the_fit(tmp_path, copied):
+    """Of every public callback, used and unused."""
+    rows = EpochRows(LABELLED, num_classes=len(COUNTS), batch_size=24, resampling=DeferredResampling(0, COUNTS))
+    callbacks = [DeferredReweighting(0), rows.resampling, StopOnNonFinite(), Checkpoint(tmp_path)]
+    assert {type(callback) for callback in callbacks} == {
+        value
+        for value in map(vars(tf_mmloss.callbacks).get, tf_mmloss.callbacks.__all__)
+        if issubclass(value, keras.callbacks.Callback)
+    }
+    unused = [vars(copied(callback)) for callback in callbacks]
+    batches = ((np.eye(5, dtype="float32")[y], y) for _, y in (rows[i] for i in range(9)))
+    model = compiled()
+    model.fit(batches, steps_per_epoch=1, epochs=2, shuffle=False, verbose=0, callbacks=callbacks)
+    used = copied(callbacks)
+    resampling = {"_drawn": {}, "_made": set()}  # a copy knows of no data
+    for before, copy_ in zip(unused, used, strict=True):
+        assert str({**before, **(resampling if "_drawn" in before else {})}) == str(vars(copy_))
+    assert_losses(fit(model, epochs=1, callbacks=[used[0]]), [oracle_loss(model, WEIGHTS["effective"])])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+def test_a_used_loss_can_be_copied(copied):
+    model = compiled()
+    fit(model, epochs=1, callbacks=[DeferredReweighting(0)])
+    assert copied(model.loss).get_config() == model.loss.get_config()
+    assert copied(model.loss).class_weights is None
+
+
 @pytest.mark.parametrize("scheme", sorted(WEIGHTS))
 def test_resampling_is_a_function_of_the_epoch(scheme):
     resampling = DeferredResampling(START, COUNTS, scheme)
@@ -347,24 +578,58 @@ def test_resampling_is_a_function_of_the_epoch(scheme):
             np.testing.assert_allclose(weights, WEIGHTS[scheme], rtol=1e-10)
 
 
-def resampled_fit(resampling, drawn_with):
+def resampled_fit(callback, drawn_with, first_epoch=1, steps_per_epoch=4, epochs=4):
     """A fit from epoch 1 to 4 on rows of `EpochRows`, of which it sees the labels."""
-    labels = data()[1]
-    rows = EpochRows(labels, num_classes=len(COUNTS), batch_size=BATCH, first_epoch=1, resampling=drawn_with)
+    rows = EpochRows(
+        LABELLED, num_classes=len(COUNTS), batch_size=BATCH, first_epoch=first_epoch, resampling=drawn_with
+    )
     batches = ((np.eye(5, dtype="float32")[y], y) for _, y in (rows[i] for i in range(99)))
     return compiled().fit(
-        batches, steps_per_epoch=4, initial_epoch=1, epochs=4, shuffle=False, verbose=0, callbacks=[resampling]
+        batches,
+        steps_per_epoch=steps_per_epoch,
+        initial_epoch=1,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[callback],
     )
 
 
-def test_resampling_logs():
+def test_resampling_logs_what_was_drawn():
     resampling = DeferredResampling(START, COUNTS)
     assert resampled_fit(resampling, resampling).history["resampling"] == [0, 1, 1]
 
 
-def test_resampling_that_the_data_does_not_have_is_an_error():
-    with pytest.raises(RuntimeError, match="no data was drawn for epoch 2"):
-        resampled_fit(DeferredResampling(START, COUNTS), None)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"drawn_with": None}, "was not made with DeferredResampling"),
+        ({"first_epoch": 0}, "first_epoch=0 and 4 steps an epoch; .* initial_epoch=1, steps_per_epoch=4"),
+        ({"steps_per_epoch": 8}, "first_epoch=1 and 4 steps an epoch; .* initial_epoch=1, steps_per_epoch=8"),
+    ],
+    ids=["made-without-it", "begins-late", "begins-early"],
+)
+def test_data_that_is_not_resampled_as_it_says_is_refused_before_a_step(arguments, message):
+    steps, resampling = [], DeferredResampling(START, COUNTS)
+    resampling.on_train_batch_begin = lambda batch, logs=None: steps.append(batch)
+    with pytest.raises(RuntimeError, match=message):
+        resampled_fit(resampling, **{"drawn_with": resampling, **arguments})
+    assert not steps
+
+
+def test_arrays_are_not_resampled():
+    resampling = DeferredResampling(START, COUNTS)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="was not made with DeferredResampling"):
+            fit(compiled(), callbacks=[resampling])
+        EpochRows(LABELLED, num_classes=len(COUNTS), batch_size=BATCH, resampling=resampling)  # made, but not given
+
+
+def test_another_data_set_in_a_later_epoch_is_an_error():
+    resampling = DeferredResampling(START, COUNTS)
+    resampling.made_data(1, 4)
+    with pytest.raises(RuntimeError, match="No data was drawn for epoch 1"):
+        resampled_fit(resampling, None)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -136,6 +136,56 @@ def test_several_runs_at_once_are_the_runs_alone(data):
             np.testing.assert_allclose(to_numpy(ours), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_pixels_are_counted_within_a_batch():
+    """Among all 42,800 images of 224 x 224 there are more than int32 can count."""
+    rows = plain_rows(np.array([0, 42_799]), pad=4)
+    index, inside = (to_numpy(values) for values in pixel_index(keras.ops.convert_to_tensor(rows), 224, 224, 4))
+    np.testing.assert_array_equal(index.reshape(-1), np.arange(2 * 224 * 224))
+    assert index.dtype == np.int32
+    assert inside.all()
+
+
+def test_a_quarter_turn_of_images_that_are_not_square_is_nan(data):
+    images, labels = data
+    rows = draw_rows(labels, 0, 0, rotate_batch=16)
+    shown = to_numpy(DeviceImages(images[:, :, :5], normalization(MEAN, STD))(rows))
+    np.testing.assert_array_equal(np.isnan(shown).all(axis=(1, 2, 3)), rows[:, 4] % 2 == 1)
+    assert np.isfinite(shown[rows[:, 4] % 2 == 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("pad", -1), ("pad", 1.5), ("pad", 7), ("normalize", 1), ("normalize", None)],
+)
+def test_bad_arguments_of_device_images(data, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        DeviceImages(**{"images": data[0], "normalize": normalization(MEAN, STD), name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pad", -1),
+        ("flip", "no"),
+        ("rotate_batch", 0),
+        ("seed", -1),
+        ("first_epoch", 1.5),
+        ("resampling", np.ones(4)),
+        ("resampling", lambda epoch: np.zeros(4)),
+        ("labels", []),
+    ],
+)
+def test_bad_arguments_of_epoch_rows(data, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        EpochRows(**{"labels": data[1], "num_classes": 4, name: value})
+
+
+@pytest.mark.parametrize("positions", [[[1]], [0.5], [-1], [2**31], "a", None])
+def test_bad_positions(positions):
+    with pytest.raises(ValueError, match="`positions` must"):
+        plain_rows(positions, pad=4)
+
+
 def test_bad_input_is_refused(data):
     images, labels = data
     with pytest.raises(ValueError, match="`images` must be a uint8 array"):

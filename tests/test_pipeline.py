@@ -108,6 +108,38 @@ def test_bad_input_is_refused(build, data):
 
 def test_resampling_with_another_number_of_classes_is_refused(data):
     resampling = DeferredResampling(0, [40, 30, 20, 10, 5])
-    dataset = train_dataset(*data, num_classes=4, normalize=normalization(MEAN, STD), resampling=resampling)
-    with pytest.raises(Exception, match="`resampling` must give one weight for each of 4 classes"):
-        batches(dataset, 1)
+    with pytest.raises(ValueError, match="`resampling` must give one weight for each of 4 classes"):
+        train_dataset(*data, num_classes=4, normalize=normalization(MEAN, STD), resampling=resampling)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pad", -1),
+        ("pad", 7),
+        ("pad", "4"),
+        ("seed", 0.5),
+        ("first_epoch", 2**63),
+        ("flip", "no"),
+        ("rotate", 1),
+        ("normalize", 1),
+        ("normalize", None),
+        ("resampling", [1, 1, 1, 1]),
+        ("batch_size", 0),
+    ],
+)
+def test_bad_arguments_are_refused(data, name, value):
+    arguments = {"num_classes": 4, "normalize": normalization(MEAN, STD), name: value}
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        train_dataset(*data, **arguments)
+    if name in ("normalize", "batch_size"):
+        with pytest.raises(ValueError, match=f"`{name}` must be"):
+            eval_dataset(*data, **arguments)
+
+
+def test_steps_per_epoch():
+    assert [steps_per_epoch(n, 128) for n in (0, 1, 128, 129)] == [0, 1, 1, 2]
+    with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
+        steps_per_epoch(1, 0)
+    with pytest.raises(ValueError, match="`num_examples` must be an integer >= 0"):
+        steps_per_epoch(1.5, 1)

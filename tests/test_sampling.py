@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tf_mmloss.sampling import draw_epoch, draw_rotations
+from tf_mmloss.sampling import draw_epoch, draw_rotations, draw_rows, resampling_weights
 
 LABELS = np.repeat(np.arange(3), [900, 90, 10])
 DRAWS = 40
@@ -100,6 +100,60 @@ def test_types():
     epoch = draw_epoch(LABELS, 0, 0, class_weights=np.ones(3))
     assert [a.dtype for a in epoch] == [np.int32, np.int32, np.int32, bool]
     assert [a.shape for a in epoch] == [LABELS.shape] * 4
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        [0, 0, 0],
+        [np.nan, 1, 1],
+        [np.inf, 1, 1],
+        [1e308, 1e308, 1e308],
+        [-1, 2, 2],
+        [1, 1],
+        [],
+        [[1, 1, 1]],
+        1.0,
+        ["a", "b", "c"],
+        [1j, 1, 1],
+        {"a": 1},
+    ],
+    ids=str,
+)
+def test_weights_that_cannot_be_drawn_with_are_refused(weights):
+    with pytest.raises(ValueError, match=r"`class_weights` must be|`labels` must lie in"):
+        draw_epoch(LABELS, 0, 0, class_weights=weights)
+    with pytest.raises(ValueError, match="`resampling` must"):
+        resampling_weights(lambda epoch: weights, 0, 3)
+
+
+def test_weights_of_more_classes_are_refused_where_their_number_is_known():
+    with pytest.raises(ValueError, match=r"one weight for each of 3 classes\. Received: shape=\(4,\)"):
+        resampling_weights(lambda epoch: np.ones(4), 0, 3)
+
+
+def test_weights_that_are_zero_for_all_labels_are_refused():
+    with pytest.raises(ValueError, match="`class_weights` must be positive for a class that `labels` has"):
+        draw_epoch(np.zeros(4, int), 0, 0, class_weights=[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pad", -1),
+        ("pad", 2**40),
+        ("pad", 0.5),
+        ("flip", "no"),
+        ("rotate_batch", 0),
+        ("rotate_batch", 1.5),
+        ("labels", np.zeros((2, 2))),
+        ("labels", []),
+        ("labels", 3),
+    ],
+)
+def test_other_arguments_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        draw_rows(**{"labels": LABELS, "seed": 0, "epoch": 0, name: value})
 
 
 @pytest.mark.parametrize(

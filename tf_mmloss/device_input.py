@@ -11,10 +11,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_mmloss._validation import integer
+from tf_mmloss._validation import array, flag, function, integer, received
 from tf_mmloss.imbalance import check_labels
 from tf_mmloss.pipeline import check_images, steps_per_epoch
-from tf_mmloss.sampling import draw_rows, resampling_weights
+from tf_mmloss.sampling import MAX_IMAGES, MAX_PAD, Resampling, announce, draw_rows, resampling_weights
 
 
 class DeviceImages(keras.layers.Layer):
@@ -25,13 +25,14 @@ class DeviceImages(keras.layers.Layer):
     Args:
         images: uint8 (N, H, W, D).
         normalize: the layer of `tf_mmloss.normalization`.
-        pad: zeros on each side before the crop. Default 4.
+        pad: zeros on each side before the crop, at most the larger side. Default 4.
 
     Returns:
-        Called on int32 rows (B, 5) of `tf_mmloss.sampling.draw_rows`: float32 images (B, H, W, D).
+        Called on int32 rows (B, 5) of `tf_mmloss.sampling.draw_rows`: float32 images (B, H, W, D). An image that is
+        not square has no rotation by a quarter turn: it is NaN then, and so is the loss.
 
     Raises:
-        ValueError: images not uint8 of rank 4.
+        ValueError: images not uint8 of rank 4, `pad` out of range, `normalize` no function.
 
     Example:
         >>> rows = keras.Input((5,), dtype="int32")
@@ -43,28 +44,21 @@ class DeviceImages(keras.layers.Layer):
     def __init__(self, images: np.ndarray, normalize: Callable[[Any], Any], pad: int = 4, **kwargs: Any) -> None:
         super().__init__(name="device_images", trainable=False, dtype="float32", **kwargs)
         check_images(images)
-        self.pad, self.normalize = integer("pad", pad), normalize
-        self.height, self.width, channels = images.shape[1:]
-        shape = (images.size // channels, channels)  # pixels, for one gather
-        self.pixels = self.add_weight(shape=shape, initializer="zeros", dtype="uint8", trainable=False, name="pixels")
-        self.pixels.assign(images.reshape(shape))
+        self.pad, self.normalize = integer("pad", pad), function("normalize", normalize)
+        self.height, self.width = images.shape[1:3]
+        integer("pad", pad, at_most=max(self.height, self.width))
+        self.pixels = self.add_weight(
+            shape=images.shape, initializer="zeros", dtype="uint8", trainable=False, name="pixels"
+        )
+        self.pixels.assign(images)
 
     def call(self, rows: Any) -> Any:
-        position, top, left, mirrored, turns = (rows[:, i, None, None] for i in range(5))
-        i = ops.arange(self.height, dtype="int32")[None, :, None]
-        j = ops.arange(self.width, dtype="int32")[None, None, :]
-        last = self.height - 1
-        # The pixel of the upright crop that a rotation by quarter turns to the left puts at (i, j).
-        odd, half = turns % 2 == 1, turns >= 2
-        a = ops.where(odd, j, i)
-        b = ops.where(odd, last - i, j)
-        a, b = ops.where(half, last - a, a), ops.where(half, self.width - 1 - b, b)
-        y = a + top - self.pad
-        x = ops.where(mirrored > 0, self.width - 1 - b, b) + left - self.pad
-        inside = (y >= 0) & (y < self.height) & (x >= 0) & (x < self.width)
-        pixel = (position * self.height + ops.clip(y, 0, last)) * self.width + ops.clip(x, 0, self.width - 1)
-        images = ops.cast(ops.take(self.pixels, pixel, axis=0), "float32")
-        return self.normalize(images * ops.cast(inside[..., None], "float32"))
+        index, inside = pixel_index(rows, self.height, self.width, self.pad)
+        shown = ops.reshape(ops.take(self.pixels, rows[:, 0], axis=0), (-1, self.pixels.shape[-1]))
+        images = ops.cast(ops.take(shown, index, axis=0), "float32") * ops.cast(inside[..., None], "float32")
+        if self.height != self.width:
+            images = ops.where(rows[:, 4, None, None, None] % 2 == 1, np.nan, images)
+        return self.normalize(images)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], self.height, self.width, self.pixels.shape[-1])
@@ -106,7 +100,7 @@ class EpochRows(keras.utils.PyDataset):
         batch_size: int = 128,
         seed: int = 0,
         first_epoch: int = 0,
-        resampling: Callable[[int], np.ndarray | None] | None = None,
+        resampling: Resampling | None = None,
         pad: int = 4,
         flip: bool = True,
         rotate_batch: int | None = None,
@@ -116,7 +110,10 @@ class EpochRows(keras.utils.PyDataset):
         self.batch_size = integer("batch_size", batch_size, at_least=1)
         self.steps_per_epoch = steps_per_epoch(len(self.labels), self.batch_size)
         self.seed, self.first_epoch = integer("seed", seed), integer("first_epoch", first_epoch)
-        self.resampling, self.pad, self.flip, self.rotate_batch = resampling, integer("pad", pad), flip, rotate_batch
+        self.pad, self.flip = integer("pad", pad, at_most=MAX_PAD), flag("flip", flip)
+        self.rotate_batch = None if rotate_batch is None else integer("rotate_batch", rotate_batch, at_least=1)
+        self.resampling = resampling
+        announce(resampling, self.first_epoch, self.steps_per_epoch, num_classes)
         self._drawn = self._draw(self.first_epoch)
 
     @property
@@ -271,6 +268,35 @@ class SeveralRuns:
         return [None if is_shared else value for value, is_shared in zip(values, self._is_shared, strict=True)]
 
 
+def pixel_index(rows: Any, height: int, width: int, pad: int) -> tuple[Any, Any]:
+    """Where the pixels of crops lie among those of their batch, which are fewer than int32 can count.
+
+    Args:
+        rows: int32 (B, 5), of `tf_mmloss.sampling.draw_rows`.
+        height, width: H, W of the images.
+        pad: that of `DeviceImages`.
+
+    Returns:
+        int32 (B, H, W), in [0, B H W), and whether each is inside its image, else a zero of the padding.
+
+    Example:
+        >>> index, inside = pixel_index(plain_rows(np.arange(2), pad=1), 2, 2, pad=1)
+    """
+    top, left, mirrored, turns = (rows[:, i, None, None] for i in range(1, 5))
+    i = ops.arange(height, dtype="int32")[None, :, None]
+    j = ops.arange(width, dtype="int32")[None, None, :]
+    # The pixel of the upright crop that a rotation by quarter turns to the left puts at (i, j).
+    odd, half = turns % 2 == 1, turns >= 2
+    a = ops.where(odd, j, i)
+    b = ops.where(odd, height - 1 - i, j)
+    a, b = ops.where(half, height - 1 - a, a), ops.where(half, width - 1 - b, b)
+    y = a + top - pad
+    x = ops.where(mirrored > 0, width - 1 - b, b) + left - pad
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    image = ops.arange(ops.shape(rows)[0], dtype="int32")[:, None, None]
+    return (image * height + ops.clip(y, 0, height - 1)) * width + ops.clip(x, 0, width - 1), inside
+
+
 def plain_rows(positions: np.ndarray, pad: int) -> np.ndarray:
     """Rows (N, 5) that show images as they are, for evaluation.
 
@@ -281,11 +307,21 @@ def plain_rows(positions: np.ndarray, pad: int) -> np.ndarray:
     Returns:
         (N, 5) int32.
 
+    Raises:
+        ValueError: positions that are not whole numbers (N,) of int32, `pad` out of range.
+
     Example:
         >>> plain_rows(np.arange(2), pad=4)
         array([[0, 4, 4, 0, 0],
                [1, 4, 4, 0, 0]], dtype=int32)
     """
+    positions = array("positions", positions)
+    if positions.ndim != 1 or (positions.size and positions.dtype.kind not in "iu"):
+        raise ValueError(
+            f"`positions` must be whole numbers (N,). Received: shape={positions.shape}, dtype={positions.dtype}"
+        )
+    if positions.size and not 0 <= positions.min() <= positions.max() < MAX_IMAGES:
+        raise ValueError(f"`positions` must lie in [0, {MAX_IMAGES}). {received('positions', positions)}")
     rows = np.zeros((len(positions), 5), np.int32)
-    rows[:, 0], rows[:, 1:3] = positions, pad
+    rows[:, 0], rows[:, 1:3] = positions, integer("pad", pad, at_most=MAX_PAD)
     return rows

@@ -5,18 +5,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tf_mmloss._validation import integer
+from tf_mmloss._validation import flag, function, integer
 from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.imbalance import check_labels
-from tf_mmloss.sampling import draw_rows, resampling_weights
+from tf_mmloss.sampling import Resampling, announce, draw_rows, resampling_weights
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Batches of an epoch, the last partial one counted."""
-    return -(-num_examples // batch_size)
+    """Batches of an epoch, the last partial one counted.
+
+    Args:
+        num_examples: N >= 0.
+        batch_size: > 0.
+
+    Raises:
+        ValueError: a number out of range.
+
+    Example:
+        >>> steps_per_epoch(129, 128)
+        2
+    """
+    return -(-integer("num_examples", num_examples) // integer("batch_size", batch_size, at_least=1))
 
 
 def train_dataset(
@@ -28,7 +40,7 @@ def train_dataset(
     batch_size: int = 128,
     seed: int = 0,
     first_epoch: int = 0,
-    resampling: Callable[[int], np.ndarray | None] | None = None,
+    resampling: Resampling | None = None,
     pad: int = 4,
     flip: bool = True,
     rotate: bool = False,
@@ -49,7 +61,7 @@ def train_dataset(
         first_epoch: where to start, for resuming. Default 0.
         resampling: from the epoch to class weights (C,) for class-balanced drawing, or to None;
             `DeferredResampling` is one. Default: never.
-        pad: zeros on each side before the random crop. Default 4.
+        pad: zeros on each side before the random crop, at most the larger side. Default 4.
         flip: mirror with probability 1/2. Default True.
         rotate: rotation prediction: rotate each image by a number of quarter turns, shared out evenly in every
             batch, and give that number as the label. Default False.
@@ -68,10 +80,13 @@ def train_dataset(
     import tensorflow as tf
 
     images, labels = _check(images, labels, num_classes)
-    integer("batch_size", batch_size, at_least=1)
+    batch_size, seed = integer("batch_size", batch_size, at_least=1), integer("seed", seed)
+    pad, first_epoch = integer("pad", pad, at_most=max(images.shape[1:3])), integer("first_epoch", first_epoch)
+    flip, rotate, normalize = flag("flip", flip), flag("rotate", rotate), function("normalize", normalize)
     height, width, channels = images.shape[1:]
     if rotate and height != width:
         raise ValueError(f"`images` must be square to be rotated. Received: shape={images.shape}")
+    announce(resampling, first_epoch, steps_per_epoch(len(labels), batch_size), num_classes)
 
     def rows(epoch: np.int64) -> np.ndarray:
         weights = resampling_weights(resampling, int(epoch), num_classes)
@@ -104,7 +119,7 @@ def train_dataset(
             return normalize(tf.gather(turned, turns, axis=1, batch_dims=1)), turns
         return normalize(x), tf.gather(all_labels, index)
 
-    data = tf.data.Dataset.range(integer("first_epoch", first_epoch), np.iinfo(np.int64).max).flat_map(draw)
+    data = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(draw)
     return data.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4).with_options(_options())
 
 
@@ -134,7 +149,7 @@ def eval_dataset(
     import tensorflow as tf
 
     images, labels = _check(images, labels, num_classes)
-    integer("batch_size", batch_size, at_least=1)
+    batch_size, normalize = integer("batch_size", batch_size, at_least=1), function("normalize", normalize)
     if isinstance(images, Rows):
         shape = (None, *images.shape[1:])
 

@@ -4,11 +4,17 @@ Every input path draws from here, so a run shows the same images on every backen
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_mmloss._validation import integer
+from tf_mmloss._validation import array, flag, function, integer, numeric, received
+from tf_mmloss.imbalance import check_labels
+
+Resampling = Callable[[int], np.ndarray | None]
+
+MAX_PAD = 2**24  # 2 pad + 1 corners, and positions in a padded image, are int32
+MAX_IMAGES = 2**31 - 1  # positions are int32
 
 
 class Epoch(NamedTuple):
@@ -41,7 +47,7 @@ def draw_epoch(
         labels: (N,) int labels of the training set.
         seed: of the run, >= 0.
         epoch: from 0.
-        class_weights: None for a permutation, else (C,) weights w: image i is drawn with
+        class_weights: None for a permutation, else (C,) weights w, finite and >= 0: image i is drawn with
             P(i) ~ w_{y_i}, with replacement, N times.
         pad: crops start anywhere in [0, 2 pad] of the image padded by `pad` on each side. Default 4.
         flip: mirror with probability 1/2. Default True.
@@ -50,18 +56,26 @@ def draw_epoch(
         `Epoch` of N images.
 
     Raises:
-        ValueError: seed or epoch negative or not an integer.
+        ValueError: a number out of range; labels that are not (N,), or not classes of `class_weights`; weights of
+            which none is positive for a label.
 
     Example:
         >>> draw_epoch(np.zeros(4, int), seed=0, epoch=3).position.shape
         (4,)
     """
     rng = np.random.default_rng([integer("seed", seed), integer("epoch", epoch)])
-    n = len(labels)
+    pad, flip = integer("pad", pad, at_most=MAX_PAD), flag("flip", flip)
+    n = _number_of(labels)
     if class_weights is None:
         position = rng.permutation(n)
     else:
-        cumulative = np.cumsum(np.asarray(class_weights, np.float64)[labels])
+        weights = _checked("class_weights", class_weights)
+        cumulative = np.cumsum(weights[check_labels(labels, len(weights))])
+        if not cumulative[-1] > 0:
+            raise ValueError(
+                f"`class_weights` must be positive for a class that `labels` has. "
+                f"{received('class_weights', class_weights)}"
+            )
         # side="right" never returns an image of weight 0, min() guards the rounding of the last product.
         position = np.minimum(np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right"), n - 1)
     top, left = rng.integers(0, 2 * pad + 1, (2, n), dtype=np.int32)
@@ -69,16 +83,42 @@ def draw_epoch(
     return Epoch(position.astype(np.int32), top, left, mirrored)
 
 
-def resampling_weights(
-    resampling: Callable[[int], np.ndarray | None] | None, epoch: int, num_classes: int
-) -> np.ndarray | None:
-    """Return the class weights (C,) that an epoch is drawn with, or None; refuse another number of them."""
+def resampling_weights(resampling: Resampling | None, epoch: int, num_classes: int) -> np.ndarray | None:
+    """Return the class weights (C,) that an epoch is drawn with, or None; refuse what cannot be drawn with."""
     weights = resampling(epoch) if resampling else None
-    if weights is not None and np.shape(weights) != (num_classes,):
+    return None if weights is None else _checked("resampling", weights, num_classes)
+
+
+def announce(resampling: Resampling | None, first_epoch: int, steps_per_epoch: int, num_classes: int) -> None:
+    """Check `resampling`, and tell a `DeferredResampling` of data that will be drawn with it."""
+    if resampling is not None:
+        resampling_weights(function("resampling", resampling), first_epoch, num_classes)
+        if hasattr(resampling, "made_data"):
+            resampling.made_data(first_epoch, steps_per_epoch)
+
+
+def _checked(argument: str, weights: Any, num_classes: int | None = None) -> np.ndarray:
+    """Return class weights as float64 (C,); refuse those that are not finite and >= 0, and not all zero."""
+    shape = array(argument, weights).shape
+    if num_classes is not None and shape != (num_classes,):
         raise ValueError(
-            f"`resampling` must give one weight for each of {num_classes} classes. Received: shape={np.shape(weights)}"
+            f"`{argument}` must give one weight for each of {num_classes} classes. Received: shape={shape}"
         )
-    return weights
+    values = numeric(argument, weights)
+    # From a sum that is 0 or overflows one image would be drawn again and again.
+    if values.ndim != 1 or not values.size or values.min() < 0 or not 0 < values.max() < 1e100:
+        raise ValueError(
+            f"`{argument}` must be weights (C,), finite, >= 0 and not all zero. {received(argument, weights)}"
+        )
+    return values
+
+
+def _number_of(labels: Any) -> int:
+    """N of labels (N,); at least one."""
+    shape = array("labels", labels).shape
+    if len(shape) != 1 or not 0 < shape[0] <= MAX_IMAGES:
+        raise ValueError(f"`labels` must be of shape (N,), N > 0. Received: shape={shape}")
+    return int(shape[0])
 
 
 def draw_rotations(n: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
@@ -104,7 +144,7 @@ def draw_rotations(n: int, batch_size: int, seed: int, epoch: int) -> np.ndarray
     Reference:
         Gidaris et al., Unsupervised Representation Learning by Predicting Image Rotations, ICLR 2018.
     """
-    integer("batch_size", batch_size, at_least=1)
+    n, batch_size = integer("n", n, at_most=MAX_IMAGES), integer("batch_size", batch_size, at_least=1)
     rng = np.random.default_rng([integer("seed", seed), integer("epoch", epoch), 1])
     turns = np.arange(n, dtype=np.int32) % batch_size % 4
     for start in range(0, n, batch_size):
@@ -139,7 +179,7 @@ def draw_rows(
         (4, 5)
     """
     drawn = draw_epoch(labels, seed, epoch, class_weights=class_weights, pad=pad, flip=flip)
-    turns = np.zeros(len(labels), np.int32)
+    turns = np.zeros(len(drawn.position), np.int32)
     if rotate_batch is not None:
-        turns = draw_rotations(len(labels), rotate_batch, seed, epoch)
+        turns = draw_rotations(len(turns), integer("rotate_batch", rotate_batch, at_least=1), seed, epoch)
     return np.stack([*drawn, turns], axis=1).astype(np.int32)

@@ -233,6 +233,7 @@ class ClassWeights(keras.layers.Layer):
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
         super().__init__(name=CLASS_WEIGHTS, trainable=False, dtype="float32", **kwargs)
         self.weight = self.add_weight(shape=(num_classes,), initializer="ones", trainable=False, name="weight")
+        self.held_by: int | None = None  # the `id` of the callback that assigns them
 
     def call(self, targets: Any) -> Any:
         """Return the weights (B,) of labels (B,), or of rows (B, C): sum_c t_c w_c."""
