@@ -10,11 +10,6 @@ from pathlib import Path
 from typing import Any
 
 
-def user_path(path: str | os.PathLike[str]) -> Path:
-    """A path as a user gave it: `~` is the user's home."""
-    return Path(os.path.expanduser(path))
-
-
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, and move it there once the block is complete and on the disk."""

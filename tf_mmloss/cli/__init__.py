@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tf_mmloss.files import user_path
-
 COMMANDS = {
     "fit": "train a network on an imbalanced data set",
     "tune": "search the options of a loss on held-out training images",
@@ -83,11 +81,14 @@ def path(text: str) -> Path:
     """A path of the command line: `~` is the user's home.
 
     Raises:
-        argparse.ArgumentTypeError: it is empty.
+        argparse.ArgumentTypeError: it is none.
     """
-    if not text:
-        raise argparse.ArgumentTypeError("a path must not be empty")
-    return user_path(text)
+    from tf_mmloss import _validation
+
+    try:
+        return _validation.path("path", text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def check_out(folder: Path) -> None:
@@ -101,7 +102,9 @@ def check_out(folder: Path) -> None:
             return
         if os.path.lexists(place):
             kind = "a broken link" if place.is_symlink() else "no folder"
-            raise ValueError(f"`out` must be a folder, or not there yet. Received: out={str(folder)!r}: {place} is {kind}")
+            raise ValueError(
+                f"`out` must be a folder, or not there yet. Received: out={str(folder)!r}: {place} is {kind}"
+            )
 
 
 @contextlib.contextmanager

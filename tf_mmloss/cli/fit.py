@@ -36,7 +36,9 @@ def parser(description: str | None = __doc__, command: str = "fit") -> argparse.
         help="where CIFAR is: the public python version as archive or folder, or a TFDS folder; default: the caches "
         "of Keras and TFDS, then a download",
     )
-    folder.add_argument("--out", type=cli.path, metavar="DIR", help="the run's folder; default: runs/ and a name from the options")
+    folder.add_argument(
+        "--out", type=cli.path, metavar="DIR", help="the run's folder; default: runs/ and a name from the options"
+    )
     folder.add_argument(
         "--resume",
         type=cli.path,
