@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -207,3 +208,129 @@ def test_plot_of_one_and_two_options(tmp_path):
     plots.search(rows, tmp_path / "two")
     plots.search([{k: v for k, v in row.items() if k != "scale"} for row in rows], tmp_path / "one")
     assert {path.name for path in tmp_path.iterdir()} == {"one.png", "one.svg", "two.png", "two.svg"}
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def kill_at(write, after, monkeypatch):
+    """Let the search die at the N-th file that it puts in place, before or after; return whether it came to that."""
+    done, real = [], os.replace
+
+    def replace(source, target):
+        done.append(target)
+        if after:
+            real(source, target)
+        if len(done) == write:
+            raise Killed
+        if not after:
+            real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    return done
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("kind", ["bayesian", "grid"])
+def test_a_search_killed_at_any_write_ends_as_if_it_had_not_been(kind, after, tmp_path, monkeypatch):
+    dimensions = [Dimension("beta", (1.2, 1.4, 1.6)), Dimension("scale", (5.0, 10.0))]
+    monkeypatch.setattr(experiment, "run", lambda config, folder, **_: {"error": 1 / (config.beta * config.scale)})
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    whole = tune.search(SMALL, dimensions, tmp_path / "whole", kind=kind, trials=2)
+    assert len(whole) == 2
+    write = 0
+    while True:
+        write += 1
+        folder = tmp_path / f"killed-{write}"
+        with monkeypatch.context() as patch:
+            kill_at(write, after, patch)
+            try:
+                tune.search(SMALL, dimensions, folder, kind=kind, trials=2)
+                break
+            except Killed:
+                pass
+        assert tune.search(SMALL, dimensions, folder, kind=kind, trials=2) == whole, f"killed at write {write}"
+    assert write > 2 * 4  # a trial is written when it begins, has a result, and ends
+
+
+def begun_search(folder, monkeypatch):
+    """A search with a trial done and one begun."""
+    tried = []
+
+    def run(config, folder, **_):
+        if len(tried) == 1:
+            raise KeyboardInterrupt
+        tried.append(folder)
+        return {"error": 0.5}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "run", run)
+        with pytest.raises(KeyboardInterrupt):
+            tune.search(SMALL, [Dimension("beta", (1.2, 1.4))], folder, kind="grid")
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("oracle.json", ""),
+        ("oracle.json", "[]"),
+        ("oracle.json", "{}"),
+        ("oracle.json", ('"start_order": ["0"', '"start_order": ["/../../../esc"')),
+        ("oracle.json", ('"start_order": ["0"', '"start_order": ["0", "0"')),
+        ("oracle.json", ('"class_name": "Choice"', '"class_name": "Lambda"')),
+        ("trial_0/trial.json", ""),
+        ("trial_0/trial.json", ('"trial_id": "0"', '"trial_id": "/../../../esc"')),
+        ("trial_0/trial.json", ('"status": "COMPLETED"', '"status": "DONE"')),
+        ("trial_0/trial.json", ('"score": 0.5', '"score": "0.5"')),
+        ("trial_0/trial.json", ('"values": {"beta"', '"values": {"dataset"')),
+        ("trial_0/trial.json", ('"metrics": {', '"metrics": {"a": 1, "b": {')),
+    ],
+)
+def test_a_damaged_search_is_named_and_nothing_is_written_elsewhere(file, change, tmp_path, monkeypatch):
+    out = tmp_path / "in" / "search"
+    begun_search(out, monkeypatch)
+    path = out / "tuner" / file
+    text = json.dumps(json.loads(path.read_text()))
+    if isinstance(change, tuple):
+        assert change[0] in text
+        change = text.replace(*change)
+    path.write_text(change)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=re.escape(file)) as caught:
+        tune.search(SMALL, [Dimension("beta", (1.2, 1.4))], out, kind="grid")
+    assert "the search begins anew" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["tuner", "tuner/trial_0", "tuner/trial_1", "trial-1"])
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_search_is_not_led_elsewhere(name, kind, tmp_path, monkeypatch):
+    out, elsewhere = tmp_path / "search", tmp_path / "elsewhere"
+    begun_search(out, monkeypatch)
+    place = out / name
+    if place.exists():
+        shutil.move(place, elsewhere)
+    else:
+        elsewhere.mkdir()
+    if kind == "link":
+        place.symlink_to(elsewhere)
+    else:
+        place.write_text("")
+    before = {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")}
+    monkeypatch.setattr(experiment, "run", lambda config, folder, **_: {"error": 0.5})
+    with pytest.raises((ValueError, RuntimeError), match=f"{place.name} is no folder of a search"):
+        tune.search(SMALL, [Dimension("beta", (1.2, 1.4))], out, kind="grid")
+    assert {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")} == before
+
+
+def test_a_search_begun_alone_is_shared_later(tmp_path, monkeypatch):
+    """Keras Tuner itself takes it for a new one."""
+    begun_search(tmp_path, monkeypatch)
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "tuner1")
+    tried = []
+    monkeypatch.setattr(experiment, "run", lambda config, folder, **_: tried.append(config.beta) or {"error": 0.4})
+    table = tune.search(SMALL, [Dimension("beta", (1.2, 1.4))], tmp_path, kind="grid")
+    assert tried == [1.4]
+    assert [row["error"] for row in table] == [0.4, 0.5]

@@ -4,9 +4,19 @@ A command is a module of this package with `main(arguments) -> exit status`. It 
 Keras' backend was chosen.
 """
 
+import argparse
+import contextlib
 import importlib
+import os
+import re
+import shlex
+import signal
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 COMMANDS = {
     "fit": "train a network on an imbalanced data set",
@@ -16,6 +26,20 @@ COMMANDS = {
     "export": "export a run as a SavedModel",
     "pretrain": "pre-train a backbone by predicting rotations (SSP)",
 }
+
+# The commands of a checkout alone.
+SCRIPTS = (*COMMANDS, "plots", "report", "table")
+
+# What a user can mend: one line instead of a traceback.
+USER_ERRORS = (ValueError, OSError, ImportError)
+
+# Set beside a log level that the user did not choose, which processes started from here inherit.
+_LOG_LEVEL_IS_OURS = "TF_MMLOSS_LOG_LEVEL"
+# What absl prints, and the one line that continues another.
+_LOG_LINES = re.compile(
+    rb"^(WARNING: All log messages before absl::.*|[IWE]\d{4} .*\.(cc|h):\d+\].*|To enable the following instr.*)\n",
+    re.M,
+)
 
 USAGE = """usage: {program} COMMAND [OPTIONS]
 
@@ -28,12 +52,109 @@ Train and compare methods for imbalanced classes.
 
 
 def program(command: str | None = None) -> str:
-    """What the user typed to get here, for messages that say what to type next."""
+    """What to type for a command, as the user typed this one: for messages that say what to type next."""
     script = Path(sys.argv[0])
-    if script.name == f"{command}.py":
-        return f"python {script}"
+    if script.suffix == ".py" and script.stem in SCRIPTS and command:
+        return f"python {shlex.quote(str(script.with_name(f'{command}.py')))}"
+    if command in SCRIPTS and command not in COMMANDS:
+        return f"python training/{command}.py"
     entry = "python -m tf_mmloss" if script.name == "__main__.py" else "tf-mmloss"
     return f"{entry} {command}" if command else entry
+
+
+def parser(command: str, description: str | None, **options: Any) -> argparse.ArgumentParser:
+    """An empty command line whose help names the commands as the user typed this one.
+
+    Args:
+        command: its name.
+        description: its module's docstring, in which the commands stand as `tf-mmloss NAME`.
+        options: of `argparse.ArgumentParser`.
+    """
+    named = re.sub(rf"tf-mmloss ({'|'.join(SCRIPTS)})\b", lambda found: program(found[1]), description or "")
+    return argparse.ArgumentParser(
+        prog=program(command),
+        description=named.replace("%", "%%") if "%(prog)" in named else named,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **options,
+    )
+
+
+def path(text: str) -> Path:
+    """A path of the command line: `~` is the user's home.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    from tf_mmloss import _validation
+
+    try:
+        return _validation.path("path", text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def check_out(folder: Path) -> None:
+    """Refuse a folder to write into that is something else, before any work.
+
+    Raises:
+        ValueError: it, or what it is in, is there and no folder.
+    """
+    for place in (folder, *folder.parents):
+        if place.is_dir():
+            return
+        if os.path.lexists(place):
+            kind = "a broken link" if place.is_symlink() else "no folder"
+            raise ValueError(
+                f"`out` must be a folder, or not there yet. Received: out={str(folder)!r}: {place} is {kind}"
+            )
+
+
+@contextlib.contextmanager
+def imports() -> Iterator[None]:
+    """Import frameworks without their log lines, and let ctrl-C end the process at once.
+
+    TensorFlow's C++ prints before its log level counts, straight to the process's standard error; what Python and
+    others print there is shown when the imports are over. The exception that Python raises for ctrl-C can be lost in
+    an import, where nothing was begun yet.
+    """
+    quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ or os.environ.get(_LOG_LEVEL_IS_OURS)
+    if quiet:
+        os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", _LOG_LEVEL_IS_OURS: "1"}  # of the lines that come later
+    with contextlib.ExitStack() as stack:
+        terminal = stack.enter_context(_without_log_lines()) if quiet else 2
+
+        def leave(number: int, frame: Any) -> None:
+            os.write(terminal, b"\nStopped: nothing was begun.\n")
+            os._exit(128 + number)
+
+        if (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
+            stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, leave))
+        yield
+
+
+@contextlib.contextmanager
+def _without_log_lines() -> Iterator[int]:
+    """Give a descriptor of the terminal, while standard error is kept back, and in the end its log lines left out."""
+    try:
+        terminal = os.dup(2)
+    except OSError:  # there is none
+        yield 2
+        return
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield terminal
+        finally:
+            if sys.stderr is not None:
+                sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            kept.seek(0)
+            sys.stdout.flush()
+            os.write(2, _LOG_LINES.sub(b"", kept.read()))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,6 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: the command's name and its options; default: those of the process.
     """
+    _print_everything()
     given = sys.argv[1:] if arguments is None else arguments
     name, options = (given[0], given[1:]) if given else ("--help", [])
     if name in ("-h", "--help"):
@@ -73,11 +195,32 @@ def run(module: str, arguments: list[str] | None = None) -> int:
     """
     from tf_mmloss.cli import backend
 
+    _print_everything()
     given = sys.argv[1:] if arguments is None else arguments
     try:
         backend.choose(given)
-        status: int = importlib.import_module(module).main(given)
+        try:
+            with imports():
+                command = importlib.import_module(module)
+        except USER_ERRORS as error:
+            return failed(error)
+        status: int = command.main(given)
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130
     return status
+
+
+def failed(error: Exception) -> int:
+    """Print what went wrong, as one line where it can be; return the exit status."""
+    missing = isinstance(error, ModuleNotFoundError) and error.name and f"No module named {error.name!r}" == str(error)
+    hint = ': pip install "tf-mmloss[training]" has what every command needs' if missing else ""
+    print(f"error: {error}{hint}", file=sys.stderr)
+    return 2
+
+
+def _print_everything() -> None:
+    """Print what the terminal cannot show as escapes: a name must not end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")

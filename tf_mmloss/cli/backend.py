@@ -22,13 +22,20 @@ def choose(arguments: list[str]) -> None:
         arguments: of the command, its other options among them.
 
     Raises:
-        SystemExit: an unknown backend, or one that is not installed.
+        SystemExit: an unknown backend, also of KERAS_BACKEND, or one that is not installed.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    from tf_mmloss.cli import program
+
+    parser = argparse.ArgumentParser(prog=program(), usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     add_option(parser)
     chosen = parser.parse_known_args(arguments)[0].backend
-    if chosen and importlib.util.find_spec(chosen) is None:
-        parser.error(f"--backend {chosen} needs `pip install tf-mmloss[{chosen}]`")
+    variable = os.environ.get("KERAS_BACKEND")
+    if not chosen and variable and variable not in BACKENDS:
+        parser.error(f"KERAS_BACKEND must be one of {', '.join(BACKENDS)}. Received: KERAS_BACKEND={variable!r}")
+    wanted = chosen or variable
+    if wanted and importlib.util.find_spec(wanted) is None:
+        source = "--backend " if chosen else "KERAS_BACKEND="
+        parser.error(f'{source}{wanted} needs it: pip install "tf-mmloss[{wanted}]"')
     if chosen:
         os.environ["KERAS_BACKEND"] = chosen
 

@@ -1,9 +1,9 @@
 """Train a network on an imbalanced data set.
 
-    python training/fit.py --dataset cifar100 --ratio 10
-    python training/fit.py --dataset cifar10 --imbalance step --method ldam-drw --seed 1
-    python training/fit.py --dataset digits --ratio 20 --backend jax
-    python training/fit.py --resume runs/cifar100-longtail10-mm-drw-seed0
+    tf-mmloss fit --dataset cifar100 --ratio 10
+    tf-mmloss fit --dataset cifar10 --imbalance step --method ldam-drw --seed 1
+    tf-mmloss fit --dataset digits --ratio 20 --backend jax
+    tf-mmloss fit --resume runs/cifar100-longtail10-mm-drw-seed0
 
 A run leaves a folder with its config, versions, history, metrics, models and plots. It can be stopped at any
 moment, with ctrl-C or harder, and continued with --resume; it then ends as if it had not been stopped.
@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tf_mmloss import cli
 from tf_mmloss.cli import backend, program
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.train import presets
@@ -23,25 +24,24 @@ from tf_mmloss.train import presets
 
 def parser(description: str | None = __doc__, command: str = "fit") -> argparse.ArgumentParser:
     """The command line. Options that are not given are absent, so that --resume can tell."""
-    main = argparse.ArgumentParser(
-        prog=program(command),
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
+    main = cli.parser(command, description, argument_default=argparse.SUPPRESS)
     add_config_options(main)
     main.add_argument("--show", action="store_true", help="print what the options stand for, and stop")
     backend.add_option(main)
     folder = main.add_argument_group("files")
     folder.add_argument(
         "--data-dir",
+        type=cli.path,
         metavar="DIR",
         help="where CIFAR is: the public python version as archive or folder, or a TFDS folder; default: the caches "
         "of Keras and TFDS, then a download",
     )
-    folder.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/ and a name from the options")
+    folder.add_argument(
+        "--out", type=cli.path, metavar="DIR", help="the run's folder; default: runs/ and a name from the options"
+    )
     folder.add_argument(
         "--resume",
+        type=cli.path,
         metavar="RUN",
         nargs="?",
         const=True,
@@ -97,7 +97,7 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     loss.add_argument(
         "--pretraining",
         help="none (default but of -ssp), or rotation: start from the backbone that "
-        "pretrain.py makes, which is run first if it is not there",
+        "`pretrain` makes, which is run first if it is not there",
     )
 
     train = main.add_argument_group("training")
@@ -133,24 +133,29 @@ def main(
 ) -> int:
     """Run the command, or one that is this command with its method fixed; return its exit status."""
     options: dict[str, Any] = vars(parser(description, command).parse_args(arguments))
-    from tf_mmloss import NonFiniteLossError  # here: --help needs no Keras
-    from tf_mmloss.train import experiment, inputs, strategy
+    try:
+        with cli.imports():  # here: --help needs no Keras
+            from tf_mmloss import NonFiniteLossError
+            from tf_mmloss.train import experiment, inputs, strategy
+    except cli.USER_ERRORS as error:
+        return cli.failed(error)
 
+    folder: Path | None = None
     names = ("data_dir", "out", "resume", "show", "backend")
     data_dir, out, resume, show, chosen = (options.pop(name, None) for name in names)
     try:
         backend.check(chosen)
         if method and options.setdefault("method", method) != method:
             raise ValueError(f"`method` is always {method} here. Received: method={options['method']!r}")
-        named = isinstance(resume, str)
+        named = isinstance(resume, Path)
         if named and out:
             raise ValueError(
-                f"`out` must not be given with --resume RUN, which names the folder. Received: out={out!r}"
+                f"`out` must not be given with --resume RUN, which names the folder. Received: out={str(out)!r}"
             )
-        config = run_folder.read_config(Path(resume)) if named else presets.Config()
+        config = run_folder.read_config(resume) if named else presets.Config()
         asked = dataclasses.replace(config, **options)
         if named:
-            run_folder.check_same(Path(resume), config, asked)
+            run_folder.check_same(resume, config, asked)
         data, why = None, tuple[str, ...]()
         if presets.has_gaps(asked):
             data = inputs.load(asked, data_dir)
@@ -160,23 +165,26 @@ def main(
         if show:
             print(presets.show(config))
             return 0
-        folder = Path(resume if named else out or Path("runs") / config.name)
+        folder = resume if named else out or Path("runs") / config.name
+        cli.check_out(folder)
         strategy.join(config)
         if strategy.is_leader():
             print(f"{config.name}: {folder}", flush=True)
         metrics = experiment.run(config, folder, data_dir=data_dir, resume=bool(resume), data=data)
     except KeyboardInterrupt:
+        if folder is None:
+            print("\nStopped: nothing was begun.", file=sys.stderr)
+            return 130
         given = {"--data-dir": data_dir, "--backend": chosen}
-        again = "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value)
+        again = "".join(f" {option} {shlex.quote(str(value))}" for option, value in given.items() if value)
         where = shlex.quote(str(folder))
         print(f"\nStopped. Every complete epoch is saved. Continue: {program(command)} --resume {where}{again}")
         return 130
     except NonFiniteLossError as error:
         print(f"error: {error} The last complete epoch is kept in {folder}.", file=sys.stderr)
         return 1
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except cli.USER_ERRORS as error:
+        return cli.failed(error)
     if strategy.is_leader():
         print(f"{experiment.summary(metrics)}\nEverything is in {folder}")
     return 0

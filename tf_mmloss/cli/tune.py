@@ -1,11 +1,11 @@
 """Search the options of a loss on held-out training images, with Keras Tuner.
 
-    python training/tune.py --dataset cifar10 --ratio 100 --over beta=1.0:2.0 --trials 10
-    python training/tune.py --over beta=1.4,1.5,1.6 --over delta_neg=0.5,0.6 --search grid
-    python training/tune.py --dataset cifar100 --imbalance step --over tables-2-and-3
-    python training/tune.py --dataset digits --ratio 20 --epochs 20 --over beta=1:2 --over scale=5:30 --trials 6
-    python training/tune.py --over beta=1.0:2.0 --trials 20 --workers 2
-    python training/tune.py --over beta=1.0:2.0 --trials 20 --workers 8 --ray auto
+    tf-mmloss tune --dataset cifar10 --ratio 100 --over beta=1.0:2.0 --trials 10
+    tf-mmloss tune --over beta=1.4,1.5,1.6 --over delta_neg=0.5,0.6 --search grid
+    tf-mmloss tune --dataset cifar100 --imbalance step --over tables-2-and-3
+    tf-mmloss tune --dataset digits --ratio 20 --epochs 20 --over beta=1:2 --over scale=5:30 --trials 6
+    tf-mmloss tune --over beta=1.0:2.0 --trials 20 --workers 2
+    tf-mmloss tune --over beta=1.0:2.0 --trials 20 --workers 8 --ray auto
 
 --over NAME=LOW:HIGH searches a range, NAME=A,B,C the values given; NAME is an option of the method's loss: beta,
 delta_neg, scale, class_margin, ... --over tables-2-and-3 is the paper's grid over beta for the data set. Images of
@@ -26,6 +26,7 @@ import itertools
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -37,7 +38,8 @@ from typing import Any
 
 import keras_tuner
 
-from tf_mmloss import NonFiniteLossError
+from tf_mmloss import NonFiniteLossError, cli
+from tf_mmloss._validation import path as checked_path
 from tf_mmloss.cli import backend, fit
 from tf_mmloss.datasets import load
 from tf_mmloss.files import atomic_path, write_json
@@ -47,6 +49,8 @@ from tf_mmloss.train import cluster, experiment, inputs, presets
 
 SEARCHES = ("bayesian", "random", "grid")
 COMMAND = (sys.executable, "-P", "-m", "tf_mmloss", "tune")  # -P: nothing of the current folder is imported
+# Of one command: each is a process with a framework of its own.
+MAX_WORKERS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +97,87 @@ def ablation(config: presets.Config) -> Dimension:
     return Dimension("beta", presets.ABLATION_BETAS[setting])
 
 
-class GridOracle(keras_tuner.Oracle):
+class _Recorded(keras_tuner.Oracle):
+    """Base of the oracles: its files are whole at every moment, and are believed only where they can be true.
+
+    Keras Tuner writes its files in place, and a trial's before its own: what a kill leaves cannot be read, or has a
+    trial that is never run.
+    """
+
+    def save(self) -> None:
+        write_json(Path(self._get_oracle_fname()), self.get_state())
+
+    def _save_trial(self, trial: Any) -> None:
+        folder = Path(self._project_dir) / f"trial_{trial.trial_id}"
+        _own_folder(folder).mkdir(exist_ok=True)
+        write_json(folder / "trial.json", trial.get_state())
+
+    def reload(self) -> None:
+        root = Path(self._project_dir)
+        try:
+            state = run_folder.read_json(root, "oracle.json")
+            self._reload(root, state)
+        except Exception as error:  # it may hold anything
+            reason = (
+                str(error) if isinstance(error, run_folder.RunFolderError) else f"{root / 'oracle.json'} is damaged."
+            )
+            raise run_folder.RunFolderError(
+                f"{reason} Without {root} the search begins anew, and takes its finished trials as they are."
+            ) from error
+
+    def _reload(self, root: Path, state: dict[str, Any]) -> None:
+        self._check_space(root / "oracle.json", state["hyperparameters"])
+        # A trial that is not in the order was begun by a process that died before it was recorded: it is begun again.
+        self.trials = {trial_id: self._read_trial(root, trial_id) for trial_id in state["start_order"]}
+        if len(self.trials) < len(state["start_order"]):
+            raise run_folder.RunFolderError(f"{root / 'oracle.json'} is damaged: it has a trial twice.")
+        finished = [trial_id for trial_id, trial in self.trials.items() if trial.status != "RUNNING"]
+        ended = [trial_id for trial_id in dict.fromkeys(state["end_order"]) if trial_id in finished]
+        begun = [trial_id for trial_id in self.trials if trial_id not in finished]
+        self.set_state(
+            {
+                **state,
+                "ongoing_trials": {},
+                "end_order": [*ended, *(trial_id for trial_id in finished if trial_id not in ended)],
+                "retry_queue": begun[::-1],  # taken from its end
+            }
+        )
+
+    def _check_space(self, path: Path, there: dict[str, Any]) -> None:
+        space = json.loads(json.dumps(self.hyperparameters.get_config()["space"]))
+        if there["space"] != space or not set(there["values"]) <= {p["config"]["name"] for p in space}:
+            raise run_folder.RunFolderError(f"{path} is damaged: it is not of the options that are searched.")
+        if not all(isinstance(value, (int, float, str)) for value in there["values"].values()):
+            raise run_folder.RunFolderError(f"{path} is damaged: it has values that are neither number nor name.")
+
+    def _read_trial(self, root: Path, trial_id: str) -> Any:
+        if not isinstance(trial_id, str) or not re.fullmatch("[0-9]{1,9}", trial_id):
+            raise run_folder.RunFolderError(f"{root / 'oracle.json'} is damaged: {trial_id!r:.100} is no trial.")
+        folder = _own_folder(root / f"trial_{trial_id}")
+        path = folder / "trial.json"
+        state = run_folder.read_json(folder, path.name)
+        try:
+            self._check_space(path, state["hyperparameters"])
+            trial = keras_tuner.engine.trial.Trial.from_state(state)
+            scored = trial.status != "COMPLETED" or math.isfinite(trial.score)
+            if trial.trial_id != trial_id or trial.status not in ("RUNNING", "COMPLETED", "FAILED") or not scored:
+                raise run_folder.RunFolderError(f"{path} is damaged: its number, status or score cannot be.")
+        except run_folder.RunFolderError:
+            raise
+        except Exception as error:
+            raise run_folder.RunFolderError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
+        return trial
+
+
+class BayesianOracle(_Recorded, keras_tuner.oracles.BayesianOptimizationOracle):
+    """Keras Tuner's, see `_Recorded`."""
+
+
+class RandomOracle(_Recorded, keras_tuner.oracles.RandomSearchOracle):
+    """Keras Tuner's, see `_Recorded`."""
+
+
+class GridOracle(_Recorded):
     """Every combination of the values, in order: trial N is the N-th.
 
     Keras Tuner's own does not save where it stands: a continued search would leave combinations out, or fail.
@@ -114,12 +198,25 @@ class RunTuner(keras_tuner.engine.base_tuner.BaseTuner):
     def __init__(self, oracle: keras_tuner.Oracle, config: presets.Config, root: Path, data_dir: str | None) -> None:
         super().__init__(oracle, directory=str(root), project_name="tuner")
         self.config, self.root, self.data_dir = config, root, data_dir
+        # A search that other processes began is reloaded too: Keras Tuner looks for a file of this one's name.
+        if not self._is_worker() and not oracle.trials and Path(oracle._get_oracle_fname()).exists():
+            self.reload()
+
+    def save(self) -> None:
+        if not self._is_worker():
+            self.oracle.save()
+        write_json(Path(self._get_tuner_fname()), self.get_state())
+
+    def reload(self) -> None:
+        if not self._is_worker():
+            self.oracle.reload()
 
     def run_trial(self, trial: Any, *_: Any, **__: Any) -> dict[str, float]:
         chosen = trial.hyperparameters.values
         print(f"trial {trial.trial_id}: {chosen}", flush=True)
         config, folder = dataclasses.replace(self.config, **chosen), self.root / f"trial-{trial.trial_id}"
         try:
+            _own_folder(folder)
             return {"error": experiment.run(config, folder, data_dir=self.data_dir, resume=True)["error"]}
         except NonFiniteLossError as error:
             print(error, flush=True)
@@ -172,7 +269,7 @@ def search(
             change: dict[str, Any] = {dimension.name: value}
             presets.resolve(dataclasses.replace(config, **change))
 
-    root = Path(folder)
+    root = checked_path("folder", folder)
     space = keras_tuner.HyperParameters()
     for d in dimensions:
         if d.high is None:
@@ -180,8 +277,8 @@ def search(
         else:
             space.Float(d.name, d.low, d.high)
     oracles = {
-        "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
-        "random": keras_tuner.oracles.RandomSearchOracle,
+        "bayesian": BayesianOracle,
+        "random": RandomOracle,
         "grid": GridOracle,
     }
     objective = keras_tuner.Objective("error", "min")
@@ -259,7 +356,19 @@ def _is_worker() -> bool:
     return "KERASTUNER_ORACLE_IP" in os.environ and "chief" not in os.environ["KERASTUNER_TUNER_ID"]
 
 
+def _own_folder(folder: Path) -> Path:
+    """A folder of the search.
+
+    Raises:
+        RunFolderError: something else is there; a link might lead elsewhere.
+    """
+    if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
+        raise run_folder.RunFolderError(f"{folder} is no folder of a search: it is a link or no folder.")
+    return folder
+
+
 def _check_folder(root: Path, search: dict[str, Any]) -> None:
+    _own_folder(root / "tuner")
     path = root / "search.json"
     if path.exists() and run_folder.read_json(root, path.name) != json.loads(json.dumps(search)):
         raise ValueError(f"{root} holds another search (see {path.name} there): choose another --out.")
@@ -268,7 +377,7 @@ def _check_folder(root: Path, search: dict[str, Any]) -> None:
 
 
 def _write_table(path: Path, table: list[dict[str, Any]]) -> None:
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
@@ -276,16 +385,16 @@ def _write_table(path: Path, table: list[dict[str, Any]]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS
-    )
+    parser = cli.parser("tune", __doc__, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("search")
     group.add_argument("--over", action="append", metavar="NAME=VALUES", help="what to search; default beta=1:2")
     group.add_argument("--search", default="bayesian", help="bayesian (default), random or grid")
     group.add_argument("--trials", type=int, default=None, help="at most; default 10; of a grid all combinations")
     group.add_argument("--workers", type=int, default=1, help="processes that share the search; default 1")
-    group.add_argument("--out", metavar="DIR", help="the search's folder; default: runs/tune- and a name")
-    group.add_argument("--data-dir", metavar="DIR", help="where CIFAR is, as for fit.py")
+    group.add_argument(
+        "--out", type=cli.path, metavar="DIR", help="the search's folder; default: runs/tune- and a name"
+    )
+    group.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR is, as for fit")
     backend.add_option(group)
     cluster.add_options(parser.add_argument_group("cluster"))
     fit.add_config_options(parser)
@@ -305,11 +414,12 @@ def main(arguments: list[str] | None = None) -> int:
             dimensions, kind = [ablation(config)], "grid"
         else:
             dimensions = [Dimension.parse(text) for text in over]
-        folder = Path(out or f"runs/tune-{config.name}")
+        folder = out or Path(f"runs/tune-{config.name}")
+        cli.check_out(folder)
         is_part = "KERASTUNER_ORACLE_IP" in os.environ
-        if (presets.integer("workers", workers, at_least=1) > 1 or ray) and not is_part:
+        if (presets.integer("workers", workers, at_least=1, at_most=MAX_WORKERS) > 1 or ray) and not is_part:
             # A worker elsewhere starts in another folder.
-            places = {"--out": folder, **({"--data-dir": Path(data_dir).expanduser()} if data_dir else {})}
+            places = {"--out": folder, **({"--data-dir": data_dir} if data_dir else {})}
             there = [f"{option}={place.absolute()}" for option, place in places.items()]
             with cluster.connect(ray, cpus, gpus) if ray else contextlib.nullcontext() as pool:
                 return share([*arguments, *there], workers, pool)
@@ -320,9 +430,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nStopped. The same command continues the search.")
         return 130
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except (*cli.USER_ERRORS, RuntimeError) as error:
+        return cli.failed(error)
     names = list(table[0])
     print("\n" + "  ".join(f"{name:>10}" for name in names))
     for row in table:
