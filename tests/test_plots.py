@@ -27,6 +27,7 @@ def drawn(monkeypatch):
     axes = []
 
     def savefig(figure, path, **options):
+        Path(path).touch()
         if path.endswith(".svg"):
             axes.extend(figure.axes)
 

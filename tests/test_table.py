@@ -123,7 +123,7 @@ def test_plan_and_status_print_how_far_the_cells_are(results, capsys):
     partial = write_run(results, method="erm")
     (partial / "metrics.json").unlink()
     (partial / "checkpoint").mkdir()
-    (partial / "checkpoint" / "latest.json").write_text(json.dumps({"history": [{}] * 150}))
+    (partial / "checkpoint" / "latest.json").write_text(json.dumps({"history": [{"epoch": e} for e in range(150)]}))
     options = ["--results", str(results), "--datasets", "cifar10", "--systems", "mm-drw,erm", "--seeds", "0"]
     assert table.main(["plan", *options]) == 0
     lines = capsys.readouterr().out.splitlines()

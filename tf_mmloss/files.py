@@ -1,32 +1,210 @@
-"""Files that are whole or not there: atomic writes, and interrupts that wait for them. No Keras."""
+"""Files that are whole or not there, files of others read with care, and interrupts that wait. No Keras."""
 
 import contextlib
 import json
+import math
 import os
+import re
+import secrets
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+# A JSON file that is larger, or whose values lie deeper, is none of ours.
+JSON_BYTES, JSON_DEPTH = 4 * 2**20, 50
+# What `atomic_path` leaves when the process is killed: the target's name with a mark before its suffix.
+_PARTIAL = re.compile(r"(.+)\.partial-\d+(\.\w+)?")
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, and move it there once the block is complete and on the disk."""
-    temporary = path.with_name(f"{path.stem}.partial-{os.getpid()}{path.suffix}")
+    """Give a temporary path beside `path`, and move it there once the block is complete and on the disk.
+
+    The temporary name is drawn at random, so that no other process writes there. What is at `path` is replaced and not
+    written through: a link loses its place, and not what it leads to.
+    """
+    temporary = path.with_name(f"{path.stem}.partial-{secrets.randbelow(10**18):018d}{path.suffix}")
     try:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's list of names to the disk: a name that was moved there survives a power cut then."""
+    if os.name == "nt":  # no folder can be opened there
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # not every file system can
+            os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def partial_of(path: Path) -> str | None:
+    """The name of the file that a killed process was writing at `path`, see `atomic_path`; None: no such path."""
+    match = _PARTIAL.fullmatch(path.name)
+    return f"{match[1]}{match[2] or ''}" if match else None
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically."""
+    """Write JSON atomically.
+
+    Raises:
+        ValueError: a number that JSON has not, NaN or infinity; nothing was written then.
+    """
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.write_text(text, encoding="utf-8")
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY, *, links: bool = False) -> int:
+    """Open a file and return its descriptor, without waiting for one that is a pipe or a device.
+
+    Args:
+        path: the file.
+        flags: of `os.open`.
+        links: whether `path` may be a link.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is no regular file.
+    """
+    # Each is 0 where the system has none: Windows.
+    careful = ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY", *(() if links else ("O_NOFOLLOW",)))
+    for name in careful:
+        flags |= getattr(os, name, 0)
+    try:
+        if not links and path.is_symlink():
+            raise ValueError(f"{path} must be a regular file. Received: a link")
+        opened = os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        raise
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            kind = _kind(os.stat(path, follow_symlinks=links).st_mode)
+            if kind:
+                raise ValueError(f"{path} must be a regular file. Received: a {kind}") from error
+        raise
+    kind = _kind(os.fstat(opened).st_mode)
+    if kind:
+        os.close(opened)
+        raise ValueError(f"{path} must be a regular file. Received: a {kind}")
+    return opened
+
+
+def read_bytes(path: Path, *, limit: int, within: Path | None = None) -> bytes:
+    """Read a file that others may have made: a regular file of at most `limit` bytes.
+
+    Args:
+        path: the file.
+        limit: bytes.
+        within: the folder out of which no link may lead. Default: no link at all.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is something else than a file, a link out of the folder, or too large.
+    """
+    if within is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
+        raise ValueError(f"{path} must not be a link out of {within}. Received: {os.path.realpath(path)}")
+    with open(open_regular(path, links=within is not None), "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"{path} must have at most {limit:,} bytes.")
+    return content
+
+
+def read_text(path: Path, *, limit: int, within: Path | None = None) -> str:
+    """Read a file of UTF-8 as `read_bytes` does.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: as `read_bytes`, or it is no UTF-8.
+    """
+    try:
+        return read_bytes(path, limit=limit, within=within).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from error
+
+
+def read_json(path: Path, *, limit: int = JSON_BYTES, within: Path | None = None) -> Any:
+    """Read a JSON file as `read_bytes` does, and keep out what JSON or its reader has beyond plain values.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: as `read_bytes`; no JSON; nested too deep; a number that a float cannot hold, or a text that is no
+            Unicode, naming the field.
+    """
+    text = read_text(path, limit=limit, within=within)
+    try:
+        content = json.loads(
+            text, parse_int=_integer, parse_float=_float, parse_constant=lambda name: _Unreadable(name)
+        )
+    except RecursionError:
+        raise ValueError(f"{path} is not JSON of ours: it is nested without end.") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    levels: list[tuple[str, Any]] = [("", content)]
+    for _ in range(JSON_DEPTH):
+        below: list[tuple[str, Any]] = []
+        for field, value in levels:
+            if isinstance(value, dict):
+                for name, inner in value.items():
+                    _check_text(path, f"a name in {field or 'it'}", name)
+                    below.append((f"{field}.{name}"[-100:].lstrip("."), inner))
+            elif isinstance(value, list):
+                below.extend((f"{field}[{position}]"[-100:], inner) for position, inner in enumerate(value))
+            elif isinstance(value, str):
+                _check_text(path, field, value)
+            elif isinstance(value, _Unreadable):
+                raise ValueError(f"{path} must have numbers that a float can hold. {_received(field, value.text)}")
+        if not below:
+            return content
+        levels = below
+    raise ValueError(f"{path} is not JSON of ours: it is nested more than {JSON_DEPTH} deep.")
+
+
+class _Unreadable:
+    """A number that a float cannot hold."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def _integer(text: str) -> int | _Unreadable:
+    return int(text) if len(text) < 300 else _Unreadable(text)
+
+
+def _float(text: str) -> float | _Unreadable:
+    value = float(text) if len(text) < 300 else math.inf
+    return value if math.isfinite(value) else _Unreadable(text)
+
+
+def _check_text(path: Path, field: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{path} must have texts of whole characters. {_received(field, ascii(text))}") from None
+
+
+def _received(field: str, text: str) -> str:
+    return f"Received: {field}={text[:40]}"
+
+
+def _kind(mode: int) -> str:
+    """What a file is, if it is no regular one."""
+    if stat.S_ISREG(mode):
+        return ""
+    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFLNK: "link"}
+    return kinds.get(stat.S_IFMT(mode), "device")
 
 
 @contextlib.contextmanager

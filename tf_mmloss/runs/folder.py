@@ -3,19 +3,34 @@
 import contextlib
 import csv
 import dataclasses
-import json
+import io
+import math
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
+
+from tf_mmloss.files import JSON_BYTES, open_regular, partial_of, read_text, sync_folder
+from tf_mmloss.files import read_json as read_json_file
+from tf_mmloss.runs import fields
 
 if sys.platform != "win32":
     import fcntl
 
 if TYPE_CHECKING:
     from tf_mmloss.train.presets import Config
+
+# What a run's own process writes into its folder.
+FILES = (
+    *("config.json", "environment.json", "history.csv", "metrics.json", "failed.json"),
+    *("best.keras", "last.keras", ".lock"),
+)
+FOLDERS = ("checkpoint", "plots", "tensorboard")
+# A longer history is none of ours.
+HISTORY_BYTES = 64 * 2**20
 
 _DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 _IMBALANCES = {"longtail": "long-tailed"}
@@ -45,10 +60,10 @@ def locked(folder: Path, patience: float = 1.0) -> Iterator[None]:
         RunBusyError: another process holds the folder.
     """
     made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / ".lock"
-    with open(path, "a") as file:
-        if not _lock(file, patience) or not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+    with _opened(path, os.O_RDWR | os.O_CREAT) as file:
+        if not _lock(file, patience) or not path.exists() or not os.path.samestat(os.fstat(file), path.stat()):
             raise RunBusyError(f"{folder} is busy: another process is training there. Wait for it, or stop it.")
         try:
             yield
@@ -60,8 +75,12 @@ def locked(folder: Path, patience: float = 1.0) -> Iterator[None]:
 
 
 def is_busy(folder: Path) -> bool:
-    """Whether a process works in a run folder."""
-    if not (folder / ".lock").exists():
+    """Whether a process works in a run folder.
+
+    Raises:
+        RunFolderError: its lock is no file.
+    """
+    if not os.path.lexists(folder / ".lock"):
         return False
     try:
         with locked(folder, patience=0.05):
@@ -69,9 +88,53 @@ def is_busy(folder: Path) -> bool:
     except RunBusyError:
         return True
     except OSError:  # a place that is only read
-        with contextlib.suppress(OSError), open(folder / ".lock") as file:
+        with contextlib.suppress(OSError), _opened(folder / ".lock", os.O_RDONLY) as file:
             return not _lock(file, patience=0.05)
         return False
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder if it is missing.
+
+    Raises:
+        RunFolderError: something else has that name.
+    """
+    if path.is_dir():
+        return
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        if not path.is_dir():  # else another process made it just now
+            raise RunFolderError(f"{path} must be a folder: something else has that name.") from None
+    sync_folder(path.parent)
+
+
+def check_own(folder: Path, files: Iterable[str] = FILES, folders: Iterable[str] = FOLDERS) -> None:
+    """Refuse what would lead a writer out of a run folder, or stop it: links, pipes and devices for its own names.
+
+    Raises:
+        RunFolderError: naming the first one.
+    """
+    own_files, own_folders = [folder / name for name in files], [folder / name for name in folders]
+    for own in tuple(own_folders):
+        for place, inner_folders, inner_files in os.walk(own):
+            own_folders += [Path(place, inner) for inner in inner_folders]
+            own_files += [Path(place, inner) for inner in inner_files]
+    for paths, expected, is_expected in ((own_files, "file", stat.S_ISREG), (own_folders, "folder", stat.S_ISDIR)):
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                if not is_expected(path.lstat().st_mode):
+                    raise RunFolderError(f"{path} must be a {expected} of the run itself, and no link. Remove it.")
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed process was writing in a run folder, whose lock is held."""
+    for place in (folder, *(folder / name for name in FOLDERS)):
+        for path in place.glob("*.partial-*"):
+            target = partial_of(path)
+            ours = place.name in FOLDERS if place != folder else target in FILES
+            if target is not None and ours and not path.is_dir():
+                path.unlink()
 
 
 def run_folders(root: Path) -> list[Path]:
@@ -90,13 +153,10 @@ def epochs_saved(folder: Path) -> int:
     Raises:
         RunFolderError: the checkpoint is unreadable.
     """
-    path = folder / "checkpoint" / "latest.json"
-    if not path.exists():
+    name = "checkpoint/latest.json"
+    if not os.path.lexists(folder / name):
         return 0
-    history = read_json(path.parent, path.name).get("history")
-    if not isinstance(history, list):
-        raise RunFolderError(f"{path} is no checkpoint of a run: it has no history.")
-    return len(history)
+    return len(read_json(folder, name, ["history"])["history"])
 
 
 def differences(one: "Config", other: "Config") -> dict[str, tuple[Any, Any]]:
@@ -120,22 +180,26 @@ def check_same(folder: Path, there: "Config", asked: "Config") -> None:
 
 
 def read_json(folder: Path, name: str, needed: Iterable[str] = ()) -> dict[str, Any]:
-    """Read a file of a run folder, which must have the `needed` keys.
+    """Read a file of a run folder, which must have the `needed` keys; values that are known have their types.
 
     Raises:
-        RunFolderError: it is missing, not a JSON object, or has not all of them.
+        RunFolderError: it is missing, not a JSON object, has not all of the keys, or a value of another type.
     """
+    path = folder / name
     try:
-        content = json.loads((folder / name).read_text(encoding="utf-8"))
+        limit = HISTORY_BYTES if name == "checkpoint/latest.json" else JSON_BYTES
+        content = read_json_file(path, limit=limit, within=folder)
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(folder, name) from None
     except ValueError as error:
-        raise RunFolderError(f"{folder / name} is not JSON: {error}") from error
+        raise RunFolderError(str(error)) from error
     if not isinstance(content, dict):
-        raise RunFolderError(f"{folder / name} is not a JSON object but a {type(content).__name__}.")
+        raise RunFolderError(f"{path} is not a JSON object but a {type(content).__name__}.")
     missing = [key for key in needed if key not in content]
     if missing:
-        raise RunFolderError(f"{folder / name} is of another version: it has no {', '.join(missing)}.")
+        raise RunFolderError(f"{path} is of another version: it has no {', '.join(missing)}.")
+    if fault := fields.fault(name, content):
+        raise RunFolderError(f"{path} is of another version: {fault}.")
     return content
 
 
@@ -151,31 +215,39 @@ def read_config(folder: Path) -> "Config":
     path = folder / "config.json"
     unknown = sorted(set(content) - set(Config.__dataclass_fields__))
     if unknown:
-        raise RunFolderError(f"{path} has unknown keys, of another version: {', '.join(unknown)}.")
+        raise RunFolderError(f"{path} has unknown keys, of another version: {', '.join(unknown)[:200]}.")
     if not {"dataset", "method"} <= set(content):
         raise RunFolderError(f"{path} is no config of a run: it has no dataset or no method.")
     try:
-        return resolve(Config(**content))
+        return resolve(Config(**content), made=True)
     except (TypeError, ValueError) as error:
-        raise RunFolderError(f"{folder} holds a run of another version: {error}") from error
+        raise RunFolderError(f"{path} is of a run of another version: {error}") from error
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """Read history.csv: a row an epoch; a blank, as in epochs without evaluation, leaves its name out.
+    """Read history.csv: a row an epoch, from 0 on; a blank, as in epochs without evaluation, leaves its name out.
 
     Raises:
-        RunFolderError: it is missing, empty, or has something else than numbers.
+        RunFolderError: it is missing, empty, lacks an epoch, or has something else than numbers.
     """
     path = folder / "history.csv"
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+        text = read_text(path, limit=HISTORY_BYTES, within=folder)
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(folder, path.name) from None
-    except (TypeError, ValueError) as error:
-        raise RunFolderError(f"{path} is no history of epochs: {error}") from error
+    except ValueError as error:
+        raise RunFolderError(str(error)) from error
+    rows: list[dict[str, float]] = []
+    try:
+        for line in csv.DictReader(io.StringIO(text, newline="")):
+            row = {name: float(value) for name, value in line.items() if value}
+            rows.append({name: value for name, value in row.items() if math.isfinite(value) or name in fields.FINITE})
+    except (TypeError, ValueError, csv.Error) as error:
+        raise RunFolderError(f"{path} is no history of epochs: in row {len(rows)}, {error}") from error
     if not rows or not all("epoch" in row for row in rows):
         raise RunFolderError(f"{path} is no history of epochs: it has no rows, or rows without an epoch.")
+    if fault := fields.fault_of_history(rows):
+        raise RunFolderError(f"{path} is no history of epochs: {fault}.")
     return rows
 
 
@@ -205,7 +277,19 @@ def _missing(folder: Path, name: str) -> RunFolderError:
     return RunFolderError(f"{folder} is no {'' if name == 'config.json' else 'finished '}run folder: it has no {name}.")
 
 
-def _lock(file: IO[str], patience: float) -> bool:
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    try:
+        file = open_regular(path, flags)
+    except ValueError as error:
+        raise RunFolderError(str(error)) from error
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _lock(file: int, patience: float) -> bool:
     if sys.platform == "win32":
         return True
     deadline = time.monotonic() + patience

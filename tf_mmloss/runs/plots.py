@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
+from tf_mmloss.files import atomic_path
 from tf_mmloss.runs import folder as run_folder
 
 # Okabe and Ito's colours, told apart by every kind of colour vision.
@@ -114,7 +115,7 @@ def per_class_error(
     """Draw the error of each class of one or several runs, side by side (Fig. 3 of the paper).
 
     Args:
-        runs: the content of metrics.json by the run's label.
+        runs: the content of metrics.json by the run's label; a class without test images has None for its error.
         path_stem: where to; .svg and .png are appended.
         title: names what the runs share.
 
@@ -135,11 +136,13 @@ def per_class_error(
                 offset = (i - (len(runs) - 1) / 2) * width
                 bars = axes.bar(classes + offset, errors, width, color=COLOURS[i], label=label)
                 if len(runs) == 1:
-                    axes.bar_label(bars, fmt="{:.1f}", padding=2, fontsize=9)
+                    labels = ["" if np.isnan(error) else f"{error:.1f}" for error in errors]
+                    axes.bar_label(bars, labels, padding=2, fontsize=9)
             else:
                 axes.plot(classes, errors, ".", ms=4, alpha=0.5, color=COLOURS[i])
                 edges = np.append(np.arange(0, len(classes), 10), len(classes))
-                means = [np.nanmean(errors[a:b]) for a, b in pairwise(edges)]
+                tens = [errors[a:b][~np.isnan(errors[a:b])] for a, b in pairwise(edges)]
+                means = [ten.mean() if len(ten) else np.nan for ten in tens]
                 axes.stairs(means, edges - 0.5, baseline=None, lw=2, color=COLOURS[i], label=f"{label}, mean of 10")
         axes.set_ylim(0, 105)
         axes.set_ylabel("top-1 error (%)")
@@ -165,7 +168,8 @@ def plot_run(folder: str | Path) -> None:
     history = run_folder.read_history(folder)
     plots, (data, method, seed) = folder / "plots", _labels(config)
     title = f"{data}: {method}, {seed}"
-    plots.mkdir(exist_ok=True)
+    run_folder.check_own(folder, files=(), folders=[plots.name])
+    run_folder.make_folder(plots)
     class_distribution(metrics["cls_counts"], metrics["class_names"], plots / "class_distribution", title=data)
     learning_curves(history, plots / "learning_curves", config["start_epoch"], title=title)
     per_class_error({method: metrics}, plots / "per_class_error", title=title)
@@ -192,7 +196,7 @@ def compare(folders: Sequence[str | Path], out: str | Path) -> None:
     if len(set(labels)) < len(labels):
         labels = [f"{label} ({folder})" for label, folder in zip(labels, folders, strict=True)]
     runs = {label: metrics for label, (_, metrics) in zip(labels, read, strict=True)}
-    Path(out).mkdir(parents=True, exist_ok=True)
+    run_folder.make_folder(Path(out))
     per_class_error(runs, Path(out) / "per_class_error", title=", ".join(filter(None, shared)) or "Error of each class")
 
 
@@ -259,8 +263,12 @@ def _class_axis(axes: Axes, names: Sequence[str], cls_counts: Sequence[int] | No
 
 
 def _save(figure: Figure, path_stem: str | Path) -> None:
-    figure.savefig(f"{path_stem}.svg", metadata={"Date": None, "Creator": None})
-    figure.savefig(f"{path_stem}.png", dpi=150, metadata={"Software": None})
+    for suffix, options in (
+        (".svg", {"metadata": {"Date": None, "Creator": None}}),
+        (".png", {"metadata": {"Software": None}, "dpi": 150}),
+    ):
+        with atomic_path(Path(f"{path_stem}{suffix}")) as temporary:
+            figure.savefig(str(temporary), **options)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import tf_mmloss
-from tf_mmloss._validation import choice, integer, number
+from tf_mmloss._validation import choice, integer, number, received
 from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ LOSS_OPTIONS = (
 )
 
 
+# No run is longer, deeper, or has larger batches: a slip of the finger must not take the memory or the day.
+MOST_EPOCHS, MOST_LAYERS, MOST_IMAGES = 100_000, 2_000, 2**20
+MOST_RATIO = 1e6
+
 # The options that say how a run is made and not what it is, with the value that stands for all.
 HOW: dict[str, Any] = {"precision": "float32", "eval_every": 1, "jit": "auto", "input": "host", "strategy": "none"}
 
@@ -64,7 +68,8 @@ class Config:
         scale ... tau: arguments of the method's loss.
         weights: class weights of re-weighting and re-sampling: "effective" or "inverse".
         pretraining: "none", or "rotation": start from the backbone of the run of method "rotation" beside it.
-        start_epoch: first re-balanced epoch of the deferred methods.
+        start_epoch: first re-balanced epoch of the deferred methods; by default that of the first drop of the learning
+            rate, or the last one where the run ends before.
         epochs, batch_size, learning_rate, momentum, weight_decay, depth: the training.
         pad, flip: augmentation: zeros on each side before a random crop; mirroring.
         seed: of initial weights, order and augmentation. subset_seed: of the choice of training images.
@@ -218,11 +223,12 @@ MM_CONSTANTS: dict[tuple[str, str, float], tuple[float, float]] = {
     ("cifar100", "step", 10): (2.4, 1.1),
 }
 
-# The same for its relatives: the best of delta_neg 0.6 and 1.2 by beta 1.0 and 1.5 on held-out images after 30 epochs,
-# one seed (results/tuning/METHOD).
-SEARCHED_CONSTANTS: dict[tuple[str, str, str, float], tuple[float, float]] = {
-    ("mm", "cifar10", "longtail", 100): (1.2, 1.5),
-    ("mm-ldam-drw", "cifar10", "longtail", 100): (1.2, 1.5),
+# The same for its relatives, by method and margin space: the best of delta_neg 0.6 and 1.2 by beta 1.0 and 1.5 on
+# held-out images after 30 epochs, one seed, and the folder of the search in results/tuning.
+SEARCHED_CONSTANTS: dict[tuple[str, str, str, str, float], tuple[tuple[float, float], str]] = {
+    ("mm", "cosine", "cifar10", "longtail", 100): ((1.2, 1.5), "mm"),
+    ("mm", "logit", "cifar10", "longtail", 100): ((0.6, 1.5), "mm-logit"),
+    ("mm-ldam-drw", "cosine", "cifar10", "longtail", 100): ((1.2, 1.5), "mm-ldam-drw"),
 }
 
 # The three beta of each setting that Tables 2 and 3 compare, at that setting's delta_neg.
@@ -337,10 +343,14 @@ TABLE_1 = (
 def _mm_constants(config: Config) -> tuple[tuple[float, float], str]:
     """(delta_neg, beta) of a method of MM on a training set, and where they come from."""
     setting = config.dataset, config.imbalance, config.ratio
-    if searched := SEARCHED_CONSTANTS.get((config.method, *setting)):
-        return searched, f"searched on held-out images of this training set (results/tuning/{config.method})"
+    space = str(config.margin_space) if config.margin_space else METHODS[config.method].arguments["margin_space"]
+    if found := SEARCHED_CONSTANTS.get((config.method, space, *setting)):
+        searched, folder = found
+        return searched, f"searched on held-out images of this training set (results/tuning/{folder})"
+    elsewhere = any(key[0] == config.method and key[2:] == setting for key in SEARCHED_CONSTANTS)
+    unsearched = f"not searched for margin space {space}; " if elsewhere else ""
     if published := MM_CONSTANTS.get(setting):
-        return published, "published for MM-DRW on this training set (Tables 2 and 3)"
+        return published, f"{unsearched}published for MM-DRW on this training set (Tables 2 and 3)"
     return MM_CONSTANTS["cifar10", "longtail", 100], "none known for this training set: CIFAR-10's, long-tailed 100:1"
 
 
@@ -411,12 +421,13 @@ def own_recipe(data: "ImageDataset") -> Recipe:
     )
 
 
-def resolve(config: Config, data: "ImageDataset | None" = None) -> Config:
+def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = False) -> Config:
     """Fill the gaps of a config from its presets, and check every value.
 
     Args:
         config: with or without gaps.
         data: the images, if they are one's own: their presets follow from them. A config without gaps needs none.
+        made: whether it is of a run that is there: earlier versions let re-balancing begin after the last epoch.
 
     Raises:
         ValueError: an unknown name, a number out of range, a loss option that the method does not have.
@@ -435,11 +446,14 @@ def resolve(config: Config, data: "ImageDataset | None" = None) -> Config:
         choice("pretraining", config.pretraining, PRETRAINING)
     number("learning_rate", config.learning_rate, above=0)
     number("momentum", config.momentum, at_least=0, below=1)
-    number("weight_decay", config.weight_decay, at_least=0)
-    for name in ("batch_size", "eval_every"):
-        integer(name, getattr(config, name), at_least=1)
-    for name in ("seed", "subset_seed", "holdout", "pad"):
-        integer(name, getattr(config, name))
+    number("weight_decay", config.weight_decay, at_least=0, at_most=1e3)
+    integer("batch_size", config.batch_size, at_least=1, at_most=MOST_IMAGES)
+    integer("eval_every", config.eval_every, at_least=1, at_most=MOST_EPOCHS)
+    integer("holdout", config.holdout, at_most=MOST_IMAGES)
+    integer("pad", config.pad, at_most=1000)
+    for name in ("seed", "subset_seed"):  # NumPy and Keras take 32 bits
+        if integer(name, getattr(config, name)) >= 2**32:
+            raise ValueError(f"`{name}` must be below 2^32. {received(name, getattr(config, name))}")
 
     method = METHODS[config.method]
     defaults: dict[str, Any] = dict(method.arguments)
@@ -460,10 +474,8 @@ def resolve(config: Config, data: "ImageDataset | None" = None) -> Config:
             f"`pretraining` is no option of method {config.method}, which is one. "
             f"Received: pretraining={config.pretraining!r}"
         )
-    epochs = integer("epochs", resolved.epochs or 0, at_least=1)
-    check_depth(resolved.depth)
-    if config.seed >= 2**32:
-        raise ValueError(f"`seed` must be below 2^32. Received: seed={config.seed}")
+    epochs = integer("epochs", resolved.epochs or 0, at_least=1, at_most=MOST_EPOCHS)
+    check_depth(integer("depth", resolved.depth or 0, at_most=MOST_LAYERS))
     if (method.reweighting, method.resampling) == ("never", "never") and config.weights != Config.weights:
         raise ValueError(
             f"`weights` is no option of method {config.method}, which re-balances nothing. "
@@ -472,9 +484,13 @@ def resolve(config: Config, data: "ImageDataset | None" = None) -> Config:
     loss(resolved, cls_counts=[2, 1])  # refuses options out of range
     if "deferred" in (method.reweighting, method.resampling):
         first_drop = tf_mmloss.WarmupStepSchedule.published(epochs).milestones[0]
-        start = first_drop if config.start_epoch is None else integer("start_epoch", config.start_epoch)
-        if start > epochs:
-            raise ValueError(f"`start_epoch` must be one of the {epochs} epochs. Received: start_epoch={start}")
+        start = config.start_epoch
+        start = min(first_drop, epochs - 1) if start is None else integer("start_epoch", start)
+        if start >= epochs and not (made and start == epochs):
+            raise ValueError(
+                f"`start_epoch` must be one of the {epochs} epochs, from 0 to {epochs - 1}: later ones never begin. "
+                f"{received('start_epoch', start)}"
+            )
         return dataclasses.replace(resolved, start_epoch=start)
     if config.start_epoch is not None:
         raise ValueError(
@@ -515,7 +531,7 @@ def _resolved_data(config: Config, data: "ImageDataset | None") -> dict[str, Any
     if filled["imbalance"] == "none" and config.ratio not in (None, 1):
         raise ValueError(f"`ratio` is for an imbalance of longtail or step. Received: ratio={config.ratio!r} with none")
     ratio = config.ratio if config.ratio is not None else 1.0 if filled["imbalance"] == "none" else 100.0
-    return {**filled, "ratio": float(number("ratio", ratio, at_least=1))}
+    return {**filled, "ratio": float(number("ratio", ratio, at_least=1, at_most=MOST_RATIO))}
 
 
 def loss(config: Config, cls_counts: Counts) -> "tf_mmloss.LongTailLoss":
