@@ -6,7 +6,7 @@ import pytest
 from helpers import BACKEND, augmented_by_hand, to_numpy
 
 from tf_mmloss import SGD, DeferredResampling, LDAMLoss, normalization, resnet
-from tf_mmloss.device_input import DeviceImages, EpochModel, EpochRows, SeveralRuns, plain_rows
+from tf_mmloss.device_input import DeviceImages, EpochModel, EpochRows, SeveralRuns, pixel_index, plain_rows
 from tf_mmloss.sampling import draw_epoch, draw_rotations, draw_rows
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
