@@ -12,7 +12,7 @@ from helpers import BACKEND
 from PIL import Image
 
 from tf_mmloss import normalization
-from tf_mmloss.cli import fit, predict, runs
+from tf_mmloss.cli import evaluate, fit, predict, runs
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.pipeline import eval_dataset, train_dataset
@@ -77,6 +77,17 @@ def test_one_command_on_a_folder(folder, tmp_path, capsys):
         assert float(row["probability"]) == pytest.approx(probabilities.max(), abs=2e-6)
         assert row["class"] == list(COUNTS)[probabilities.argmax()]
         assert float(row["runner_up_probability"]) == pytest.approx(np.sort(probabilities)[-2], abs=2e-6)
+
+    assert evaluate.main([str(out), "--draws", "10", "--out", str(tmp_path / "evaluation.json")]) == 0
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert found["value"]["top_1_accuracy"] == pytest.approx(1 - metrics["error"])
+    assert found["not_evaluated"] == ["rare"]
+    assert found["evaluated_on"] == "my images, test split"
+    assert evaluate.main([str(out), "--dataset", str(folder), "--draws", "0"]) == 0
+    assert "my images, all images: 19 images" in capsys.readouterr().out
+    (folder / "rare").rename(folder / "unheard of")
+    assert evaluate.main([str(out), "--dataset", str(folder)]) == 2
+    assert "must have the run's classes, a cat, chien é, rare. Received: unheard of" in capsys.readouterr().err
 
     assert runs.main([str(tmp_path)]) == 0
     assert f"{metrics['error']:.2%}" in capsys.readouterr().out

@@ -22,6 +22,7 @@ COMMANDS = {
     "fit": "train a network on an imbalanced data set",
     "tune": "search the options of a loss on held-out training images",
     "predict": "say what is on pictures, with the model of a run",
+    "evaluate": "evaluate the model of a run, with intervals",
     "runs": "list runs, the best first",
     "export": "export a run as a SavedModel",
     "pretrain": "pre-train a backbone by predicting rotations (SSP)",

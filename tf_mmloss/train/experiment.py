@@ -116,7 +116,7 @@ def run(
             finished = is_finished(folder)
             if not finished:
                 data = load(config, data_dir) if data is None else data
-                _check_data(folder, data)
+                check_data(folder, data)
                 splits = split(data, config)
                 strategy.check_images(config, len(splits.train_labels))
         if not finished and data is not None:
@@ -243,7 +243,7 @@ def _check_folder(config: Config, folder: Path, resume: bool) -> None:
     check_same(folder, read_config(folder), config)
 
 
-def _check_data(folder: Path, data: ImageDataset) -> None:
+def check_data(folder: Path, data: ImageDataset) -> None:
     """Refuse to continue a run on other images than it was begun with."""
     if not (folder / "data.json").exists():
         return

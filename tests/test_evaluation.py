@@ -1,0 +1,127 @@
+"""Evaluation against scikit-learn and by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+from sklearn import metrics as oracle
+
+from tf_mmloss.evaluation import calibrated, evaluate, fit_temperature, summary
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture
+def case():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2, 3], [60, 25, 10, 5])
+    logits = rng.normal(size=(100, 4)) + 1.5 * np.eye(4)[labels]
+    return labels, softmax(logits)
+
+
+def test_equals_scikit_learn(case):
+    labels, p = case
+    found, predicted = evaluate(labels, p, draws=0), p.argmax(axis=1)
+    value = found["value"]
+    assert found["confusion"] == oracle.confusion_matrix(labels, predicted).tolist()
+    precision, recall, f1, _ = oracle.precision_recall_fscore_support(labels, predicted, zero_division=0)
+    for row, *expected in zip(found["per_class"], precision, recall, f1, strict=True):
+        np.testing.assert_allclose([row["precision"], row["recall"], row["f1"]], expected, rtol=1e-12)
+    assert value["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(labels, predicted))
+    assert value["macro_f1"] == pytest.approx(f1.mean())
+    assert value["macro_precision"] == pytest.approx(precision.mean())
+    assert value["g_mean"] == pytest.approx(recall.prod() ** 0.25)
+    assert value["top_1_accuracy"] == pytest.approx(oracle.accuracy_score(labels, predicted))
+    assert "top_5_accuracy" not in value
+    assert value["macro_auroc"] == pytest.approx(oracle.roc_auc_score(labels, p, multi_class="ovr", average="macro"))
+    top_2 = evaluate(labels, p, draws=0, top_k=(2,))["value"]["top_2_accuracy"]
+    assert top_2 == pytest.approx(oracle.top_k_accuracy_score(labels, p, k=2))
+
+
+def test_classes_without_test_images_are_left_out_and_named(case):
+    labels, p = case
+    kept = labels != 2
+    found = evaluate(labels[kept], p[kept], class_names="abcd", cls_counts=[200, 50, 5, 5], draws=20)
+    whole = evaluate(labels, p, draws=0)
+    assert found["not_evaluated"] == ["c"]
+    recalls = [row["recall"] for row in whole["per_class"]]
+    assert found["value"]["balanced_accuracy"] == pytest.approx(np.mean([recalls[c] for c in (0, 1, 3)]))
+    assert found["value"]["few_accuracy"] == pytest.approx(recalls[3])  # of c and d
+    row = found["per_class"][2]
+    assert (row["recall"], row["f1"], row["auroc"], row["images"]) == (None, None, None, 0)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert "left out of the means: c" in summary(found)
+
+    alone = evaluate(labels[kept], p[kept], cls_counts=[200, 50, 5, 50], draws=5)
+    assert alone["value"]["few_accuracy"] is None
+    assert "few_accuracy" not in alone["interval"]
+
+
+def test_one_class_alone_has_no_auroc(case):
+    labels, p = case
+    found = evaluate(labels[:60], p[:60], draws=3)
+    assert found["value"]["macro_auroc"] is None
+    json.dumps(found, allow_nan=False)
+
+
+def test_intervals_are_the_bootstraps(case):
+    """Of one class, accuracy is a binomial share: the interval is that of its normal approximation."""
+    rng = np.random.default_rng(1)
+    right = rng.random(400) < 0.8
+    p = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
+    found = evaluate(np.zeros(400, int), p, draws=2000)
+    share, (low, high) = right.mean(), found["interval"]["top_1_accuracy"]
+    deviation = 1.96 * np.sqrt(share * (1 - share) / 400)
+    assert (low, high) == pytest.approx((share - deviation, share + deviation), abs=0.006)
+    labels, p = case
+    assert evaluate(labels, p, draws=50) == evaluate(labels, p, draws=50)
+    assert evaluate(labels, p, draws=50)["interval"] != evaluate(labels, p, draws=50, seed=1)["interval"]
+
+
+def test_temperature_is_the_most_likely():
+    rng = np.random.default_rng(0)
+    true = softmax(rng.normal(size=(20_000, 3)))
+    labels = (rng.random((20_000, 1)) > true.cumsum(axis=1)).sum(axis=1)
+    assert fit_temperature(labels, np.log(true)) == pytest.approx(1, abs=0.05)
+    assert fit_temperature(labels, 7 * np.log(true)) == pytest.approx(7, rel=0.05)
+
+
+def test_calibrated_by_the_other_half():
+    rng = np.random.default_rng(0)
+    true = softmax(rng.normal(size=(4_000, 3)))
+    labels = (rng.random((4_000, 1)) > true.cumsum(axis=1)).sum(axis=1)
+    after = calibrated(labels, 7 * np.log(true))
+    np.testing.assert_allclose(after, true, atol=0.05)
+    np.testing.assert_allclose(calibrated(labels, 7 * np.log(true), seed=1), true, atol=0.05)
+    alone = calibrated(np.array([0, 1, 1]), np.eye(2)[[0, 1, 1]])  # a half may lack a class
+    np.testing.assert_allclose(alone.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": [0, 1, 4]}, r"`labels` must lie in \[0, 3\)"),
+        ({"labels": [0, 1]}, "`labels` must be one for each of 3 rows. Received: 2 labels"),
+        ({"probabilities": np.eye(3) * 2}, "`probabilities` must be >= 0, in rows that sum to 1"),
+        ({"probabilities": np.ones(3)}, r"`probabilities` must have shape \(N, C\)"),
+        ({"class_names": ["a"]}, "`class_names` must be 3 names. Received: 1 names"),
+        ({"cls_counts": [1, 2]}, "`cls_counts` must be 3 counts. Received: 2 counts"),
+        ({"draws": -1}, "`draws` must be an integer >= 0"),
+        ({"top_k": (0,)}, "`top_k` must be an integer >= 1"),
+    ],
+)
+def test_bad_arguments(changes, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(**{"labels": [0, 1, 2], "probabilities": np.eye(3), **changes})
+
+
+@pytest.mark.parametrize(("labels", "logits"), [([0], np.eye(2)), ([0, 5], np.eye(2)), ([0], np.ones(2))])
+def test_bad_arguments_of_the_temperature(labels, logits):
+    with pytest.raises(ValueError, match=r"`(labels|logits)` must"):
+        fit_temperature(labels, logits)

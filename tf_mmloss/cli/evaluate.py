@@ -1,0 +1,123 @@
+"""Evaluate the model of a run, with intervals over the test images.
+
+    {command} RUN                          # on the images that the run was evaluated on
+    {command} RUN --dataset more_photos/   # on other images, with the same class names
+    {command} RUN --out evaluation.json
+
+Other images are evaluated on their test split where they have one, else all of them. The calibration error is given
+before and after temperature scaling; the temperature of each half of the images is fitted on the other half.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tf_mmloss.cli import program
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tf_mmloss.runs.model import RunModel
+
+
+def evaluate(run: str, dataset: str | None = None, data_dir: str | None = None, draws: int = 1000) -> dict[str, Any]:
+    """Evaluate a run's model; return what `tf_mmloss.evaluation.evaluate` does, and what was evaluated.
+
+    Args:
+        run: a finished run folder.
+        dataset: other images; default: those that the run was evaluated on.
+        data_dir: where CIFAR or `tfds:NAME` is.
+        draws: of the bootstrap.
+
+    Raises:
+        ValueError: no such run, other images than it was trained on, or images of classes that it does not know.
+    """
+    import numpy as np
+
+    from tf_mmloss import evaluation
+    from tf_mmloss.metrics import expected_calibration_error
+    from tf_mmloss.runs.folder import read_json
+    from tf_mmloss.runs.model import RunModel
+    from tf_mmloss.train.experiment import softmax
+
+    model = RunModel.load(run)
+    cls_counts = read_json(Path(run).expanduser(), "metrics.json", ["cls_counts"])["cls_counts"]
+    of, images, labels = _own(run, model, data_dir) if dataset is None else _other(dataset, model, data_dir)
+    logits = model.scale * model.logits(np.asarray(images))
+    found = evaluation.evaluate(
+        labels, softmax(logits), cls_counts=cls_counts, class_names=model.class_names, draws=draws
+    )
+    after = evaluation.calibrated(labels, logits) if len(labels) > 1 else softmax(logits)
+    found["value"]["calibration_error_after_temperature"] = expected_calibration_error(labels, after)
+    return {"run": str(run), "evaluated_on": of, **found}
+
+
+def _own(run: str, model: "RunModel", data_dir: str | None) -> "tuple[str, Any, np.ndarray]":
+    from tf_mmloss.train import experiment, inputs
+
+    data = inputs.load(model.config, data_dir)
+    experiment.check_data(Path(run).expanduser(), data)
+    splits = inputs.split(data, model.config)
+    part = "held-out training images" if model.config.holdout else "test split"
+    return f"{data.name}, {part}", splits.eval_images, splits.eval_labels
+
+
+def _other(dataset: str, model: "RunModel", data_dir: str | None) -> "tuple[str, Any, np.ndarray]":
+    import numpy as np
+
+    from tf_mmloss.data import load_images, open_source
+    from tf_mmloss.data.source import DataError
+    from tf_mmloss.datasets.rows import Rows
+    from tf_mmloss.runs.model import decode_options
+
+    source = open_source(dataset, data_dir)
+    known = {name: label for label, name in enumerate(model.class_names)}
+    unknown = [name for name in source.class_names if name not in known]
+    if unknown:
+        raise DataError(
+            f"`dataset` must have the run's classes, {', '.join(model.class_names)}. Received: {', '.join(unknown)}"
+        )
+    height, width, channels = model.image_shape
+    options = decode_options(model.config)
+    images = load_images(source, image_size=(height, width), grey=channels == 1, **options)
+    chosen = images.test if source.split is not None else np.sort(np.concatenate([images.train, images.test]))
+    part = "test split" if source.split is not None else "all images"
+    labels = np.array([known[name] for name in source.class_names])[images.y[chosen]]
+    return f"{images.name}, {part}", Rows(images.x, chosen), labels
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    command = program("evaluate")
+    main = argparse.ArgumentParser(
+        prog=command,
+        description=__doc__.format(command=command),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    main.add_argument("run", metavar="RUN", help="a finished run folder")
+    main.add_argument("--dataset", metavar="PATH", help="other images; default: what the run was evaluated on")
+    main.add_argument("--data-dir", metavar="DIR", help="where CIFAR is, as for fit")
+    main.add_argument("--draws", type=int, default=1000, help="of the bootstrap; default 1000")
+    main.add_argument("--out", metavar="FILE", help="write what was found as JSON, the confusion matrix included")
+    main.add_argument("--backend", choices=("tensorflow", "jax", "torch"), help="of Keras")
+    return main
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        from tf_mmloss.evaluation import summary
+        from tf_mmloss.files import write_json
+
+        found = evaluate(options.run, options.dataset, options.data_dir, options.draws)
+        if options.out:
+            out = Path(options.out).expanduser()
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_json(out, found)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{found['evaluated_on']}: {found['images']:,} images\n{summary(found)}")
+    return 0

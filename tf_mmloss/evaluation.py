@@ -1,0 +1,273 @@
+"""What people ask of a classifier of imbalanced classes, with intervals over the test images. NumPy and scikit-learn.
+
+A class without test images has no recall: it is left out of every mean over classes, named, and None where its own
+value would stand.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_mmloss._validation import integer, numeric
+from tf_mmloss.imbalance import Counts, check_labels
+from tf_mmloss.metrics import expected_calibration_error, shot_masks
+
+# Sums of rounded probabilities are not exactly 1.
+_SUM_TOLERANCE = 1e-3
+
+
+def evaluate(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    cls_counts: Counts | None = None,
+    class_names: Sequence[str] | None = None,
+    top_k: Sequence[int] = (1, 5),
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Evaluate probabilities on test images.
+
+        recall_c = correct of c / images of c,    precision_c = correct of c / predicted as c
+        F1_c = 2 precision_c recall_c / (precision_c + recall_c), 0 where both are
+        balanced accuracy = mean_c recall_c,    G-mean = (prod_c recall_c)^(1 / C)
+
+    Intervals are 95 % percentile bootstrap intervals over the test images, drawn within each class, so that the classes
+    keep their sizes. They say how far another test set of this size could be off, and nothing of another training run.
+
+    Args:
+        labels: (N,) true classes.
+        probabilities: (N, C), rows that sum to 1.
+        cls_counts: (C,) training examples of each class, for "many", "medium" and "few"; default: left out.
+        class_names: C names, for `not_evaluated`; default: the class numbers.
+        top_k: k of each top-k accuracy; larger than C are left out. Default 1 and 5.
+        draws: of the bootstrap, 0 for none. Default 1000.
+        seed: of the draws. Default 0.
+
+    Returns:
+        A dictionary that JSON can hold: `value`, the numbers of the whole; `interval`, [low, high] of each;
+        `per_class`: images, recall, precision, f1 and auroc of each class; `confusion`, C rows of true by C columns of
+        predicted classes; `not_evaluated`, names of the classes without test images.
+
+    Raises:
+        ValueError: labels or probabilities of other shapes or ranges, other arguments out of range.
+
+    Example:
+        >>> found = evaluate([0, 0, 1], [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]], draws=0)
+        >>> found["value"]["balanced_accuracy"], found["confusion"]
+        (0.75, [[1, 1], [0, 1]])
+
+    Reference:
+        Efron and Tibshirani, An Introduction to the Bootstrap, 1993; Guo et al., On Calibration of Modern Neural
+        Networks, ICML 2017 (calibration error).
+    """
+    probabilities = numeric("probabilities", probabilities).astype(np.float64)
+    if probabilities.ndim != 2 or not probabilities.size:
+        raise ValueError(f"`probabilities` must have shape (N, C). Received: shape={probabilities.shape}")
+    if probabilities.min() < 0 or np.abs(probabilities.sum(axis=1) - 1).max() > _SUM_TOLERANCE:
+        raise ValueError("`probabilities` must be >= 0, in rows that sum to 1; pass the softmax of the logits.")
+    count = probabilities.shape[1]
+    labels = check_labels(labels, count)
+    if len(labels) != len(probabilities):
+        raise ValueError(f"`labels` must be one for each of {len(probabilities)} rows. Received: {len(labels)} labels")
+    names = [str(c) for c in range(count)] if class_names is None else [str(name) for name in class_names]
+    if len(names) != count:
+        raise ValueError(f"`class_names` must be {count} names. Received: {len(names)} names")
+    draws = integer("draws", draws, at_most=100_000)
+    ks = sorted({integer("top_k", k, at_least=1) for k in top_k})
+    masks = {} if cls_counts is None else shot_masks(cls_counts)
+    if masks and len(masks["many"]) != count:
+        raise ValueError(f"`cls_counts` must be {count} counts. Received: {len(masks['many'])} counts")
+
+    images = np.bincount(labels, minlength=count)
+    predictions = probabilities.argmax(axis=1)
+    confusion = np.bincount(labels * count + predictions, minlength=count * count).reshape(count, count)
+    ranks = (probabilities > probabilities[np.arange(len(labels)), labels][:, None]).sum(axis=1)
+    hits = {f"top_{k}_accuracy": ranks < k for k in ks if k <= count}
+    per_class = _by_class(confusion)
+    auroc = _auroc(labels, probabilities)
+
+    def numbers(weights: np.ndarray) -> dict[str, float | None]:
+        """The numbers of the whole, of images that count as often as their weights."""
+        table = np.bincount(labels * count + predictions, weights, count * count).reshape(count, count)
+        recall, precision, f1 = _by_class(table)
+        there = images > 0
+        with np.errstate(divide="ignore"):
+            g_mean = float(np.exp(np.log(recall[there]).mean()))
+        total = weights.sum()
+        return {
+            **{name: float((hit * weights).sum() / total) for name, hit in hits.items()},
+            "balanced_accuracy": float(recall[there].mean()),
+            "g_mean": g_mean,
+            "macro_precision": float(precision[there].mean()),
+            "macro_f1": float(f1[there].mean()),
+            **{
+                f"{shot}_accuracy": float(recall[mask & there].mean()) if (mask & there).any() else None
+                for shot, mask in masks.items()
+            },
+        }
+
+    value: dict[str, float | None] = numbers(np.ones(len(labels)))
+    interval = _intervals(numbers, labels, draws, integer("seed", seed))
+    value["macro_auroc"] = None if np.isnan(auroc).all() else float(np.nanmean(auroc))
+    value["calibration_error"] = expected_calibration_error(labels, probabilities)
+    value["mean_confidence"] = float(probabilities.max(axis=1).mean())
+    recall, precision, f1 = per_class
+    return {
+        "images": len(labels),
+        "value": value,
+        "interval": interval,
+        "draws": draws,
+        "per_class": [
+            {
+                "name": names[c],
+                "images": int(images[c]),
+                "recall": _number(recall[c], images[c]),
+                "precision": _number(precision[c], confusion[:, c].sum()),
+                "f1": _number(f1[c], images[c]),
+                "auroc": None if np.isnan(auroc[c]) else float(auroc[c]),
+            }
+            for c in range(count)
+        ],
+        "confusion": confusion.tolist(),
+        "not_evaluated": [names[c] for c in np.flatnonzero(images == 0)],
+    }
+
+
+def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """The temperature T > 0 that makes softmax(logits / T) most likely, by one-dimensional minimisation.
+
+    Fit it on held-out images, never on those that are then evaluated.
+
+    Args:
+        labels: (N,) true classes.
+        logits: (N, C), at any scale.
+
+    Returns:
+        T, in [0.001, 1000].
+
+    Raises:
+        ValueError: labels or logits of other shapes, or no images.
+
+    Example:
+        >>> logits = np.array([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
+        >>> round(fit_temperature([0, 0, 1, 1], logits), 2)
+        1.82
+
+    Reference:
+        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
+    """
+    from scipy.optimize import minimize_scalar
+
+    logits = numeric("logits", logits).astype(np.float64)
+    if logits.ndim != 2 or not logits.size:
+        raise ValueError(f"`logits` must have shape (N, C). Received: shape={logits.shape}")
+    labels = check_labels(labels, logits.shape[1])
+    if len(labels) != len(logits):
+        raise ValueError(f"`labels` must be one for each of {len(logits)} rows. Received: {len(labels)} labels")
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        scaled = scaled - scaled.max(axis=1, keepdims=True)
+        return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(labels)), labels]))
+
+    bounds = (np.log(1e-3), np.log(1e3))
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x))
+
+
+def calibrated(labels: np.ndarray, logits: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Probabilities (N, C) of logits by temperature scaling, of each half of the images by the other half's.
+
+    So that no image is evaluated at a temperature that it was part of.
+
+    Args:
+        labels: (N,) true classes, N >= 2.
+        logits: (N, C), at any scale.
+        seed: of the halves, which have the same classes as far as possible. Default 0.
+
+    Returns:
+        float64 (N, C), rows that sum to 1.
+
+    Raises:
+        ValueError: as `fit_temperature`.
+    """
+    logits = numeric("logits", logits).astype(np.float64)
+    labels = check_labels(labels, logits.shape[-1])
+    shuffled = np.random.default_rng(integer("seed", seed)).permutation(len(labels))
+    second = np.zeros(len(labels), bool)
+    second[shuffled[np.argsort(labels[shuffled], kind="stable")][1::2]] = True
+    after = np.empty_like(logits)
+    for half in (second, ~second):
+        scaled = logits[half] / fit_temperature(labels[~half], logits[~half])
+        exponent = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        after[half] = exponent / exponent.sum(axis=1, keepdims=True)
+    return after
+
+
+def summary(found: dict[str, Any]) -> str:
+    """What `evaluate` found, as text: the numbers with their intervals, and a table by class."""
+    lines = []
+    for name, value in found["value"].items():
+        if value is None:
+            continue
+        low, high = found["interval"].get(name) or (None, None)
+        between = f"  ({low:.2%} to {high:.2%})" if low is not None else ""
+        lines.append(f"{name.replace('_', ' '):20}{value:8.2%}{between}")
+    width = max(5, *(len(row["name"]) for row in found["per_class"]))
+    lines += ["", f"{'class':{width}}  images  recall  precision      F1   AUROC"]
+    for row in found["per_class"]:
+        cells = (f"{'–':>{w}}" if row[k] is None else f"{row[k]:{w}.2%}" for k, w in _WIDTHS.items())
+        lines.append(f"{row['name']:{width}}  {row['images']:6,}  " + "  ".join(cells))
+    if found["not_evaluated"]:
+        lines.append(f"without test images, left out of the means: {', '.join(found['not_evaluated'])}")
+    if found["draws"]:
+        lines.append(f"in brackets: 95 % intervals over the {found['images']:,} test images, not over training runs")
+    return "\n".join(lines)
+
+
+_WIDTHS = {"recall": 6, "precision": 9, "f1": 6, "auroc": 6}
+
+
+def _by_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Recall, precision and F1 of each class; 0 where nothing can be divided by."""
+    correct = np.diag(confusion).astype(float)
+
+    def share(of: np.ndarray) -> np.ndarray:
+        return np.divide(correct, of, out=np.zeros_like(correct), where=of > 0)
+
+    true, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    return share(true), share(predicted), 2 * share(true + predicted)
+
+
+def _auroc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each class against the rest; NaN where one of the two is empty."""
+    from sklearn.metrics import roc_auc_score
+
+    areas = np.full(probabilities.shape[1], np.nan)
+    for c in np.unique(labels):
+        is_class = labels == c
+        if not is_class.all():
+            areas[c] = roc_auc_score(is_class, probabilities[:, c])
+    return areas
+
+
+def _intervals(
+    numbers: Callable[[np.ndarray], dict[str, float | None]], labels: np.ndarray, draws: int, seed: int
+) -> dict[str, list[float] | None]:
+    """95 % percentile intervals of numbers, over images drawn with replacement within their classes."""
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    drawn: dict[str, list[float]] = {}
+    for _ in range(draws):
+        weights = np.zeros(len(labels))
+        for group in members:
+            weights[group] = rng.multinomial(len(group), np.full(len(group), 1 / len(group)))
+        for name, value in numbers(weights).items():
+            if value is not None:
+                drawn.setdefault(name, []).append(value)
+    return {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in drawn.items()}
+
+
+def _number(value: float, of: float) -> float | None:
+    return float(value) if of else None
