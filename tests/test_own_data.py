@@ -16,7 +16,7 @@ from tf_mmloss.cli import evaluate, fit, predict, runs
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.pipeline import eval_dataset, train_dataset
-from tf_mmloss.runs.folder import RunFolderError, data_label, read_config, read_json
+from tf_mmloss.runs.folder import RunFolderError, data_label, read_config, read_history, read_json
 from tf_mmloss.train import experiment, inputs
 from tf_mmloss.train.presets import Config, image_size, own_recipe, resolve
 
@@ -49,7 +49,11 @@ def data_set(count, side=32):
 
 def test_one_command_on_a_folder(folder, tmp_path, capsys):
     out = tmp_path / "run"
-    assert fit.main(["--dataset", str(folder), "--method", "ldam-drw", "--out", str(out), *SMALL]) == 0
+    assert (
+        fit.main(["--dataset", str(folder), "--method", "ldam-drw", "--schedule", "cosine", "--out", str(out), *SMALL])
+        == 0
+    )
+    assert [row["learning_rate"] for row in read_history(out)] == pytest.approx([0.0125, 0.00625])
     printed = capsys.readouterr().out
     assert "my images: 19 images of 3 classes, from 12 (a cat) to 1 (rare)" in printed
     assert "so not evaluated: rare" in printed

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tf_mmloss import WarmupStepSchedule
+from tf_mmloss import CosineSchedule, WarmupStepSchedule
 
 
 def rates(schedule, epochs):
@@ -36,6 +36,31 @@ def test_without_warmup_and_milestones():
 
 def test_one_epoch():
     assert rates(WarmupStepSchedule.published(1), 1) == [pytest.approx(0.1)]
+
+
+def test_cosine():
+    schedule = CosineSchedule.scaled(80, learning_rate=0.4)
+    found = rates(schedule, 80)
+    assert schedule == CosineSchedule(0.4, 80, 2)
+    np.testing.assert_allclose(found[:3], [0.2, 0.4, 0.4], rtol=1e-12)
+    np.testing.assert_allclose(found[2:], 0.2 * (1 + np.cos(np.pi * np.arange(78) / 78)), rtol=1e-12)
+    assert np.all(np.diff(found[2:]) < 0)
+    assert found[-1] > 0
+    assert schedule(80) == schedule(1000) == 0
+    assert rates(CosineSchedule.scaled(1), 1) == [0.1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0.1, 5, 5), "`epochs` must be more than the 5"),
+        ((0,), "`learning_rate` must"),
+        ((0.1, 9, -1), "`warmup_epochs`"),
+    ],
+)
+def test_cosine_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        CosineSchedule(*arguments)
 
 
 def test_in_a_fit_that_resumes():

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tf_mmloss.metrics import BalancedAccuracy, ShotAccuracy
     from tf_mmloss.models import normalization, resnet, resnet32
     from tf_mmloss.optimizers import SGD
-    from tf_mmloss.schedules import WarmupStepSchedule
+    from tf_mmloss.schedules import CosineSchedule, WarmupStepSchedule
 
 # Where the names of `__all__` are that are no modules; PEP 562 imports them on first use.
 _MODULE_OF = {
@@ -43,6 +43,7 @@ _MODULE_OF = {
     "BatchNormalization": "layers",
     "Checkpoint": "callbacks",
     "CosineDense": "layers",
+    "CosineSchedule": "schedules",
     "CrossEntropyLoss": "losses",
     "DeferredResampling": "callbacks",
     "DeferredReweighting": "callbacks",
@@ -70,6 +71,7 @@ __all__ = [
     "BatchNormalization",
     "Checkpoint",
     "CosineDense",
+    "CosineSchedule",
     "CrossEntropyLoss",
     "DeferredResampling",
     "DeferredReweighting",

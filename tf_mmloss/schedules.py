@@ -1,4 +1,4 @@
-"""The published learning-rate schedule, a function of the epoch."""
+"""Learning-rate schedules, functions of the epoch."""
 
 import dataclasses
 import math
@@ -71,3 +71,58 @@ class WarmupStepSchedule:
         if epoch < self.warmup_epochs:
             return self.learning_rate * (epoch + 1) / self.warmup_epochs
         return self.learning_rate * self.factor ** sum(epoch >= milestone for milestone in self.milestones)
+
+
+@dataclasses.dataclass(frozen=True)
+class CosineSchedule:
+    """Linear warm-up, then half a cosine down to almost zero, without restarts.
+
+        rate(e) = learning_rate (e + 1) / W                                 for e < W = warmup_epochs
+                  learning_rate (1 + cos(pi (e - W) / (epochs - W))) / 2    after
+
+    Epochs count from 0. The rate depends on nothing but the epoch, so a resumed run continues it.
+
+    Args:
+        learning_rate: > 0. Default 0.1.
+        epochs: of the run, > warmup_epochs. Default 200.
+        warmup_epochs: W >= 0. Default 5.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> CosineSchedule()(5), CosineSchedule(epochs=205)(105)
+        (0.1, 0.05)
+
+    Reference:
+        Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR 2017, Eq. 5, one period.
+    """
+
+    learning_rate: float = 0.1
+    epochs: int = 200
+    warmup_epochs: int = 5
+
+    def __post_init__(self) -> None:
+        number("learning_rate", self.learning_rate, above=0)
+        integer("warmup_epochs", self.warmup_epochs)
+        if integer("epochs", self.epochs, at_least=1) <= self.warmup_epochs:
+            raise ValueError(
+                f"`epochs` must be more than the {self.warmup_epochs} of the warm-up. {received('epochs', self.epochs)}"
+            )
+
+    @classmethod
+    def scaled(cls, epochs: int = 200, learning_rate: float = 0.1) -> "CosineSchedule":
+        """The schedule of a run of `epochs`, with the warm-up of 5 epochs of 200 scaled to it.
+
+        Raises:
+            ValueError: an argument out of range.
+        """
+        epochs = integer("epochs", epochs, at_least=1)
+        return cls(learning_rate, epochs, round(epochs * 5 / 200))
+
+    def __call__(self, epoch: int, _current_rate: float | None = None) -> float:
+        epoch = integer("epoch", epoch)
+        if epoch < self.warmup_epochs:
+            return self.learning_rate * (epoch + 1) / self.warmup_epochs
+        done = min((epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs), 1)
+        return self.learning_rate * (1 + math.cos(math.pi * done)) / 2

@@ -104,6 +104,7 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument("--epochs", type=int, help="default 200 (digits 60); warm-up and drops of the rate scale")
     train.add_argument("--batch-size", type=int, help="default 128; of your own images from their number")
     train.add_argument("--learning-rate", type=float, help="default 0.1; of your own images by the batch")
+    train.add_argument("--schedule", help="of the learning rate: step (default, the paper's) or cosine")
     train.add_argument("--momentum", type=float, help="default 0.9")
     train.add_argument("--weight-decay", type=float, help="default 2e-4, coupled")
     train.add_argument("--pad", type=int, help="zeros around an image before its crop; default an eighth of the side")

@@ -36,7 +36,7 @@ from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 from tf_mmloss.runs import plots
 from tf_mmloss.runs.folder import RunFolderError, check_same, epochs_saved, is_finished, locked, read_config, read_json
-from tf_mmloss.train import strategy
+from tf_mmloss.train import presets, strategy
 from tf_mmloss.train.inputs import Splits, check_input, has_tensorflow, jit_compile, load, make_feed, split
 from tf_mmloss.train.presets import HOW, METHODS, Config, has_gaps, loss, pretraining, resolve
 
@@ -164,7 +164,7 @@ def _train(
     reweighting = _deferred(tf_mmloss.DeferredReweighting, METHODS[config.method].reweighting, config, splits)
     feed = make_feed(config, data, splits, model, first_epoch=first_epoch, resampling=resampling)
     training = [
-        keras.callbacks.LearningRateScheduler(tf_mmloss.WarmupStepSchedule.published(epochs, config.learning_rate)),
+        keras.callbacks.LearningRateScheduler(presets.schedule(config)),
         *([reweighting] if reweighting else []),
         *([resampling] if resampling else []),
         tf_mmloss.StopOnNonFinite(),

@@ -26,6 +26,7 @@ JIT = ("auto", "on", "off")
 INPUTS = ("host", "device", "epoch")
 STRATEGIES = ("none", "mirrored", "data-parallel")
 PRETRAINING = ("none", "rotation")
+SCHEDULES = ("step", "cosine")
 
 # The options that go into a loss, under the loss's own argument names.
 LOSS_OPTIONS = (
@@ -71,6 +72,7 @@ class Config:
         start_epoch: first re-balanced epoch of the deferred methods; by default that of the first drop of the learning
             rate, or the last one where the run ends before.
         epochs, batch_size, learning_rate, momentum, weight_decay, depth: the training.
+        schedule: of the learning rate: "step" (the paper's) or "cosine", both after a linear warm-up.
         pad, flip: augmentation: zeros on each side before a random crop; mirroring.
         seed: of initial weights, order and augmentation. subset_seed: of the choice of training images.
         holdout: images of each class taken from the training split, before it is made imbalanced, and evaluated
@@ -104,6 +106,7 @@ class Config:
     learning_rate: float = _TO_FILL
     momentum: float = 0.9
     weight_decay: float = 2e-4
+    schedule: str = "step"
     depth: int | None = None
     pad: int = _TO_FILL
     flip: bool = _TO_FILL
@@ -442,6 +445,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     choice("jit", config.jit, JIT)
     choice("input", config.input, INPUTS)
     choice("strategy", config.strategy, STRATEGIES)
+    choice("schedule", config.schedule, SCHEDULES)
     if config.pretraining is not None:
         choice("pretraining", config.pretraining, PRETRAINING)
     number("learning_rate", config.learning_rate, above=0)
@@ -532,6 +536,14 @@ def _resolved_data(config: Config, data: "ImageDataset | None") -> dict[str, Any
         raise ValueError(f"`ratio` is for an imbalance of longtail or step. Received: ratio={config.ratio!r} with none")
     ratio = config.ratio if config.ratio is not None else 1.0 if filled["imbalance"] == "none" else 100.0
     return {**filled, "ratio": float(number("ratio", ratio, at_least=1, at_most=MOST_RATIO))}
+
+
+def schedule(config: Config) -> "tf_mmloss.WarmupStepSchedule | tf_mmloss.CosineSchedule":
+    """The learning rate of a resolved config, a function of the epoch."""
+    epochs = config.epochs or 0
+    if config.schedule == "cosine":
+        return tf_mmloss.CosineSchedule.scaled(epochs, config.learning_rate)
+    return tf_mmloss.WarmupStepSchedule.published(epochs, config.learning_rate)
 
 
 def loss(config: Config, cls_counts: Counts) -> "tf_mmloss.LongTailLoss":
