@@ -74,6 +74,40 @@ def resnet(
     """
     num_classes = integer("num_classes", num_classes, at_least=2, at_most=MAX_CLASSES)
     choice("head", head, HEADS)
+    features = resnet_features(depth, input_shape)
+    outputs = add_head(features.output, num_classes, head)
+    return keras.Model(features.input, outputs, name=f"resnet{depth}")
+
+
+def add_head(features: Any, num_classes: int, head: str = "cosine") -> Any:
+    """The logits or cosines (B, C) of features (B, F), by a layer named "head" in float32.
+
+    Args:
+        features: a Keras tensor.
+        num_classes: C.
+        head: see `resnet`.
+    """
+    if head == "cosine":
+        return CosineDense(num_classes, name="head", dtype="float32")(features)
+    return layers.Dense(num_classes, kernel_initializer=_he_normal(), name="head", dtype="float32")(features)
+
+
+def resnet_features(depth: int, input_shape: tuple[int, int, int] = (32, 32, 3)) -> keras.Model:
+    """The network of `resnet` without its head.
+
+    Args:
+        depth, input_shape: see `resnet`.
+
+    Returns:
+        A functional `keras.Model` from (B, height, width, channels) to features (B, 64).
+
+    Raises:
+        ValueError: see `resnet`.
+
+    Example:
+        >>> resnet_features(8).output_shape
+        (None, 64)
+    """
     check_depth(depth)
     shape = tuple(
         integer("input_shape", side, at_least=1, at_most=MAX_SIDE) for side in sequence("input_shape", input_shape)
@@ -88,11 +122,7 @@ def resnet(
         for block in range(1, (depth - 2) // 6 + 1):
             x = _block(x, filters, 2 if stage > 1 and block == 1 else 1, f"stage{stage}_block{block}")
     x = layers.GlobalAveragePooling2D(CHANNELS_LAST, name="features")(x)
-    if head == "cosine":
-        outputs = CosineDense(num_classes, name="head", dtype="float32")(x)
-    else:
-        outputs = layers.Dense(num_classes, kernel_initializer=_he_normal(), name="head", dtype="float32")(x)
-    return keras.Model(inputs, outputs, name=f"resnet{depth}")
+    return keras.Model(inputs, x, name=f"resnet{depth}_features")
 
 
 def check_depth(depth: Any) -> None:

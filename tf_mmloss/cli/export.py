@@ -22,7 +22,7 @@ from tf_mmloss.train import experiment, presets
 
 CARD = """# {method} on {data}
 
-A ResNet-{config.depth} that tells {classes} classes of small images apart, trained on imbalanced classes. This card is
+A {network} that tells {classes} classes of small images apart, trained on imbalanced classes. This card is
 generated from the run's folder.
 
 ```python
@@ -124,6 +124,7 @@ def card(config: presets.Config, metrics: dict[str, Any], environment: dict[str,
         commit=start["commit"],
         duration=run_folder.duration(metrics["seconds"]),
         rows="\n".join(f"| {name} | {count:,} | {error:.2%} |" for name, count, error in rows),
+        network=config.backbone if config.depth is None else f"ResNet-{config.depth}",
         config=config,
         metrics=metrics,
     )

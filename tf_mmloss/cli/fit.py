@@ -109,6 +109,11 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument("--weight-decay", type=float, help="default 2e-4, coupled")
     train.add_argument("--pad", type=int, help="zeros around an image before its crop; default an eighth of the side")
     train.add_argument("--flip", action=argparse.BooleanOptionalAction, help="mirror at random; default yes, digits no")
+    train.add_argument("--optimizer", help="sgd (default) or adamw")
+    train.add_argument(
+        "--backbone", help="resnet32 (default; any 6n+2), keras:NAME of keras.applications, or package.module:function"
+    )
+    train.add_argument("--pretrained", help="weights of a keras:NAME backbone: none (default), imagenet, or a file")
     train.add_argument("--depth", type=int, help="of the ResNet, 6n+2; default 32")
     train.add_argument("--seed", type=int, help="initial weights, order and augmentation; default 0")
     train.add_argument("--eval-every", type=int, metavar="N", help="evaluate every N epochs and at the end; default 1")

@@ -31,9 +31,11 @@ import keras
 import numpy as np
 
 import tf_mmloss
+from tf_mmloss.backbones import Backbone, open_backbone
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
+from tf_mmloss.models import add_head
 from tf_mmloss.runs import plots
 from tf_mmloss.runs.folder import RunFolderError, check_same, epochs_saved, is_finished, locked, read_config, read_json
 from tf_mmloss.train import presets, strategy
@@ -53,15 +55,26 @@ class RunStoppedError(Exception):
 
 def build(config: Config, splits: Splits) -> keras.Model:
     """The compiled network of a resolved config."""
-    head = METHODS[config.method].head
-    model = tf_mmloss.resnet(config.depth or 0, len(splits.class_names), head, splits.train_images.shape[1:])
+    return _build(config, splits)[0]
+
+
+def _build(config: Config, splits: Splits) -> tuple[keras.Model, Backbone | None]:
+    """The same, and its backbone where that is no ResNet of ours."""
+    head, shape = METHODS[config.method].head, splits.train_images.shape[1:]
+    backbone = None
+    if config.depth is not None:
+        model = tf_mmloss.resnet(config.depth, len(splits.class_names), head, shape)
+    else:
+        backbone = open_backbone(config.backbone, shape, config.pretrained)
+        images = keras.Input(shape, name="images")
+        model = keras.Model(images, add_head(backbone.model(images), len(splits.class_names), head))
     model.compile(
-        optimizer=tf_mmloss.SGD(config.learning_rate, config.momentum, config.weight_decay),
+        optimizer=presets.optimizer(config),
         loss=loss(config, splits.cls_counts),
         metrics=["accuracy"],
         jit_compile=jit_compile(config),
     )
-    return model
+    return model, backbone
 
 
 def run(
@@ -146,7 +159,9 @@ def _train(
     """Do what is left of a resolved config's run, up to metrics.json."""
     keras.config.set_dtype_policy(POLICIES[config.precision])
     keras.utils.set_random_seed(config.seed)
-    model = build(config, splits)
+    model, network = _build(config, splits)
+    if network is not None and network.mean is not None and network.std is not None:
+        data = dataclasses.replace(data, mean=network.mean, std=network.std)  # what the network was made for
     if backbone is not None:
         carry_backbone(keras.models.load_model(backbone / "last.keras", compile=False), model)
     checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint", model)

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import tf_mmloss
-from tf_mmloss._validation import choice, integer, number, received
+from tf_mmloss._validation import choice, integer, number, received, text
 from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
 
 if TYPE_CHECKING:
+    import keras
+
     from tf_mmloss.datasets import ImageDataset
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -27,6 +29,7 @@ INPUTS = ("host", "device", "epoch")
 STRATEGIES = ("none", "mirrored", "data-parallel")
 PRETRAINING = ("none", "rotation")
 SCHEDULES = ("step", "cosine")
+OPTIMIZERS = ("sgd", "adamw")
 
 # The options that go into a loss, under the loss's own argument names.
 LOSS_OPTIONS = (
@@ -71,7 +74,10 @@ class Config:
         pretraining: "none", or "rotation": start from the backbone of the run of method "rotation" beside it.
         start_epoch: first re-balanced epoch of the deferred methods; by default that of the first drop of the learning
             rate, or the last one where the run ends before.
-        epochs, batch_size, learning_rate, momentum, weight_decay, depth: the training.
+        epochs, batch_size, learning_rate, momentum, weight_decay: the training.
+        backbone: the network under the head, see `tf_mmloss.backbones.open_backbone`. Default "resnet32"; depth says
+            the same of a ResNet in a number, and is None of others. pretrained: its weights.
+        optimizer: "sgd" (the paper's, with coupled weight decay) or "adamw".
         schedule: of the learning rate: "step" (the paper's) or "cosine", both after a linear warm-up.
         pad, flip: augmentation: zeros on each side before a random crop; mirroring.
         seed: of initial weights, order and augmentation. subset_seed: of the choice of training images.
@@ -105,9 +111,12 @@ class Config:
     batch_size: int = _TO_FILL
     learning_rate: float = _TO_FILL
     momentum: float = 0.9
-    weight_decay: float = 2e-4
+    weight_decay: float = _TO_FILL
+    optimizer: str = "sgd"
     schedule: str = "step"
+    backbone: str = _TO_FILL
     depth: int | None = None
+    pretrained: str = "none"
     pad: int = _TO_FILL
     flip: bool = _TO_FILL
     seed: int = 0
@@ -179,7 +188,7 @@ class Recipe:
     """What depends on the data set alone.
 
     Attributes:
-        epochs, depth: length of the run and depth of the network.
+        epochs: length of the run.
         pad, flip: augmentation.
         holdout: images of each class that tuning holds out, a tenth of the training split.
         origin: where the images come from, and their licence.
@@ -188,7 +197,6 @@ class Recipe:
     """
 
     epochs: int
-    depth: int
     pad: int
     flip: bool
     holdout: int
@@ -202,11 +210,10 @@ _CIFAR = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 200
 
 # Section 4, implementation details; digits are no paper's: small enough for minutes on two cores.
 RECIPES = {
-    "cifar10": Recipe(epochs=200, depth=32, pad=4, flip=True, holdout=500, origin=f"CIFAR-10: {_CIFAR}"),
-    "cifar100": Recipe(epochs=200, depth=32, pad=4, flip=True, holdout=50, origin=f"CIFAR-100: {_CIFAR}"),
+    "cifar10": Recipe(epochs=200, pad=4, flip=True, holdout=500, origin=f"CIFAR-10: {_CIFAR}"),
+    "cifar100": Recipe(epochs=200, pad=4, flip=True, holdout=50, origin=f"CIFAR-100: {_CIFAR}"),
     "digits": Recipe(
         epochs=60,
-        depth=32,
         pad=1,
         flip=False,
         holdout=12,
@@ -359,6 +366,7 @@ def _mm_constants(config: Config) -> tuple[tuple[float, float], str]:
 
 # Images that an own run sees in all, and the bounds of its epochs: as much as two cores train in about an hour.
 OWN_PASSES, OWN_EPOCHS = 400_000, (20, 200)
+ADAMW_RATE = 1e-3  # a tenth of it for weights that are trained already
 OWN_OPTIONS = {
     "fit": "crop",
     "grey": None,
@@ -368,7 +376,7 @@ OWN_OPTIONS = {
     "accept_odd": False,
 }
 # What a config of own images must have to be resolved without them.
-_FROM_IMAGES = ("epochs", "depth", "pad", "flip", "batch_size", "learning_rate", "image_size")
+_FROM_IMAGES = ("epochs", "pad", "flip", "batch_size", "learning_rate", "image_size")
 
 
 def image_size(config: Config) -> tuple[int, int] | None:
@@ -409,7 +417,6 @@ def own_recipe(data: "ImageDataset") -> Recipe:
     rarest = int(min(count for count in np.bincount(data.train_labels) if count))
     return Recipe(
         epochs=epochs,
-        depth=32,
         pad=side // 8,
         flip=True,
         holdout=max(1, rarest // 5),
@@ -435,6 +442,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     Raises:
         ValueError: an unknown name, a number out of range, a loss option that the method does not have.
     """
+    from tf_mmloss import backbones
     from tf_mmloss.models import check_depth  # here: it imports Keras, which --help does not need
 
     config = dataclasses.replace(config, **_resolved_data(config, data))
@@ -446,6 +454,8 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     choice("input", config.input, INPUTS)
     choice("strategy", config.strategy, STRATEGIES)
     choice("schedule", config.schedule, SCHEDULES)
+    choice("optimizer", config.optimizer, OPTIMIZERS)
+    backbones.check(config.backbone, text("pretrained", config.pretrained))
     if config.pretraining is not None:
         choice("pretraining", config.pretraining, PRETRAINING)
     number("learning_rate", config.learning_rate, above=0)
@@ -479,7 +489,8 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
             f"Received: pretraining={config.pretraining!r}"
         )
     epochs = integer("epochs", resolved.epochs or 0, at_least=1, at_most=MOST_EPOCHS)
-    check_depth(integer("depth", resolved.depth or 0, at_most=MOST_LAYERS))
+    if resolved.depth is not None:
+        check_depth(integer("depth", resolved.depth, at_most=MOST_LAYERS))
     if (method.reweighting, method.resampling) == ("never", "never") and config.weights != Config.weights:
         raise ValueError(
             f"`weights` is no option of method {config.method}, which re-balances nothing. "
@@ -529,8 +540,11 @@ def _resolved_data(config: Config, data: "ImageDataset | None") -> dict[str, Any
         if data is not None:
             height, width = data.train_images.shape[1:3]
             filled["image_size"] = f"{height}" if height == width else f"{height}x{width}"
+    filled |= _resolved_network(config)
     if recipe is not None:
         filled |= {name: getattr(recipe, name) for name in _FROM_IMAGES if hasattr(recipe, name)}
+    if config.optimizer == "adamw":
+        filled["learning_rate"] = ADAMW_RATE if config.pretrained == "none" else ADAMW_RATE / 10
     filled |= {name: getattr(config, name) for name in filled if getattr(config, name) is not None}
     if filled["imbalance"] == "none" and config.ratio not in (None, 1):
         raise ValueError(f"`ratio` is for an imbalance of longtail or step. Received: ratio={config.ratio!r} with none")
@@ -544,6 +558,32 @@ def schedule(config: Config) -> "tf_mmloss.WarmupStepSchedule | tf_mmloss.Cosine
     if config.schedule == "cosine":
         return tf_mmloss.CosineSchedule.scaled(epochs, config.learning_rate)
     return tf_mmloss.WarmupStepSchedule.published(epochs, config.learning_rate)
+
+
+def _resolved_network(config: Config) -> dict[str, Any]:
+    """The network by its name and, of our ResNets, by its depth; the weight decay that goes with an optimizer.
+
+    Raises:
+        ValueError: a depth that the name contradicts.
+    """
+    name = config.backbone or f"resnet{32 if config.depth is None else config.depth}"
+    depth = re.fullmatch(r"resnet(\d{1,5})", name) if isinstance(name, str) else None
+    if config.depth is not None and (depth is None or int(depth[1]) != config.depth):
+        raise ValueError(f"`depth` must be that of backbone {name}, or left out. {received('depth', config.depth)}")
+    return {
+        "backbone": name,
+        "depth": int(depth[1]) if depth else None,
+        "weight_decay": 2e-4 if config.optimizer == "sgd" else 0.05,
+    }
+
+
+def optimizer(config: Config) -> "keras.optimizers.Optimizer":
+    """The optimizer of a resolved config."""
+    if config.optimizer == "adamw":
+        import keras  # here: --help needs none
+
+        return keras.optimizers.AdamW(config.learning_rate, config.weight_decay)
+    return tf_mmloss.SGD(config.learning_rate, config.momentum, config.weight_decay)
 
 
 def loss(config: Config, cls_counts: Counts) -> "tf_mmloss.LongTailLoss":

@@ -25,7 +25,7 @@ def open_function(spec: str, known: str = "") -> Source:
     Raises:
         DataError: There is no such module or function, it raises, or it returns something else.
     """
-    return call(spec, lambda: _function(spec, known))
+    return call(spec, lambda: function_of(spec, known))
 
 
 def call(spec: str, load: Callable[[], Callable[..., Any]], *arguments: Any) -> Source:
@@ -48,7 +48,12 @@ def call(spec: str, load: Callable[[], Callable[..., Any]], *arguments: Any) -> 
     return from_arrays(spec, {key: (np.asarray(x), y) for key, (x, y) in parts.items()})
 
 
-def _function(spec: str, known: str) -> Callable[..., Any]:
+def function_of(spec: str, known: str = "") -> Callable[..., Any]:
+    """The function of `package.module:function`, looked for in the current folder too.
+
+    Raises:
+        DataError: There is no such module or function.
+    """
     module, _, name = spec.partition(":")
     here = os.getcwd()
     added = here not in sys.path and "" not in sys.path

@@ -1,0 +1,144 @@
+"""Backbones: of ours, of keras.applications, of one's own; and training on them."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import BACKEND, to_numpy
+
+from tf_mmloss import models, normalization
+from tf_mmloss.backbones import BackboneError, applications, check, open_backbone
+from tf_mmloss.cli import fit
+from tf_mmloss.runs.folder import read_config, read_json
+from tf_mmloss.train import experiment
+from tf_mmloss.train.presets import Config, optimizer, resolve
+
+OWN = """
+import keras
+
+def network(shape):
+    images = keras.Input(shape)
+    return keras.Model(images, keras.layers.Flatten()(images))
+
+def unflat(shape):
+    images = keras.Input(shape)
+    return keras.Model(images, keras.layers.ReLU()(images))
+
+def raises(shape):
+    raise RuntimeError("no network today")
+
+def nothing(shape):
+    return 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "my_networks_of_the_test.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    return "my_networks_of_the_test"
+
+
+def test_resnets_without_a_head():
+    backbone, whole = open_backbone("resnet8", (8, 8, 1)), models.resnet(8, 3, input_shape=(8, 8, 1))
+    assert (backbone.mean, backbone.std) == (None, None)
+    backbone.model.set_weights(whole.get_weights()[: len(backbone.model.get_weights())])
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype("float32")
+    features = keras.Model(whole.input, whole.get_layer("features").output)
+    np.testing.assert_array_equal(to_numpy(backbone.model(x)), to_numpy(features(x)))
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "offset"),
+    [
+        ("MobileNetV2", [1 / 127.5] * 3, [-1] * 3),
+        ("EfficientNetV2B0", [1] * 3, [0] * 3),
+        ("DenseNet121", [1 / 255 / s for s in (0.229, 0.224, 0.225)], [-2.117904, -2.035714, -1.804444]),
+        ("ResNet50", [1] * 3, [-123.68, -116.779, -103.939]),  # in the order of our channels, turned afterwards
+    ],
+)
+def test_the_preprocessing_is_that_of_keras(name, scale, offset):
+    found = applications._preprocessing(getattr(keras.applications, name), 3)
+    np.testing.assert_allclose(found[0], scale, rtol=1e-5)
+    np.testing.assert_allclose(found[1], offset, atol=1e-4)
+    assert found[2] == (name == "ResNet50")
+
+
+def test_a_network_of_keras_sees_what_its_preprocessing_gives():
+    backbone = open_backbone("keras:VGG16", (32, 32, 3))
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+    ours = backbone.model(normalization(backbone.mean, backbone.std)(images))
+    theirs = backbone.model.layers[-1](keras.applications.vgg16.preprocess_input(images.copy()))
+    np.testing.assert_allclose(to_numpy(ours), to_numpy(theirs), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spec", "weights", "message"),
+    [
+        ("resnet32", "imagenet", "`pretrained` must be none for resnet32"),
+        ("keras:EfficientNetV2B", "none", "Did you mean keras:EfficientNetV2B"),
+        ("keras:MobileNetV2", "nowhere.h5", "`pretrained` must be none, imagenet or a weights file"),
+        ("vgg", "none", "`backbone` must be one of resnet32"),
+        ("resnet", "none", "`backbone` must be one of resnet32"),
+        (3, "none", "Received: backbone=3"),
+    ],
+)
+def test_what_is_refused_before_anything_is_built(spec, weights, message):
+    with pytest.raises(BackboneError, match=message):
+        check(spec, weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("unflat", r"`backbone` must return features of shape \(batch, features\)"),
+        ("raises", "raised RuntimeError: no network today"),
+        ("nothing", r"must return a keras.Model of images \(8, 8, 1\). Received: int"),
+        ("missing", "has no 'missing'"),
+    ],
+)
+def test_own_networks_that_are_none(own, name, message):
+    with pytest.raises(BackboneError, match=message):
+        open_backbone(f"{own}:{name}", (8, 8, 1))
+
+
+def test_images_that_a_network_does_not_take():
+    with pytest.raises(BackboneError, match=r"keras:Xception does not take images of \(8, 8, 3\)"):
+        open_backbone("keras:Xception", (8, 8, 3))
+
+
+def test_training_on_an_own_network(own, tmp_path):
+    small = ["--dataset", "digits", "--ratio", "20", "--epochs", "1", "--jit", "off", "--optimizer", "adamw"]
+    way = ["--input", "host" if BACKEND == "tensorflow" else "device"]
+    out = tmp_path / "run"
+    assert fit.main([*small, *way, "--method", "ldam-drw", "--backbone", f"{own}:network", "--out", str(out)]) == 0
+    config = read_config(out)
+    assert (config.backbone, config.depth, config.learning_rate) == (f"{own}:network", None, 1e-3)
+    assert read_json(out, "metrics.json")["error"] < 0.9
+
+
+def test_a_network_of_keras_is_normalised_its_way(monkeypatch):
+    """In the trainer, with a network as small as they come."""
+    built = experiment.open_backbone("keras:MobileNetV3Small", (32, 32, 3))
+    assert built.std == pytest.approx((1 / 255,) * 3)
+    assert built.mean == pytest.approx((0,) * 3)
+
+
+def test_names_and_depths():
+    config = resolve(Config(backbone="resnet20"))
+    assert (config.backbone, config.depth, config.weight_decay) == ("resnet20", 20, 2e-4)
+    assert resolve(Config(depth=20)) == config
+    assert resolve(Config()).backbone == "resnet32"
+    with pytest.raises(ValueError, match="`depth` must be that of backbone resnet20, or left out"):
+        resolve(Config(backbone="resnet20", depth=32))
+    with pytest.raises(ValueError, match="`depth` must be that of backbone keras:VGG16"):
+        resolve(Config(backbone="keras:VGG16", depth=32))
+    with pytest.raises(ValueError, match="`optimizer` must be one of sgd, adamw"):
+        resolve(Config(optimizer="adam"))
+
+
+def test_optimizers():
+    config = resolve(Config(optimizer="adamw", backbone="keras:MobileNetV2", pretrained="imagenet"))
+    found = optimizer(config)
+    assert isinstance(found, keras.optimizers.AdamW)
+    assert float(found.learning_rate) == pytest.approx(1e-4)
+    assert found.weight_decay == 0.05

@@ -1,0 +1,64 @@
+"""Networks under a head: the CIFAR ResNets, those of `keras.applications`, and one's own.
+
+A kind of backbone is a file here with `FORM`, `matches(spec)`, `check(spec, weights)` and
+`build(spec, input_shape, weights)`.
+"""
+
+from types import ModuleType
+
+from tf_mmloss._validation import received
+from tf_mmloss.backbones import applications, function, resnet
+from tf_mmloss.backbones.base import Backbone, BackboneError
+
+_KINDS = (resnet, applications, function)
+FORMS = ", ".join(kind.FORM for kind in _KINDS)
+
+__all__ = ["FORMS", "Backbone", "BackboneError", "check", "open_backbone"]
+
+
+def open_backbone(spec: str, input_shape: tuple[int, int, int], weights: str = "none") -> Backbone:
+    """Build the network under a head.
+
+    Args:
+        spec: `resnet32` (any depth 6n+2), `keras:NAME` of `keras.applications`, or `package.module:function`, which
+            is called with the input shape and returns a `keras.Model` from images to features (B, F).
+        input_shape: (height, width, channels) of the images.
+        weights: "none" (default, random), "imagenet", of the networks of `keras.applications`, or the path of a weights
+            file of that network.
+
+    Returns:
+        The network, and how its images are normalised.
+
+    Raises:
+        BackboneError: an unknown network, an image size or weights that it does not take.
+
+    Example:
+        >>> open_backbone("resnet8", (32, 32, 3)).model.output_shape
+        (None, 64)
+    """
+    backbone = _kind(spec).build(spec, input_shape, weights)
+    if len(backbone.model.output_shape) != 2:
+        raise BackboneError(
+            f"`backbone` must return features of shape (batch, features). Received: {spec} with "
+            f"{backbone.model.output_shape}"
+        )
+    return backbone
+
+
+def check(spec: str, weights: str = "none") -> None:
+    """Refuse a network that is none of those, or that does not come with such weights; nothing is built.
+
+    Args:
+        spec, weights: see `open_backbone`.
+
+    Raises:
+        BackboneError: such a network.
+    """
+    _kind(spec).check(spec, weights)
+
+
+def _kind(spec: str) -> ModuleType:
+    for kind in _KINDS:
+        if isinstance(spec, str) and kind.matches(spec):
+            return kind
+    raise BackboneError(f"`backbone` must be one of {FORMS}. {received('backbone', spec)}")

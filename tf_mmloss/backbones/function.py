@@ -1,0 +1,38 @@
+"""`package.module:function`: a network of one's own."""
+
+import keras
+
+from tf_mmloss.backbones.base import Backbone, BackboneError, refuse_weights
+
+FORM = "package.module:function"
+
+
+def matches(spec: str) -> bool:
+    """Whether a spec names one of these."""
+    module, colon, name = spec.partition(":")
+    return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def check(spec: str, weights: str) -> None:
+    """See `tf_mmloss.backbones.check`."""
+    refuse_weights(spec, weights)
+
+
+def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> Backbone:
+    """See `tf_mmloss.backbones.open_backbone`."""
+    from tf_mmloss.data.sources.module import function_of
+
+    check(spec, weights)
+    try:
+        model = function_of(spec)(input_shape)
+    except BackboneError:
+        raise
+    except (Exception, SystemExit) as error:
+        text = " ".join(str(error).split())
+        raise BackboneError(f"{spec} raised {type(error).__name__}: {text}") from error
+    if not isinstance(model, keras.Model) or model.input_shape != (None, *input_shape):
+        raise BackboneError(
+            f"{spec} must return a keras.Model of images {input_shape}. Received: "
+            f"{f'input shape {model.input_shape}' if isinstance(model, keras.Model) else type(model).__name__}"
+        )
+    return Backbone(model)
