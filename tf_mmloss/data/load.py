@@ -204,7 +204,7 @@ def mean_and_std(images: np.ndarray, indices: np.ndarray) -> tuple[tuple[float, 
 def print_progress(done: int, total: int, seconds: float) -> None:
     """Say how far the reading is: on a terminal in one line, elsewhere in a line every tenth."""
     last = done == total
-    if seconds < 1 and not last:
+    if seconds < 1:
         return
     line = f"Reading images: {done:,} of {total:,}, {done / max(seconds, 1e-9):,.0f} a second"
     if not last:
