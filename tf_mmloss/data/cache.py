@@ -101,7 +101,7 @@ def read_images(
     stamp = hashlib.blake2b(f"{kind} {source.stamp}".encode(), digest_size=16).hexdigest() if source.stamp else ""
     started = time.monotonic()
     memo = cache / "stamps" / stamp
-    found = _open(cache / memo.read_text().strip(), shape, source) if stamp and memo.is_file() else None
+    found = _remembered(memo, shape, source) if stamp else None
     if found is None and (not stamp or any(cache.glob(f"{kind}-*"))):
         # Cheaper than decoding: the same images may be there under other names or times.
         found = _open(cache / _entry_name(kind, source.digests()), shape, source)
@@ -111,8 +111,6 @@ def read_images(
         return found
     try:
         folder = _build(source, shape, fit, cache, kind, stamp, workers, progress)
-        if stamp:
-            _remember(memo, folder.name)
     except OSError as error:
         raise DataError(f"the cache of images {cache} (`cache_dir`) cannot be written: {error}") from error
     built = _open(folder, shape, source)
@@ -123,6 +121,11 @@ def read_images(
 
 def _entry_name(kind: str, content: np.ndarray) -> str:
     return f"{kind}-{hashlib.blake2b(content.tobytes(), digest_size=16).hexdigest()}"
+
+
+def _remembered(memo: Path, shape: _Shape, source: Source) -> Cached | None:
+    """The entry that is noted for a stamp."""
+    return _open(memo.parent.parent / memo.read_text(), shape, source) if memo.is_file() else None
 
 
 def _remember(memo: Path, entry: str) -> None:
@@ -157,34 +160,37 @@ def _build(
     progress: Progress | None,
 ) -> Path:
     building = cache / f"building-{stamp or f'{kind}-{os.getpid()}'}"
-    building.mkdir(parents=True, exist_ok=True)
-    with _alone(building) as mine:
-        if not mine:  # another process has read them meanwhile
-            memo = cache / "stamps" / stamp
-            if memo.is_file() and (cache / memo.read_text().strip()).is_dir():
-                return cache / memo.read_text().strip()
+    cache.mkdir(parents=True, exist_ok=True)
+    with _alone(building.with_suffix(".lock")):
+        memo = cache / "stamps" / stamp
+        meanwhile = _remembered(memo, shape, source) if stamp else None
+        if meanwhile is not None:  # by another process
+            return meanwhile.folder
+        building.mkdir(exist_ok=True)
         _check_space(cache, building, math.prod(shape))
         _read_all(source, shape, fit, building, workers, progress)
-        content = np.load(building / "digests.npy")[:, 0]
-        entry = cache / _entry_name(kind, content)
+        entry = cache / _entry_name(kind, np.load(building / "digests.npy")[:, 0])
         if entry.exists():
             shutil.rmtree(entry)  # the same content, or damaged
-        (building / "progress.json").unlink(missing_ok=True)
         os.replace(building, entry)
-    (entry / ".lock").unlink(missing_ok=True)
+        (entry / "progress.json").unlink(missing_ok=True)
+        if stamp:
+            _remember(memo, entry.name)
     return entry
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Wait until no other process reads into a folder; gives whether it is still there then."""
-    path = folder / ".lock"
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process has the lock, where the system has locks; a dead process has none."""
+    if sys.platform == "win32":
+        yield
+        return
     with open(path, "a") as file:
-        if sys.platform != "win32":
-            fcntl.flock(file, fcntl.LOCK_EX)
-        still = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
-        folder.mkdir(parents=True, exist_ok=True)
-        yield still
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _check_space(cache: Path, building: Path, needed: int) -> None:
@@ -216,18 +222,20 @@ def _read_all(
                 os.fsync(file.fileno())
             write_json(building / "progress.json", {"done": done, "dirt": dirt})
 
-        for chunk, pixels, digest, found in _decoded(source, done, shape, fit, workers):
-            images.write(pixels.data)
-            kept.write(digest.data)
-            dirt.extend(found)
-            done = int(chunk[-1]) + 1
-            now = time.monotonic()
-            if now - saved > _SAVE_EVERY:
-                save()
-                saved = now
-            if progress is not None:
-                progress(done - first, shape[0] - first, now - started)
-        save()
+        try:
+            for chunk, pixels, digest, found in _decoded(source, done, shape, fit, workers):
+                images.write(pixels.data)
+                kept.write(digest.data)
+                dirt.extend(found)
+                done = int(chunk[-1]) + 1
+                now = time.monotonic()
+                if now - saved > _SAVE_EVERY:
+                    save()
+                    saved = now
+                if progress is not None:
+                    progress(done - first, shape[0] - first, now - started)
+        finally:
+            save()
     if (building / "images.npy").stat().st_size - done * row != _header_size(shape):
         raise OSError(f"{building} was changed while it was written")
     write_json(building / "entry.json", {"version": VERSION, "dirt": dirt})

@@ -204,7 +204,7 @@ def mean_and_std(images: np.ndarray, indices: np.ndarray) -> tuple[tuple[float, 
 def print_progress(done: int, total: int, seconds: float) -> None:
     """Say how far the reading is: on a terminal in one line, elsewhere in a line every tenth."""
     last = done == total
-    if seconds < 1 and not last:
+    if seconds < 1:
         return
     line = f"Reading images: {done:,} of {total:,}, {done / max(seconds, 1e-9):,.0f} a second"
     if not last:
@@ -371,7 +371,9 @@ def _duplicates(
     used = np.flatnonzero(side)
     order = used[np.argsort(_keys(pixels)[used], kind="stable")]
     keys = _keys(pixels)[order]
-    groups = [g for g in np.split(order, np.flatnonzero(keys[1:] != keys[:-1]) + 1) if len(g) > 1]
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1], [True]]))
+    several = np.flatnonzero(np.diff(starts) > 1)
+    groups = [order[starts[i] : starts[i + 1]] for i in several.tolist()]
     groups.sort(key=lambda group: int(group[0]))
     leaking = [g for g in groups if len(set(side[g].tolist())) > 1]
     contradicting = [g for g in groups if len(set(source.labels[g].tolist())) > 1]

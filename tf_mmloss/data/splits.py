@@ -1,5 +1,6 @@
 """Which examples are trained on, and which are evaluated: by class, seeded. NumPy only."""
 
+import itertools
 import math
 
 import numpy as np
@@ -114,25 +115,30 @@ def _hold_out(
             held[rng.permutation(np.flatnonzero(labels == label))[:count]] = True
         return np.flatnonzero(~held), np.flatnonzero(held)
     _, group_of = np.unique(np.asarray(groups), return_inverse=True)
-    by_group = np.argsort(group_of, kind="stable")
-    members = np.split(by_group, np.cumsum(np.bincount(group_of))[:-1])
+    sizes = np.bincount(group_of)
+    by_group, starts = np.argsort(group_of, kind="stable"), np.concatenate([[0], np.cumsum(sizes)])
     left = np.bincount(labels, minlength=len(wanted))
-    settled = np.zeros(len(members), bool)
+    settled = np.zeros(len(sizes), bool)
     for label in np.argsort(left, kind="stable").tolist():
-        own = rng.permutation(np.unique(group_of[labels == label]))
+        own = np.unique(group_of[labels == label])
+        own = rng.permutation(own[~settled[own]])
         short = int(wanted[label]) - int(held[labels == label].sum())
         # A second look takes the smallest group, however large, where none fitted and nothing of the class is held.
-        by_size = own[np.argsort([len(members[group]) for group in own.tolist()], kind="stable")]
-        for group, fits in [(group, True) for group in own.tolist()] + [(group, False) for group in by_size.tolist()]:
-            if short <= 0 or (not fits and held[labels == label].any()):
+        by_size = own[np.argsort(sizes[own], kind="stable")]
+        for group, fits in itertools.chain(((g, True) for g in own.tolist()), ((g, False) for g in by_size.tolist())):
+            if short <= 0 or (not fits and short < wanted[label]):
                 break
-            inside = np.bincount(labels[members[group]], minlength=len(wanted))
-            too_much = fits and inside[label] > math.ceil(short * 1.5)
-            if settled[group] or too_much or np.any((inside > 0) & (left <= inside)):
+            members = by_group[starts[group] : starts[group + 1]]
+            inside = np.bincount(labels[members], minlength=len(wanted)) if len(members) > 1 else None
+            count = 1 if inside is None else int(inside[label])
+            empties = left[label] <= 1 if inside is None else np.any((inside > 0) & (left <= inside))
+            if empties or settled[group] or (fits and count > math.ceil(short * 1.5)):
                 continue
-            held[members[group]] = True
-            settled[group] = True
-            left = left - inside
-            short -= int(inside[label])
+            held[members] = settled[group] = True
+            if inside is None:
+                left[label] -= 1
+            else:
+                left = left - inside
+            short -= count
         settled[own] = True
     return np.flatnonzero(~held), np.flatnonzero(held)

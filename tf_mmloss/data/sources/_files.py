@@ -27,13 +27,19 @@ def unusable(status: os.stat_result) -> str:
     return ""
 
 
-def stamp(names: Sequence[str], statuses: Sequence[os.stat_result]) -> str:
+class Stamp:
     """What changes whenever a file of these is written, replaced, renamed, added or removed."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, status in zip(names, statuses, strict=True):
+
+    def __init__(self) -> None:
+        self._digest = hashlib.blake2b(digest_size=16)
+
+    def add(self, name: str, status: os.stat_result) -> None:
+        """Count a file in."""
         line = f"{name}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+        self._digest.update(line.encode("utf-8", "surrogateescape"))
+
+    def __str__(self) -> str:
+        return self._digest.hexdigest()
 
 
 def reader(root: str, names: Sequence[str]) -> Callable[[np.ndarray], list[bytes | np.ndarray | ImageError]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tf_mmloss.data.source import DataError, Source, named, shown
 from tf_mmloss.data.sources._arrays import from_arrays
-from tf_mmloss.data.sources._files import stamp
+from tf_mmloss.data.sources._files import Stamp
 
 FORM = "FILE.npz"
 HELP = "arrays x_train, y_train (and x_test, y_test) or x, y"
@@ -53,11 +53,11 @@ def open_path(path: Path) -> Source:
         raise DataError(
             f"{where} must hold x_train and y_train, or x and y. Received: {named(members) if members else 'nothing'}"
         )
+    stamp = Stamp()
+    stamp.add(path.name, os.stat(path))
     names = members.get("class_names")
     class_names = None if names is None else [str(n) for n in _Member(path, names).whole(LABELS_LIMIT).tolist()]
-    return from_arrays(
-        path.name, parts, class_names=class_names, stamp=stamp([path.name], [os.stat(path)]), sequential=True
-    )
+    return from_arrays(path.name, parts, class_names=class_names, stamp=str(stamp), sequential=True)
 
 
 def _find(members: dict[str, zipfile.ZipInfo], kinds: tuple[str, ...], key: str) -> str | None:

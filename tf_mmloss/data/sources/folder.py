@@ -8,7 +8,7 @@ import numpy as np
 
 from tf_mmloss.data.images import SIGNATURE_SIZE, SUFFIXES, claims_image, image_format
 from tf_mmloss.data.source import SPLIT_NAMES, DataError, Dirt, Source, encode, listed, named, shown, suffix
-from tf_mmloss.data.sources._files import is_inside, reader, stamp, unusable
+from tf_mmloss.data.sources._files import Stamp, is_inside, reader, unusable
 
 FORM = "FOLDER"
 HELP = "a folder of class folders, or with train/ and test/ or val/ of class folders"
@@ -77,7 +77,7 @@ def open_path(path: Path) -> Source:
         names=listing.names,
         read=reader(listing.root, listing.names),
         split=np.array(listing.splits) if is_split and len(by_split) > 1 else None,
-        stamp=stamp(listing.names, listing.statuses),
+        stamp=str(listing.stamp),
         notes=tuple(listing.notes),
         dirt=tuple(listing.dirt),
     )
@@ -91,7 +91,7 @@ class _Listing:
     names: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
-    statuses: list[os.stat_result] = field(default_factory=list)
+    stamp: Stamp = field(default_factory=Stamp)
     dirt: list[Dirt] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
@@ -139,7 +139,7 @@ class _Listing:
         self.names.append(path)
         self.classes.append(name)
         self.splits.append(split)
-        self.statuses.append(status)
+        self.stamp.add(path, status)
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tf_mmloss.data.source import SPLIT_NAMES, DataError, Dirt, Source, encode, named, shown
-from tf_mmloss.data.sources._files import is_inside, reader, stamp, unusable
+from tf_mmloss.data.sources._files import Stamp, is_inside, reader, unusable
 
 FORM = "TABLE.csv, .tsv, .parquet"
 HELP = "a table with the columns path and label (and split), paths relative to it"
@@ -78,7 +78,7 @@ def open_path(
     split = _splits(where, columns["split"])
     encode(columns["label"])  # two spellings are told from each other before white space goes
     root = os.path.realpath(path.parent)
-    files, statuses, dirt, outside, kept = [], [], [], [], []
+    files, dirt, outside, kept, stamp = [], [], [], [], Stamp()
     for row, cell in enumerate(columns["path"]):
         file = _relative(cell, root)
         if file is None:
@@ -95,7 +95,7 @@ def open_path(
             continue
         kept.append(row)
         files.append(file)
-        statuses.append(status)
+        stamp.add(file, status)
     if outside:
         raise DataError(
             f"{where} names what is outside its folder, or no path, in {len(outside):,} rows: {named(outside)}. "
@@ -113,7 +113,7 @@ def open_path(
         read=reader(root, files),
         split=np.array([split[row] for row in kept]) if len(set(split)) > 1 else None,
         groups=np.array([groups[row] for row in kept]) if groups else None,
-        stamp=stamp(files, statuses),
+        stamp=str(stamp),
         notes=tuple(notes),
         dirt=tuple(dirt),
     )

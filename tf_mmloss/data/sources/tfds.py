@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tf_mmloss.data.source import SPLIT_NAMES, DataError, ImageError, Source, named, shown
-from tf_mmloss.data.sources._files import stamp
+from tf_mmloss.data.sources._files import Stamp
 from tf_mmloss.datasets.cifar_tfds import MARKER, tfds_cache
 
 PREFIX = "tfds"
@@ -53,7 +53,9 @@ def open_prefix(rest: str, data_dir: str | os.PathLike[str] | None = None) -> So
         return (example[only] for example in tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders)))
 
     parts = {split: np.array(list(examples(split, label)), np.int64) for split in splits}
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    stamp = Stamp()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        stamp.add(str(path.relative_to(folder)), path.stat())
     read = _Reader({split: len(part) for split, part in parts.items()}, lambda split: examples(split, image))
     return Source(
         name=f"tfds:{rest}",
@@ -63,7 +65,7 @@ def open_prefix(rest: str, data_dir: str | os.PathLike[str] | None = None) -> So
         read=read,
         split=np.repeat([splits[s] for s in parts], [len(p) for p in parts.values()]) if len(splits) > 1 else None,
         sequential=True,
-        stamp=stamp([str(path.relative_to(folder)) for path in files], [path.stat() for path in files]),
+        stamp=str(stamp),
         licence=builder.info.redistribution_info.license or "not stated",
     )
 
