@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tf_mmloss._validation import flag, function, integer
+from tf_mmloss._validation import flag, function, integer, received
 from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.imbalance import check_labels
 from tf_mmloss.sampling import Resampling, announce, draw_rows, resampling_weights
@@ -165,11 +165,10 @@ def eval_dataset(
 
 def check_images(images: np.ndarray | Rows) -> np.ndarray | Rows:
     """Return `images`; refuse what is not a uint8 array (N, height, width, channels) with N > 0."""
-    if not isinstance(images, (np.ndarray, Rows)) or images.dtype != np.uint8 or images.ndim != 4 or not len(images):
-        raise ValueError(
-            f"`images` must be a uint8 array (N, height, width, channels). Received: "
-            f"{type(images).__name__}, shape={np.shape(images)}, dtype={getattr(images, 'dtype', None)}"
-        )
+    array = isinstance(images, (np.ndarray, Rows))
+    if not array or images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        what = f"Received: shape={images.shape}, dtype={images.dtype}" if array else received("images", images)
+        raise ValueError(f"`images` must be a uint8 array (N, height, width, channels). {what}")
     return images
 
 

@@ -85,7 +85,7 @@ def draw_epoch(
 
 def resampling_weights(resampling: Resampling | None, epoch: int, num_classes: int) -> np.ndarray | None:
     """Return the class weights (C,) that an epoch is drawn with, or None; refuse what cannot be drawn with."""
-    weights = resampling(epoch) if resampling else None
+    weights = None if resampling is None else function("resampling", resampling)(epoch)
     return None if weights is None else _checked("resampling", weights, num_classes)
 
 
@@ -145,6 +145,7 @@ def draw_rotations(n: int, batch_size: int, seed: int, epoch: int) -> np.ndarray
         Gidaris et al., Unsupervised Representation Learning by Predicting Image Rotations, ICLR 2018.
     """
     n, batch_size = integer("n", n, at_most=MAX_IMAGES), integer("batch_size", batch_size, at_least=1)
+    batch_size = min(batch_size, max(n, 1))
     rng = np.random.default_rng([integer("seed", seed), integer("epoch", epoch), 1])
     turns = np.arange(n, dtype=np.int32) % batch_size % 4
     for start in range(0, n, batch_size):

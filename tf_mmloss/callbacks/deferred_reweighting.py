@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tf_mmloss._validation import choice, number
+from tf_mmloss._validation import choice, number, text
 from tf_mmloss.callbacks.base import Deferred, fit_arguments
 from tf_mmloss.imbalance import WEIGHT_SCHEMES, check_counts, class_weights
 from tf_mmloss.losses.base import ClassWeights, LongTailLoss
@@ -78,9 +78,7 @@ class DeferredReweighting(Deferred):
         super().__init__(start_epoch)
         self.cls_counts = None if cls_counts is None else check_counts(cls_counts).tolist()
         self.scheme, self.beta = choice("scheme", scheme, WEIGHT_SCHEMES), number("beta", beta, at_least=0, below=1)
-        if output is not None and not isinstance(output, str):
-            raise ValueError(f"`output` must be the name of an output. Received: output={output!r}")
-        self.output = output
+        self.output = None if output is None else text("output", output)
 
     def _forget(self) -> None:
         super()._forget()

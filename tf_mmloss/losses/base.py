@@ -8,8 +8,11 @@ import numpy as np
 from keras import ops
 
 from tf_mmloss._replicas import num_replicas, sum_over_replicas
-from tf_mmloss._validation import number
+from tf_mmloss._validation import choice, float_type, number, received
+from tf_mmloss._validation import name as keras_name
 from tf_mmloss.imbalance import check_counts
+
+REDUCTIONS = ("none", "sum", "sum_over_batch_size", "mean", "mean_with_sample_weight")
 
 LARGEST = 1e18  # the product of two numbers below it is a float32
 
@@ -24,15 +27,15 @@ def check_scale(scale: float) -> float:
 
 def per_example(argument: str, value: Any, logits: Any) -> Any:
     """Return a hyper-parameter, a number or one for each example (B,), as a tensor of the dtype of `logits`."""
-    if not np.ndim(value):
+    if not _rank(argument, value):
         # What has a dtype but is no NumPy scalar may be a tensor without a value yet.
         if not ops.is_tensor(value):
             value = number(argument, value, above=-LARGEST, below=LARGEST)
         return ops.convert_to_tensor(value, dtype=logits.dtype)
     try:
         value = ops.convert_to_tensor(value, dtype=logits.dtype)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{argument}` must be numbers. Received: {argument}={value!r}") from error
+    except Exception as error:
+        raise ValueError(f"`{argument}` must be numbers. {received(argument, value)}") from error
     rows = logits.shape[0]
     if len(value.shape) != 1 or (None not in (rows, value.shape[0]) and value.shape[0] != rows):
         raise ValueError(
@@ -41,8 +44,15 @@ def per_example(argument: str, value: Any, logits: Any) -> Any:
         )
     values = seen(value)
     if values is not None and not (np.abs(values) < LARGEST).all():
-        raise ValueError(f"`{argument}` must be finite numbers < {LARGEST:g}. Received: {argument}={values}")
+        raise ValueError(f"`{argument}` must be finite numbers < {LARGEST:g}. {received(argument, values)}")
     return value
+
+
+def _rank(argument: str, value: Any) -> int:
+    try:
+        return np.ndim(value)
+    except Exception as error:
+        raise ValueError(f"`{argument}` must be numbers. {received(argument, value)}") from error
 
 
 def seen(x: Any) -> np.ndarray | None:
@@ -83,6 +93,10 @@ def as_targets(y_true: Any, y_pred: Any) -> Any:
     if len(y_pred.shape) != 2 or y_pred.shape[-1] == 1:
         raise ValueError(f"`y_pred` must have shape (batch, classes >= 2). Received: y_pred.shape={y_pred.shape}")
     num_classes = y_pred.shape[-1]
+    if len(y_true.shape) and None not in (y_true.shape[0], y_pred.shape[0]) and y_true.shape[0] != y_pred.shape[0]:
+        raise ValueError(
+            f"`y_true` must be for the {y_pred.shape[0]} examples of `y_pred`. Received: y_true.shape={y_true.shape}"
+        )
     if len(y_true.shape) == 2 and y_true.shape[-1] == num_classes:
         return _rows(y_true, y_pred.dtype)
     if len(y_true.shape) == 2 and y_true.shape[-1] == 1:
@@ -289,11 +303,12 @@ class LongTailLoss(keras.losses.Loss):
         name: str | None = None,
         dtype: str | None = None,
     ) -> None:
-        if name is not None and not isinstance(name, str):
-            raise ValueError(f"`name` must be a string or None. Received: name={name!r}")
-        super().__init__(name=name, reduction=reduction, dtype=dtype or "float32")
+        if reduction is not None:
+            choice("reduction", reduction, REDUCTIONS)
+        dtype = "float32" if dtype is None else float_type(dtype)
+        super().__init__(name=keras_name(name), reduction=reduction, dtype=dtype)
         if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype!r}")
+            raise ValueError(f"`dtype` must be float32 or float64. {received('dtype', dtype)}")
         self.scale = check_scale(scale)
         # A plain list: an array would come back from a saved model as a dictionary.
         self.cls_counts = None if cls_counts is None else check_counts(cls_counts).tolist()

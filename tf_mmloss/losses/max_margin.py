@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_mmloss._validation import choice, number
+from tf_mmloss._validation import choice, flag, number
 from tf_mmloss.imbalance import check_counts, ldam_margins
 from tf_mmloss.losses.base import LARGEST, as_labels, check_scale, per_example, rival_logits, target_logits
 from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, cross_entropy
@@ -49,6 +49,7 @@ def maximum_margins(
         >>> maximum_margins([0], [[0.3, 0.2]])    # e^(-1 - 0.9) / 10 = 0.01496
     """
     choice("margin_space", margin_space, MARGIN_SPACES)
+    flag("stop_margin_gradient", stop_margin_gradient)
     logits, scale, beta = (
         ops.convert_to_tensor(logits),
         check_scale(scale),
@@ -165,7 +166,7 @@ class MaxMarginLoss(CrossEntropyLoss):
         self.beta = number("beta", beta, above=0, below=LARGEST)
         self.class_margin = None if class_margin is None else number("class_margin", class_margin, above=0)
         self.margin_space = choice("margin_space", margin_space, MARGIN_SPACES)
-        self.stop_margin_gradient = bool(stop_margin_gradient)
+        self.stop_margin_gradient = flag("stop_margin_gradient", stop_margin_gradient)
         if self.class_margin is not None and self.class_margin > self.delta_neg:
             raise ValueError(
                 f"`class_margin` must not exceed `delta_neg`, or Eq. 6 and 7 turn negative and correct examples "
