@@ -119,6 +119,34 @@ def test_zero_features():
     assert np.isfinite(to_numpy(value_and_gradient(layer, x)[1])).all()
 
 
+def test_cosines_do_not_depend_on_length():
+    """By hand: (3, 4) with the axes and the diagonal, of every length that the type holds; for features and classes."""
+    layer = built(CosineDense(3), (None, 2))
+    vectors, expected = np.array([[1, 0, 1], [0, 1, 1]], "float32"), [[0.6, 0.8, 1.4 / 2**0.5]]
+    for size in (1e-30, 1e-19, 1e-8, 1.0, 1e8, 1e19, 1e30):
+        layer.kernel.assign(vectors)
+        feature = np.array([[3, 4]], "float32") * np.float32(size)
+        assert_close(layer(feature), expected, 1e-6)
+        gradient = to_numpy(value_and_gradient(lambda x: layer(x)[:, 0], feature)[1]).astype("float64")
+        assert_close(gradient * size, [[0.128, -0.096]], 1e-5)  # (w - cos x / |x|) / |x|
+        layer.kernel.assign(vectors * np.float32(size) * np.array([1, -1, 1], "float32"))
+        assert_close(layer(np.array([[3, 4]], "float32")), expected * np.array([1, -1, 1]), 1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
+def test_lengths_and_zeros_in_half_precision(dtype):
+    """The gradient at a zero feature, of a loss scaled as for float16, too."""
+    layer, half = built(CosineDense(3, dtype=dtype), (None, 2)), dtype.removeprefix("mixed_")
+    layer.kernel.assign(np.array([[1, 0, 1], [0, 1, 1]], "float32"))
+    for size in (2.0**-12, 1.0, 2.0**12):
+        cosines = layer(ops.cast(np.array([[3, 4]], "float32") * size, half))
+        assert_close(ops.cast(cosines, "float32"), [[0.6, 0.8, 1.4 / 2**0.5]], 1e-2)
+    zero = ops.cast(np.zeros((1, 2), "float32"), half)
+    value, gradient = value_and_gradient(lambda x: 2.0**13 * layer(x), zero)
+    np.testing.assert_array_equal(to_numpy(ops.cast(value, "float32")), 0)
+    assert np.isfinite(to_numpy(ops.cast(gradient, "float32"))).all()
+
+
 def test_gradient_of_cosines():
     x, w = random(3, 5, dtype="float64"), random(5, 4, seed=1, dtype="float64")
 

@@ -3,22 +3,25 @@
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from tf_mmloss._validation import integer
 from tf_mmloss.imbalance import MAX_CLASSES
 
-# Least square of a norm: keeps value and gradient finite at a zero feature.
-EPSILON = 1e-12
-
-# Here `ops.clip` stands for `ops.maximum`, and `@` for `ops.matmul`: on PyTorch Keras computes those in float32 also
-# for float64.
+# Here `@` stands for `ops.matmul`: on PyTorch Keras computes that in float32 also for float64.
 
 
-def inverse_norm(x: Any, axis: int) -> Any:
-    """Return 1 / |x| along `axis` (kept), finite at x = 0."""
-    return ops.rsqrt(ops.clip(ops.sum(ops.square(x), axis=axis, keepdims=True), EPSILON, np.inf))
+def inverse_norm(x: Any, axis: int) -> tuple[Any, Any]:
+    """Return (m, r) with 1 / |x| = r / m along `axis` (kept): m the largest |x_i|, so that no square leaves float32.
+
+    A vector of zeros has m = r = 1, which keeps value and gradient finite in half precision too.
+    """
+    # Constant in the gradient: r / m does not depend on m.
+    largest = ops.stop_gradient(ops.max(ops.abs(x), axis=axis, keepdims=True))
+    is_zero = largest == 0
+    largest = ops.where(is_zero, ops.ones_like(largest), largest)
+    squares = ops.sum(ops.square(x / largest), axis=axis, keepdims=True)
+    return largest, ops.rsqrt(ops.where(is_zero, ops.ones_like(squares), squares))
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -27,7 +30,8 @@ class CosineDense(keras.layers.Layer):
 
         y_c = cos(x, w_c) = x . w_c / (|x| |w_c|)            (paper, section 3.1)
 
-    The scale s belongs to the loss. A zero feature gives cosines of 0 and a finite gradient.
+    The scale s belongs to the loss. Cosines do not depend on a vector's length, from 1e-37 to 1e37 in
+    float32; a zero feature gives cosines of 0 and a finite gradient.
 
     Args:
         units: number of classes C, 1 to 10 million.
@@ -63,8 +67,10 @@ class CosineDense(keras.layers.Layer):
         # Half precision would round the squares of small features to zero: the cosine is taken in float32.
         dtype = "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
         features, kernel = ops.cast(features, dtype), ops.cast(self.kernel, dtype)
-        dots = (features * inverse_norm(features, axis=-1)) @ kernel
-        return ops.cast(ops.clip(dots * inverse_norm(kernel, axis=0), -1.0, 1.0), self.compute_dtype)
+        longest, of_features = inverse_norm(features, axis=-1)
+        largest, of_kernel = inverse_norm(kernel, axis=0)
+        dots = (features / longest * of_features) @ kernel
+        return ops.cast(ops.clip(dots / largest * of_kernel, -1.0, 1.0), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.units)
@@ -75,4 +81,5 @@ class CosineDense(keras.layers.Layer):
 
 def _unit_columns(shape: tuple[int, ...], dtype: Any = None) -> Any:
     kernel = keras.initializers.RandomUniform(-1.0, 1.0)(shape, dtype=dtype)
-    return kernel * inverse_norm(kernel, axis=0)
+    largest, inverse = inverse_norm(kernel, axis=0)
+    return kernel / largest * inverse

@@ -237,6 +237,7 @@ def share_of_global_mean(mean: Any, divisor: Any, replicas: int) -> Any:
 CLASS_WEIGHTS = "tf_mmloss_class_weights"  # what the paths of their variables begin with
 
 
+@keras.saving.register_keras_serializable(package="tf_mmloss")
 class ClassWeights(keras.layers.Layer):
     """One weight per class, ones until assigned: the state that re-weighting changes during training.
 
@@ -255,6 +256,9 @@ class ClassWeights(keras.layers.Layer):
             return ops.matmul(ops.cast(targets, self.weight.dtype), self.weight)
         return ops.take(self.weight, targets, axis=0)
 
+    def get_config(self) -> dict[str, Any]:
+        return {"num_classes": self.weight.shape[0]}
+
     @property
     def weights(self) -> list[Any]:
         """None: `variables` has them for Keras to train with, `get_weights` of a model does not change."""
@@ -267,6 +271,7 @@ class ClassWeights(keras.layers.Layer):
         """Load nothing, see `save_own_variables`."""
 
 
+@keras.saving.register_keras_serializable(package="tf_mmloss")
 class LongTailLoss(keras.losses.Loss):
     """Base of the losses: a child overrides `example_loss(labels, logits) -> (B,)`.
 
@@ -277,6 +282,10 @@ class LongTailLoss(keras.losses.Loss):
     average in the batch (paper, section 4, baseline 2). Class weights w are ones unless
     `DeferredReweighting` changes them. The batch is the global one, also under `tf.distribute`, where Keras
     alone would divide by the weights of each replica.
+
+    A pitfall of weighted means: `evaluate(sample_weight=...)` averages those of the batches by their sizes, so it
+    depends on the batch size, and in batches of one the weights do nothing. Keras' own losses with this reduction do
+    the same. For one number over all examples evaluate without weights and `reduction=None`, and average yourself.
 
     Args:
         cls_counts: (C,) training examples per class, for the losses that use them; else None.
