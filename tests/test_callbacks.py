@@ -553,9 +553,7 @@ def test_copies_are_as_before_the_fit(tmp_path, copied):
     model = compiled()
     model.fit(batches, steps_per_epoch=1, epochs=2, shuffle=False, verbose=0, callbacks=callbacks)
     used = copied(callbacks)
-    resampling = {"_drawn": {}, "_made": set()}  # a copy knows of no data
-    for before, copy_ in zip(unused, used, strict=True):
-        assert str({**before, **(resampling if "_drawn" in before else {})}) == str(vars(copy_))
+    assert [str(vars(callback)) for callback in used] == list(map(str, unused))
     assert_losses(fit(model, epochs=1, callbacks=[used[0]]), [oracle_loss(model, WEIGHTS["effective"])])
 
 
