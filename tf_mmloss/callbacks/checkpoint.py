@@ -88,7 +88,7 @@ class Checkpoint(RunCallback):
             return 0
         if not model.built:
             raise ValueError(f"`model` must be built, by a call or `build`, to be restored. Received: {model.name}")
-        if model.optimizer is None:
+        if getattr(model, "optimizer", None) is None:
             raise ValueError(f"`model` must be compiled to be restored. Received: {model.name}")
         self._check_config(latest)
         model.optimizer.build(model.trainable_variables)
@@ -100,7 +100,7 @@ class Checkpoint(RunCallback):
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        if self._saved_model is not None and self._saved_model.optimizer is None:
+        if self._saved_model is not None and getattr(self._saved_model, "optimizer", None) is None:
             raise ValueError(f"`model` must be compiled to be saved. Received: {self._saved_model.name}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
