@@ -85,14 +85,14 @@ def draw_epoch(
 
 def resampling_weights(resampling: Resampling | None, epoch: int, num_classes: int) -> np.ndarray | None:
     """Return the class weights (C,) that an epoch is drawn with, or None; refuse what cannot be drawn with."""
-    weights = resampling(epoch) if resampling else None
+    weights = None if resampling is None else function("resampling", resampling)(epoch)
     return None if weights is None else _checked("resampling", weights, num_classes)
 
 
 def announce(resampling: Resampling | None, first_epoch: int, steps_per_epoch: int, num_classes: int) -> None:
     """Check `resampling`, and tell a `DeferredResampling` of data that will be drawn with it."""
     if resampling is not None:
-        resampling_weights(function("resampling", resampling), first_epoch, num_classes)
+        resampling_weights(resampling, first_epoch, num_classes)
         if hasattr(resampling, "made_data"):
             resampling.made_data(first_epoch, steps_per_epoch)
 

@@ -105,7 +105,7 @@ class Checkpoint(RunCallback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         variables = _variables(self._saved_model or self.model)
-        arrays = {key: host_array(v) for key, v in variables.items()}
+        arrays: dict[str, Any] = {key: host_array(v) for key, v in variables.items()}
         check_finite(epoch, ((v.path, arrays[key]) for key, v in variables.items()))
         if self._states is None:
             self._states = self._earlier_states(epoch)
