@@ -7,6 +7,7 @@ import pickle
 import random
 import re
 import signal
+import zipfile
 
 import keras
 import numpy as np
@@ -553,9 +554,7 @@ def test_copies_are_as_before_the_fit(tmp_path, copied):
     model = compiled()
     model.fit(batches, steps_per_epoch=1, epochs=2, shuffle=False, verbose=0, callbacks=callbacks)
     used = copied(callbacks)
-    resampling = {"_drawn": {}, "_made": set()}  # a copy knows of no data
-    for before, copy_ in zip(unused, used, strict=True):
-        assert str({**before, **(resampling if "_drawn" in before else {})}) == str(vars(copy_))
+    assert [str(vars(callback)) for callback in used] == list(map(str, unused))
     assert_losses(fit(model, epochs=1, callbacks=[used[0]]), [oracle_loss(model, WEIGHTS["effective"])])
 
 
@@ -877,3 +876,264 @@ def test_only_the_last_state_is_kept(tmp_path):
     latest = json.loads((tmp_path / "latest.json").read_text())
     assert latest["state"] == "state-0002.npz"
     assert [row["epoch"] for row in latest["history"]] == [0, 1, 2]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint of epochs 0 and 1, and its folder."""
+    checkpoint = Checkpoint(tmp_path / "run", config={"seed": 0, "rates": [0.1, 0.2]})
+    model = compiled(rate=0.01)
+    model.optimizer.build(model.trainable_variables)
+    checkpoint.set_model(model)
+    for epoch in range(2):
+        checkpoint.on_epoch_end(epoch, {"loss": 1.0})
+    return checkpoint
+
+
+def assert_not_restored(folder, message, config=None):
+    """Refused at once, and nothing is changed."""
+    model = compiled(rate=0.01)
+    before = state(model)
+    with pytest.raises(ValueError, match=message):
+        Checkpoint(folder, config=config).restore(model)
+    assert_same_state(state(model)[: len(before)], before)
+
+
+def test_only_what_a_checkpoint_wrote_is_deleted(saved):
+    others = ["state-final.npz", "state-0001.npz.bak", "state-7.npz", "state-0007.npz", "state-0001.partial-1.npz"]
+    for name in others:
+        (saved.folder / name).write_bytes(b"theirs")
+    again = Checkpoint(saved.folder)
+    for epoch in (2, 3):
+        again.set_model(saved.model)
+        again.on_epoch_end(epoch, {})
+    assert sorted(p.name for p in saved.folder.iterdir()) == sorted([*others, "latest.json", "state-0003.npz"])
+    assert {(saved.folder / name).read_bytes() for name in others} == {b"theirs"}
+    Checkpoint(saved.folder).restore(saved.model)
+
+
+def test_a_state_that_a_killed_run_left_is_deleted(saved):
+    """Killed between the commit and the deletion of the state before."""
+    (saved.folder / "state-0000.npz").write_bytes(b"left")
+    for epoch in (2, 0):  # a run that goes on, and one that begins anew
+        again = Checkpoint(saved.folder)
+        again.set_model(saved.model)
+        again.on_epoch_end(epoch, {})
+        assert sorted(p.name for p in saved.folder.iterdir()) == ["latest.json", f"state-{epoch:04d}.npz"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_not_saved(saved, bad):
+    """The loss of an epoch's last step is that of the weights before it."""
+    good = state(saved.model)
+    saved.model.trainable_variables[0].assign(np.full((5, len(COUNTS)), bad))
+    stopping = StopOnNonFinite()
+    stopping.set_model(saved.model)
+    for callback in (saved, stopping):
+        with pytest.raises(
+            NonFiniteLossError, match=r"weights became NaN or infinite in epoch 2 \(from 0\), first head/"
+        ):
+            callback.on_epoch_end(2, {"loss": 1.0})
+    restored = compiled(rate=0.01)
+    assert Checkpoint(saved.folder).restore(restored) == 2
+    assert_same_state(state(restored), good)
+
+
+def test_bfloat16_weights_that_are_not_finite_are_seen():
+    keras.config.set_dtype_policy("bfloat16")
+    stopping, model = StopOnNonFinite(), compiled()
+    stopping.set_model(model)
+    stopping.on_epoch_end(0)
+    model.trainable_variables[0].assign(np.full((5, len(COUNTS)), np.nan))
+    with pytest.raises(NonFiniteLossError, match="epoch 0"):
+        stopping.on_epoch_end(0)
+
+
+def test_a_metric_that_is_not_finite_is_kept_as_nan(saved):
+    saved.on_epoch_end(2, {"shares": [0.5, np.nan]})
+    assert "NaN" not in (saved.folder / "latest.json").read_text()
+    again = Checkpoint(saved.folder)
+    assert again.restore(saved.model) == 3
+    np.testing.assert_array_equal(again.history[2]["shares"], [0.5, np.nan])
+
+
+def arrays_of(checkpoint):
+    with np.load(checkpoint.folder / "state-0001.npz") as arrays:
+        return dict(arrays)
+
+
+def zeros_of_10_gb(path, arrays):
+    with open(path, "ab") as file:
+        file.truncate(10 * 2**30)
+
+
+def written(path, arrays, **changed):
+    np.savez(path, **{**arrays, **changed})
+
+
+def header_of_10_gb(path, arrays):
+    """A member whose header promises more than there is."""
+    np.savez(path, **arrays)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["00000.npy"] = members["00000.npy"].replace(b"'shape': (5, 4)", b"'shape': (5<<29,)")
+    members["00001.npy"] = members["00001.npy"].replace(b"(4,), }          ", b"(2500000000,), }")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def missing_one(path, arrays):
+    np.savez(path, **{key: array for key, array in arrays.items() if key != "00001"})
+
+
+def piped(path, arrays):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def device(path, arrays):
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def linked(path, arrays):
+    elsewhere = path.parent.parent / "elsewhere.npz"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (zeros_of_10_gb, "another model or optimizer: the size"),
+        (header_of_10_gb, "holds no whole checkpoint"),
+        (missing_one, "another model or optimizer: the number of variables"),
+        (
+            lambda p, a: written(p, a, **{"00000": np.zeros((5, 5), "float32")}),
+            "or optimizer: head/kernel does not match",
+        ),
+        (lambda p, a: written(p, a, **{"00000": np.full((5, 4), "a")}), "or optimizer: head/kernel does not match"),
+        (lambda p, a: written(p, a, **{"00000": np.full((5, 4), None)}), "or optimizer: head/kernel does not match"),
+        (lambda p, a: written(p, a, **{"00000": np.zeros((5, 4), "c8")}), "or optimizer: head/kernel does not match"),
+        (lambda p, a: written(p, a, **{"00000": np.zeros((5, 4), "i4")}), "or optimizer: head/kernel does not match"),
+        (lambda p, a: written(p, a, **{"00000": np.full((5, 4), np.nan, "f4")}), "head/kernel is NaN or infinite"),
+        (lambda p, a: np.savez_compressed(p, **a), "holds no whole checkpoint: state-0001.npz: .*compressed"),
+        (lambda p, a: p.unlink(), "holds no whole checkpoint: state-0001.npz"),
+        (piped, r"state-0001\.npz must be a regular file\. Received: a pipe"),
+        (device, r"state-0001\.npz must be a regular file\. Received: a link"),
+        (linked, r"state-0001\.npz must be a regular file\. Received: a link"),
+    ],
+)
+def test_a_hostile_state_is_refused(saved, harm, message):
+    harm(saved.folder / "state-0001.npz", arrays_of(saved))
+    assert_not_restored(saved.folder, message)
+
+
+ROWS = [{"epoch": 0, "loss": 1.0}, {"epoch": 1, "loss": 1.0}]
+
+
+@pytest.mark.parametrize(
+    "latest",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "[]",
+        "1",
+        '"' + "a" * (65 * 2**20) + '"',
+        {"state": "../../state-0001.npz"},
+        {"state": "/etc/passwd"},
+        {"state": "state-0000.npz"},
+        {"state": ["state-0001.npz"]},
+        {"state": None},
+        {"history": []},
+        {"history": {"epoch": 1}},
+        {"history": [1, 2]},
+        {"history": [ROWS[1]] * 2},
+        {"history": [ROWS[0], {"epoch": 2}], "state": "state-0002.npz"},
+        {"history": [{"epoch": -1}], "state": "state--001.npz"},
+        {"history": [{"epoch": True}]},
+        {"history": [{"epoch": 1.0}]},
+        {"history": [{"epoch": "1"}]},
+        {"history": [{"epoch": 1, "loss": "1"}]},
+        {"history": [{"epoch": 1, "loss": {"a": 1}}]},
+        {"history": [{"epoch": 1, "loss": True}]},
+        {"history": [{"epoch": 1, "\ud800": 1}]},
+        {"history": [{"epoch": 1, "loss": 10**400}]},
+        {"config": [1]},
+    ],
+    ids=lambda latest: str(latest)[:40],
+)
+def test_a_hostile_latest_is_refused(saved, latest):
+    if isinstance(latest, dict):
+        latest = json.dumps({"state": "state-0001.npz", "history": ROWS, **latest})
+    (saved.folder / "latest.json").write_text(latest)
+    assert_not_restored(saved.folder, f"^{re.escape(str(saved.folder))} holds no whole checkpoint: latest.json: ")
+
+
+@pytest.mark.parametrize("harm", [piped, device, linked, lambda path, arrays: (path.unlink(), path.mkdir())])
+def test_a_latest_that_is_no_file_is_refused(saved, harm):
+    harm(saved.folder / "latest.json", None)
+    assert_not_restored(saved.folder, r"latest\.json must be a regular file\. Received: a (pipe|link|folder)")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"seed": 1, "rates": [0.1, 0.2]}, r"another config: `seed` was 0\. Received: seed=1"),
+        ({"seed": 0, "rates": [0.1, 0.3]}, r"`rates` was \[0.1, 0.2\]\. Received: rates=\[0.1, 0.3\]"),
+        ({"seed": 0}, "`rates` was "),
+        ({"seed": 0, "rates": [0.1, 0.2], "depth": None}, "`depth` was 'nothing'"),
+    ],
+)
+def test_a_checkpoint_of_another_config_is_refused(saved, config, message):
+    assert_not_restored(saved.folder, message, config)
+
+
+def test_a_checkpoint_knows_its_config(saved):
+    for config in (saved.config, {"rates": (0.1, 0.2), "seed": 0}, None):
+        assert Checkpoint(saved.folder, config=config).restore(compiled(rate=0.01)) == 2
+    latest = json.loads((saved.folder / "latest.json").read_text())
+    assert latest.pop("config") == {"seed": 0, "rates": [0.1, 0.2]}
+    (saved.folder / "latest.json").write_text(json.dumps(latest))  # as older ones are
+    assert Checkpoint(saved.folder, config={"seed": 5}).restore(compiled(rate=0.01)) == 2
+
+
+def test_a_fit_that_continues_no_earlier_one_has_its_own_history(saved):
+    again = Checkpoint(saved.folder)
+    again.set_model(saved.model)
+    again.on_epoch_end(7, {})
+    assert [row["epoch"] for row in again.history] == [7]
+    assert Checkpoint(saved.folder).restore(saved.model) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("folder", 0.5),
+        ("folder", None),
+        ("folder", b"run"),
+        ("folder", "run\0"),
+        ("model", 3),
+        ("config", [1]),
+        ("config", {1: 2}),
+        ("config", {"seed": np.ones(2)}),
+        ("config", {"rate": np.nan}),
+    ],
+)
+def test_bad_arguments_of_a_checkpoint(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        Checkpoint(**{"folder": "run", name: value})
+
+
+@pytest.mark.parametrize("model", [None, 3, LegacyModel()], ids=["none", "number", "legacy"])
+def test_only_a_keras_model_is_restored(tmp_path, model):
+    with pytest.raises(ValueError, match=r"`model` must be a `keras\.Model`"):
+        Checkpoint(tmp_path).restore(model)
+
+
+def test_a_model_that_is_not_compiled(saved):
+    with pytest.raises(ValueError, match="`model` must be compiled to be restored"):
+        Checkpoint(saved.folder).restore(functional())
+    with pytest.raises(ValueError, match="`model` must be compiled to be saved"):
+        Checkpoint(saved.folder, functional()).set_model(saved.model)

@@ -180,6 +180,11 @@ def test_bad_arguments_of_epoch_rows(data, name, value):
         EpochRows(**{"labels": data[1], "num_classes": 4, name: value})
 
 
+def test_several_runs_need_an_epoch_model():
+    with pytest.raises(ValueError, match="`model` must be a compiled `EpochModel`"):
+        SeveralRuns(3)
+
+
 @pytest.mark.parametrize("positions", [[[1]], [0.5], [-1], [2**31], "a", None])
 def test_bad_positions(positions):
     with pytest.raises(ValueError, match="`positions` must"):

@@ -198,6 +198,9 @@ class SeveralRuns:
     Args:
         model: a compiled `EpochModel`.
 
+    Raises:
+        ValueError: another model.
+
     Example:
         >>> runs = SeveralRuns(model)
         >>> for seed in range(4):
@@ -210,6 +213,8 @@ class SeveralRuns:
     """
 
     def __init__(self, model: EpochModel) -> None:
+        if not isinstance(model, EpochModel) or not model.compiled:
+            raise ValueError(f"`model` must be a compiled `EpochModel`. {received('model', model)}")
         import jax
 
         self.model = model

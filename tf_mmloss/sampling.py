@@ -92,7 +92,7 @@ def resampling_weights(resampling: Resampling | None, epoch: int, num_classes: i
 def announce(resampling: Resampling | None, first_epoch: int, steps_per_epoch: int, num_classes: int) -> None:
     """Check `resampling`, and tell a `DeferredResampling` of data that will be drawn with it."""
     if resampling is not None:
-        resampling_weights(function("resampling", resampling), first_epoch, num_classes)
+        resampling_weights(resampling, first_epoch, num_classes)
         if hasattr(resampling, "made_data"):
             resampling.made_data(first_epoch, steps_per_epoch)
 

@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 
 import keras
+import numpy as np
 
 from tf_mmloss._validation import integer
 
@@ -80,3 +81,9 @@ def fit_arguments(model: keras.Model) -> dict[str, Any]:
             return dict(frame.f_locals)
         frame = frame.f_back  # type: ignore[assignment]
     return {}
+
+
+def host_array(variable: keras.Variable) -> np.ndarray:
+    """Return a variable's value as NumPy's files know it: bfloat16, which they do not, as float32, which holds it."""
+    array = np.asarray(keras.ops.convert_to_numpy(variable))
+    return array.astype(np.float32) if keras.backend.standardize_dtype(variable.dtype) == "bfloat16" else array

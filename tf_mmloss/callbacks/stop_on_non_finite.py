@@ -1,19 +1,23 @@
-"""Stop a run whose loss is no longer a number."""
+"""Stop a run whose loss or weights are no longer numbers."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 import numpy as np
 
+from tf_mmloss.callbacks.base import RunCallback, host_array
+
 
 class NonFiniteLossError(RuntimeError):
-    """The training loss became NaN or infinite."""
+    """The training loss, or a weight, became NaN or infinite."""
 
 
-class StopOnNonFinite(keras.callbacks.Callback):
+class StopOnNonFinite(RunCallback):
     """Raise as soon as the training loss is NaN or infinite, naming the epoch and the step.
 
-    The epoch is not completed, so nothing that was saved is overwritten.
+    A step changes the weights after it has its loss: so that an epoch's last one is seen as well, the model's variables
+    are looked at when the epoch ends. Place it before the callbacks that save, so that nothing good is overwritten.
 
     Raises:
         NonFiniteLossError: during `fit`.
@@ -22,6 +26,10 @@ class StopOnNonFinite(keras.callbacks.Callback):
         >>> model.fit(data, callbacks=[StopOnNonFinite()])
     """
 
+    def _forget(self) -> None:
+        super()._forget()
+        self._epoch = 0
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch
 
@@ -29,3 +37,14 @@ class StopOnNonFinite(keras.callbacks.Callback):
         loss = float((logs or {}).get("loss", 0.0))
         if not np.isfinite(loss):
             raise NonFiniteLossError(f"The loss became {loss} in epoch {self._epoch}, step {batch} (both from 0).")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        floats = (v for v in self.model.variables if "float" in keras.backend.standardize_dtype(v.dtype))
+        check_finite(epoch, ((v.path, host_array(v)) for v in floats))
+
+
+def check_finite(epoch: int, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Refuse weights, by their paths, that are NaN or infinite after an epoch."""
+    for path, array in arrays:
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise NonFiniteLossError(f"The weights became NaN or infinite in epoch {epoch} (from 0), first {path}.")

@@ -85,6 +85,8 @@ def _predicted(
 ) -> Splits:
     """The splits of what the method predicts."""
     if METHODS[config.method].predicts == "rotation":
+        if images.shape[1] != images.shape[2]:
+            raise ValueError(f"`images` must be square to be rotated. Received: shape={images.shape}")
         turns = np.arange(len(evaluated[0])) % 4
         upright = np.asarray(evaluated[0])
         rotated = np.stack([np.rot90(image, k) for image, k in zip(upright, turns.tolist(), strict=True)])
