@@ -1,9 +1,14 @@
 """SavedModels: the command on a run folder, and what the library refuses."""
 
+import io
 import json
+import os
+import re
 import shutil
+import zipfile
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -14,7 +19,7 @@ from tf_mmloss.cli import export
 from tf_mmloss.datasets import load
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.train import experiment
-from tf_mmloss.train.presets import Config
+from tf_mmloss.train.presets import RECIPES, Config
 
 tf = pytest.importorskip("tensorflow", reason="a SavedModel is TensorFlow's")
 
@@ -126,12 +131,224 @@ def test_wrong_names_and_scale_are_refused(small, tmp_path):
 
 def test_a_model_that_differs_after_reload_is_not_kept(small, tmp_path, monkeypatch):
     model, normalize = small
-    monkeypatch.setattr(
-        library, "_RELOAD", library._RELOAD.replace('served["probabilities"]', 'served["probabilities"] + 0.1')
-    )
+    monkeypatch.setattr(library, "_RELOAD", library._RELOAD.replace("served=served", "served=served + 0.1"))
     with pytest.raises(library.ExportError, match="differs"):
         library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=1.0, class_names=["a", "b", "c"])
     assert not list(tmp_path.iterdir())
+
+
+NAMES = ["a", "b", "c"]
+
+
+def test_metadata_and_names_of_numpy_beside_traps(small, tmp_path, monkeypatch):
+    """Also: `~` is the user's home, and the check imports nothing of the current folder."""
+    model, normalize = small
+    for name in ("numpy", "random", "tensorflow", "sitecustomize", "json"):
+        (tmp_path / f"{name}.py").write_text("import pathlib; pathlib.Path(__file__).with_suffix('.ran').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    metadata = {"counts": np.array([3, 2, 1]), "error": np.float32(0.5), "none": np.nan, 1: (np.int64(2), Path("x"))}
+    library.export_saved_model(
+        model, "~/m", normalize=normalize, scale=1.0, class_names=np.arange(3), metadata=metadata, card="# é"
+    )
+    assert json.loads((tmp_path / "m" / "metadata.json").read_text()) == {
+        "class_names": ["0", "1", "2"],
+        "scale": 1.0,
+        "counts": [3, 2, 1],
+        "error": 0.5,
+        "none": None,
+        "1": [2, "x"],
+    }
+    assert not list(tmp_path.glob("*.ran"))
+    assert not list(tmp_path.glob(".*.export-partial"))
+
+
+def test_a_model_of_floats_keeps_its_input_and_a_hinge_has_scores(tmp_path):
+    rows = keras.Input((5,))
+    model = keras.Model(rows, keras.layers.Dense(3)(rows))
+    library.export_saved_model(model, tmp_path / "m", normalize=None, scale=None, class_names=NAMES)
+    served = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"]
+    x = np.random.default_rng(1).normal(size=(4, 5)).astype("float32")
+    (name,) = served(tf.constant(x))
+    assert name == "scores"
+    np.testing.assert_allclose(served(tf.constant(x))["scores"], model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+    assert json.loads((tmp_path / "m" / "metadata.json").read_text())["scale"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"class_names": "abc"}, "`class_names` must be a list of names"),
+        ({"class_names": ["a", "b", None]}, "`class_names` must be names or whole numbers. Received: None among them"),
+        ({"class_names": ["a", "b", "\ud800"]}, "`class_names` must be names"),
+        ({"metadata": {"model": object()}}, "`metadata['model']` must be what JSON can hold"),
+        ({"metadata": {"deep": {1, b"x"}}}, "`metadata"),
+        ({"metadata": [1]}, "`metadata` must be a dictionary"),
+        ({"normalize": 1}, "`normalize` must be a function"),
+        ({"card": "\ud800"}, "`card` must be"),
+        ({"images": np.zeros((4, 9, 9, 1), np.uint8)}, "`images` must be uint8 of shape (None, 8, 8, 1)"),
+        ({"images": np.zeros((4, 8, 8, 1))}, "`images` must be uint8"),
+        ({"folder": ""}, "`folder` must be a path"),
+        ({"model": keras.Sequential([keras.layers.Dense(3)])}, "`model` must be a built Keras model"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_is_written(arguments, message, small, tmp_path, monkeypatch):
+    model, normalize = small
+    given = {"model": model, "folder": tmp_path / "m", "normalize": normalize, "scale": 1.0, "class_names": NAMES}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        library.export_saved_model(**given | arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_export_left_is_removed_and_nothing_else(small, tmp_path, monkeypatch):
+    model, normalize = small
+    for name in ("m", "dead"):  # of this folder, and of another one
+        (tmp_path / f".{name}.export-partial" / "model").mkdir(parents=True)
+        (tmp_path / f".{name}.export-partial" / ".lock").touch()
+    kept = [tmp_path / f".{name}.export-partial" for name in ("foreign", "unlocked", "link", "file", "alive")]
+    foreign, unlocked, link, file, alive = kept
+    elsewhere = tmp_path / "elsewhere"
+    for folder in (foreign, unlocked, elsewhere, alive):
+        (folder / "model").mkdir(parents=True)
+    for folder in (foreign, elsewhere):
+        (folder / ".lock").touch()
+    (foreign / "thesis.tex").touch()
+    link.symlink_to(elsewhere)
+    file.touch()
+    monkeypatch.setattr(library, "_check", lambda *_: 0.0)
+    with run_folder.locked(alive):
+        library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=1.0, class_names=NAMES)
+        assert sorted(tmp_path.iterdir()) == sorted([*kept, elsewhere, tmp_path / "m"])
+        with pytest.raises(ValueError, match="another process exports"):
+            library.export_saved_model(model, tmp_path / "alive", normalize=normalize, scale=1.0, class_names=NAMES)
+    assert (elsewhere / "model").is_dir()
+    assert (foreign / "thesis.tex").exists()
+
+
+def test_the_card_states_no_licence_and_takes_no_markup_of_names(exported):
+    root, metrics = exported
+    run = root / "run"
+    config, environment = run_folder.read_config(run), run_folder.read_json(run, "environment.json")
+    names = ["a|b", "a\nb", "<b>x</b>", "**bold**", "[x](y)", "snake_case", "_x_", "é", "`c`", "\\|"]
+    card = export.card(
+        config, {**metrics, "class_names": names, "per_class_error": [None] * 10}, environment, "a\n# <i>"
+    )
+    assert r"- a # \<i\>" in card
+    assert "No licence of the weights is stated." in card
+    assert "MIT" not in card
+    cells = [line.split(" | ")[0] for line in card.splitlines() if line.endswith("| – |")]
+    assert cells == [
+        r"| a\|b",
+        "| a b",
+        r"| \<b\>x\</b\>",
+        r"| \*\*bold\*\*",
+        r"| \[x\](y)",
+        "| snake_case",
+        r"| \_x\_",
+        "| é",
+        r"| \`c\`",
+        r"| \\\|",
+    ]
+
+
+def test_a_hinge_run_is_exported_without_probabilities(tmp_path, capsys):
+    config = Config(dataset="digits", ratio=20, depth=8, epochs=1, method="hg-drs")
+    metrics = experiment.run(config, tmp_path / "run")
+    assert "mean_confidence" not in metrics
+    assert "mean confidence" not in experiment.summary(metrics)
+    assert export.main([str(tmp_path / "run"), "--out", str(tmp_path / "saved"), "--licence", "CC0"]) == 0
+    served = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"]
+    data = load("digits")
+    scores = served(tf.constant(data.test_images))["scores"].numpy()
+    assert np.mean(scores.argmax(-1) != data.test_labels) == pytest.approx(metrics["error"])
+    assert np.abs(scores).max() <= 1 + 1e-6  # cosines
+    card = (tmp_path / "saved" / "README.md").read_text()
+    assert '["scores"]' in card
+    assert "A hinge loss has no\nprobabilities" in card
+    assert "The weights are under CC0." in card
+
+
+def rewritten(path, member, change):
+    """Change a member of a `.keras` file."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {info.filename: archive.read(info) for info in archive.infolist()}
+    contents[member] = change(contents[member])
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+
+
+def huge_weights(content):
+    with io.BytesIO() as stored:
+        with h5py.File(stored, "w") as file:
+            file.create_dataset("kernel", (10**6, 10**4), "float32")  # 40 GB, none of it stored
+        return stored.getvalue()
+
+
+def linked_weights(content):
+    with io.BytesIO() as stored:
+        with h5py.File(stored, "w") as file:
+            file["layers"] = h5py.ExternalLink("/etc/passwd", "/")
+        return stored.getvalue()
+
+
+def fifo(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link(path):
+    path.rename(path.with_name("elsewhere.keras"))
+    path.symlink_to("elsewhere.keras")
+
+
+def bomb(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("config.json", "metadata.json", "model.weights.h5"):
+            archive.writestr(name, bytes(10**7))
+
+
+def config(old, new):
+    return lambda path: rewritten(path, "config.json", lambda content: replaced(content, old, new))
+
+
+def replaced(content, old, new):
+    assert old in content
+    return content.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (fifo, "no regular file"),
+        (link, "a link"),
+        (lambda path: path.write_bytes(path.read_bytes()[:1000]), "not a zip file"),
+        (lambda path: path.write_bytes(b""), "not a zip file"),
+        (lambda path: path.unlink(), "it has no last.keras"),
+        (bomb, "is compressed"),
+        (
+            config(b'"module": "keras.layers", "class_name": "ReLU"', b'"module": "os", "class_name": "system"'),
+            "os.sys",
+        ),
+        (config(b'"class_name": "ReLU"', b'"class_name": "Lambda"'), "config.json has a Lambda"),
+        (config(b'"module": "tf_mmloss.optimizers"', b'"module": "antigravity"'), "antigravity.SGD"),
+        (config(b"{", b"[" * 10**5 + b"{"), "is refused"),
+        (lambda path: rewritten(path, "config.json", lambda content: b"{}"), "is refused"),
+        (lambda path: rewritten(path, "model.weights.h5", huge_weights), "more than the file holds"),
+        (lambda path: rewritten(path, "model.weights.h5", linked_weights), "has a link"),
+        (lambda path: rewritten(path, "model.weights.h5", lambda content: content[: len(content) // 2]), "is refused"),
+    ],
+)
+def test_a_hostile_or_damaged_model_is_refused_in_one_line(damage, message, exported, tmp_path, capsys):
+    root, _ = exported
+    shutil.copytree(root / "run", tmp_path / "run")
+    damage(tmp_path / "run" / "last.keras")
+    assert export.main([str(tmp_path / "run"), "--out", str(tmp_path / "saved")]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "last.keras" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "saved").exists()
 
 
 @pytest.mark.parametrize("saved", sorted((ROOT / "saved_models").iterdir()), ids=lambda path: path.name)
@@ -139,7 +356,8 @@ def test_models_in_the_repository_are_of_their_run_folders(saved):
     run = ROOT / "results" / saved.name
     config, metrics = run_folder.read_config(run), run_folder.read_json(run, "metrics.json")
     environment = run_folder.read_json(run, "environment.json")
-    assert (saved / "README.md").read_text() == export.card(config, metrics, environment)
+    origin, licence = RECIPES[config.dataset].origin, "this project's licence (MIT)"
+    assert (saved / "README.md").read_text() == export.card(config, metrics, environment, origin, licence)
     metadata = json.loads((saved / "metadata.json").read_text())
     for name in ("cls_counts", "class_names", "per_class_error", "checksum"):
         assert metadata[name] == metrics[name], name

@@ -1,28 +1,34 @@
 """SavedModels that take raw images and return class probabilities."""
 
+import contextlib
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from tf_mmloss._validation import number
+from tf_mmloss._validation import function, number, path, shown, text
+from tf_mmloss.runs.folder import RunFolderError, locked
 
 # Run by the check in a process of its own, which knows nothing of this package.
 _RELOAD = """
 import sys, numpy as np, tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1])
 images = np.load(sys.argv[2])
-served = loaded.signatures["serving_default"](tf.constant(images))
+(served,) = loaded.signatures["serving_default"](tf.constant(images)).values()
 names = [name.decode() for name in loaded.class_names()["class_names"].numpy()]
-np.savez(sys.argv[3], probabilities=served["probabilities"], class_names=names)
+np.savez(sys.argv[3], served=served, class_names=names)
 """
+# A hidden folder beside the target has this ending, and nothing but these names in it.
+_PARTIAL = ".export-partial"
+_PARTIAL_NAMES = {".lock", "model", "images.npy", "out.npz"}
 
 
 class ExportError(RuntimeError):
@@ -33,36 +39,39 @@ def export_saved_model(
     model: keras.Model,
     folder: str | os.PathLike[str],
     *,
-    normalize: Callable[[Any], Any],
-    scale: float,
-    class_names: Sequence[str],
-    metadata: dict[str, Any] | None = None,
+    normalize: Callable[[Any], Any] | None,
+    scale: float | None,
+    class_names: Sequence[str | int] | np.ndarray,
+    metadata: Mapping[str, Any] | None = None,
     card: str | None = None,
     images: np.ndarray | None = None,
 ) -> float:
-    """Write a SavedModel from uint8 images to class probabilities, and check it in a new process.
+    """Write a SavedModel from raw inputs to class probabilities, and check it in a new process.
 
         p = softmax(scale * model(normalize(images)))
 
-    The signature `serving_default` takes `images`, uint8 (B, height, width, channels), and returns
-    `probabilities`, float32 (B, C); it refuses other types. `class_names` takes nothing and returns the C names.
-    Names and metadata also stand in metadata.json. The folder appears only after the check.
+    The signature `serving_default` takes `images` and returns `probabilities`, float32 (B, C); it refuses other types.
+    Images (B, height, width, channels) that are normalised inside are uint8; every other input is of the model's own
+    type. `class_names` takes nothing and returns the C names. Names and metadata also stand in metadata.json. The
+    folder appears only after the check; what a killed export left beside it is removed by the next one.
 
     Args:
-        model: from normalised images to (B, C) cosines or logits.
+        model: from one (normalised) input to (B, C) cosines or logits.
         folder: where to write; must not exist.
-        normalize: the layer of `tf_mmloss.normalization` that the model was trained with.
-        scale: s of the training loss, > 0; 1 for plain logits.
-        class_names: C names.
-        metadata: anything else for metadata.json.
+        normalize: the layer of `tf_mmloss.normalization` that the model was trained with; None: the inputs go into the
+            model as they are.
+        scale: s of the training loss, > 0; 1 for plain logits. None for a loss that has no probabilities, see
+            `LongTailLoss.probabilistic`: the signature returns `scores`, the model's outputs.
+        class_names: C names; whole numbers are names too.
+        metadata: anything else for metadata.json, also NumPy's; what JSON has no number for becomes null.
         card: the model card, Markdown for README.md in the folder. Default: none is written.
-        images: uint8 images for the check. Default: 16 random ones.
+        images: inputs for the check. Default: 16 random ones.
 
     Returns:
-        The largest difference between a probability of the reloaded model and of the one in memory.
+        The largest difference between an output of the reloaded model and of the one in memory.
 
     Raises:
-        ValueError: scale out of range, or not C names.
+        ValueError: a bad argument; another process exports to the folder.
         FileExistsError: the folder is there already.
         ExportError: the reloaded model differs by more than 1e-5, or lost its names.
 
@@ -71,60 +80,176 @@ def export_saved_model(
     """
     import tensorflow as tf
 
-    folder, scale = Path(folder), number("scale", scale, above=0)
-    if len(class_names) != model.output_shape[-1]:
-        raise ValueError(
-            f"`class_names` must have {model.output_shape[-1]} names, one for each output. "
-            f"Received: {len(class_names)} names"
-        )
-    if folder.exists():
+    folder = path("folder", folder)
+    if scale is not None:
+        scale = number("scale", scale, above=0)
+    if normalize is not None:
+        function("normalize", normalize)
+    shape, own_type, num_outputs = _signature(model)
+    names = _names(class_names, num_outputs)
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise ValueError(f"`metadata` must be a dictionary. Received: metadata={shown(metadata)}")
+    description = {"class_names": names, "scale": scale, **_plain("metadata", metadata or {})}
+    if card is not None:
+        text("card", card)
+    if os.path.lexists(folder):
         raise FileExistsError(f"{folder} is there already: remove it or choose another folder.")
-    shape = model.input_shape[1:]
-    served = _served_model(model, normalize, scale)
-    if images is None:
-        images = np.random.default_rng(0).integers(0, 256, (16, *shape), dtype=np.uint8)
-    expected = served.predict(images, verbose=0)
+    dtype = "uint8" if normalize is not None and len(shape) == 3 else own_type
+    images = _examples(images, shape, dtype)
+    with _partial_folder(folder) as partial:
+        served = _served_model(model, normalize, scale, dtype)
+        output = "probabilities" if scale is not None else "scores"
+        expected = served.predict(images, verbose=0)
 
-    archive = keras.export.ExportArchive()
-    if keras.backend.backend() != "tensorflow":  # there an endpoint's variables are tracked, and would be stored twice
-        archive.track(served)
-    archive.add_endpoint(
-        "serve",
-        lambda images: {"probabilities": served(images, training=False)},
-        input_signature=[tf.TensorSpec((None, *shape), tf.uint8, name="images")],
-    )
-    # Strings are TensorFlow's alone: traced here, as Keras would trace it with JAX where that is the backend.
-    names = tf.function(lambda: {"class_names": tf.constant(list(class_names))}, input_signature=[])
-    names.get_concrete_function()
-    archive.add_endpoint("class_names", names)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        written = Path(temporary) / "model"
+        archive = keras.export.ExportArchive()
+        # On TensorFlow an endpoint's variables are tracked, and would be stored twice.
+        if keras.backend.backend() != "tensorflow":
+            archive.track(served)
+        archive.add_endpoint(
+            "serve",
+            lambda images: {output: served(images, training=False)},
+            input_signature=[tf.TensorSpec((None, *shape), dtype, name="images")],
+        )
+        # Strings are TensorFlow's alone: traced here, as Keras would trace it with JAX where that is the backend.
+        named = tf.function(lambda: {"class_names": tf.constant(names)}, input_signature=[])
+        named.get_concrete_function()
+        archive.add_endpoint("class_names", named)
+        written = partial / "model"
         archive.write_out(str(written), verbose=False)
-        description = {"class_names": list(class_names), "scale": scale, **(metadata or {})}
-        (written / "metadata.json").write_text(json.dumps(description, indent=1) + "\n")
+        (written / "metadata.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         if card is not None:
             (written / "README.md").write_text(card, encoding="utf-8")
-        difference = _check(written, Path(temporary), images, expected, list(class_names))
+        difference = _check(written, partial, images, expected, names)
         os.rename(written, folder)
     return difference
 
 
-def _served_model(model: keras.Model, normalize: Callable[[Any], Any], scale: float) -> keras.Model:
-    images = keras.Input(model.input_shape[1:], dtype="uint8", name="images")
-    logits = keras.layers.Rescaling(scale, dtype="float32", name="scale")(model(normalize(images)))
+def _signature(model: keras.Model) -> tuple[tuple[int | None, ...], str, int]:
+    """Shape (without the batch) and type of a model's input, and the number of its outputs."""
+    inputs, outputs = (getattr(model, name, None) or [] for name in ("inputs", "outputs"))
+    if len(inputs) != 1 or len(outputs) != 1 or len(outputs[0].shape) != 2 or outputs[0].shape[-1] is None:
+        raise ValueError(
+            "`model` must be a built Keras model of one input and one output (B, C). Received: a "
+            f"{type(model).__name__} of inputs {[tuple(i.shape) for i in inputs]} and outputs "
+            f"{[tuple(o.shape) for o in outputs]}"
+        )
+    return tuple(inputs[0].shape[1:]), str(inputs[0].dtype), int(outputs[0].shape[-1])
+
+
+def _names(class_names: Any, num_classes: int) -> list[str]:
+    """Class names as strings."""
+    try:
+        given = None if isinstance(class_names, (str, bytes, Mapping)) else list(class_names)
+    except TypeError:
+        given = None
+    if given is None:
+        raise ValueError(f"`class_names` must be a list of names. Received: class_names={shown(class_names)}")
+    if len(given) != num_classes:
+        raise ValueError(
+            f"`class_names` must have {num_classes} names, one for each output. Received: {len(given)} names"
+        )
+    names = []
+    for name in given:
+        whole = isinstance(name, (int, np.integer)) and not isinstance(name, bool)
+        names.append(str(name) if whole or isinstance(name, str) else "")
+        if not names[-1] or any("\ud800" <= character <= "\udfff" for character in names[-1]):
+            raise ValueError(f"`class_names` must be names or whole numbers. Received: {shown(name)} among them")
+    return names
+
+
+def _plain(argument: str, value: Any, depth: int = 50) -> Any:
+    """A value as JSON has it: NumPy's as Python's own, a number that is none as None."""
+    if not depth:
+        raise ValueError("`metadata` must not be nested more than 50 deep.")
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(f"{argument}[{shown(key)}]", inner, depth - 1) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(f"{argument}[{position}]", inner, depth - 1) for position, inner in enumerate(value)]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise ValueError(f"`{argument}` must be what JSON can hold. Received: {argument}={shown(value)}")
+
+
+def _examples(images: Any, shape: tuple[int | None, ...], dtype: str) -> np.ndarray:
+    """Inputs for the check, the given or random ones."""
+    if images is None:
+        rng, size = np.random.default_rng(0), (16, *(32 if length is None else length for length in shape))
+        if dtype == "uint8":
+            return rng.integers(0, 256, size, dtype=np.uint8)
+        if np.dtype(dtype).kind in "iub":  # of any vocabulary
+            return rng.integers(0, 2, size).astype(dtype)
+        return rng.normal(size=size).astype(dtype)
+    given = np.asarray(images)
+    fits = given.ndim == len(shape) + 1 and all(
+        n in (None, length) for n, length in zip(shape, given.shape[1:], strict=True)
+    )
+    if not fits or not len(given) or not np.can_cast(given.dtype, dtype, "same_kind"):
+        raise ValueError(
+            f"`images` must be {dtype} of shape {(None, *shape)}. Received: {given.dtype} of shape {given.shape}"
+        )
+    return given.astype(dtype)
+
+
+@contextlib.contextmanager
+def _partial_folder(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder beside `folder` to write in, removed in the end, and remove those of killed processes."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".*{_PARTIAL}"):
+        _remove_left(left)
+    partial = folder.with_name(f".{folder.name}{_PARTIAL}")
+    if os.path.lexists(partial):
+        raise ValueError(f"{partial} must not be there: another process exports to {folder}, or it is no export's.")
+    with locked(partial):
+        try:
+            yield partial
+        finally:
+            for name in _PARTIAL_NAMES - {".lock"}:
+                if (partial / name).is_dir():
+                    shutil.rmtree(partial / name)
+                else:
+                    (partial / name).unlink(missing_ok=True)
+
+
+def _remove_left(partial: Path) -> None:
+    """Remove the folder of an export that was killed; leave everything else as it is."""
+    with contextlib.suppress(RunFolderError, OSError):
+        if partial.is_symlink() or not partial.is_dir():
+            return
+        names = set(os.listdir(partial))
+        if not names:
+            partial.rmdir()
+        elif ".lock" in names and names <= _PARTIAL_NAMES:
+            with locked(partial, patience=0):
+                shutil.rmtree(partial)
+
+
+def _served_model(
+    model: keras.Model, normalize: Callable[[Any], Any] | None, scale: float | None, dtype: str
+) -> keras.Model:
+    images = keras.Input(model.inputs[0].shape[1:], dtype=dtype, name="images")
+    outputs = model(images if normalize is None else normalize(images))
+    if scale is None:
+        return keras.Model(images, keras.layers.Activation("linear", dtype="float32", name="scores")(outputs))
+    logits = keras.layers.Rescaling(scale, dtype="float32", name="scale")(outputs)
     return keras.Model(images, keras.layers.Softmax(dtype="float32", name="probabilities")(logits))
 
 
-def _check(written: Path, temporary: Path, images: np.ndarray, expected: np.ndarray, class_names: list[str]) -> float:
-    np.save(temporary / "images.npy", images)
-    command = [sys.executable, "-c", _RELOAD, str(written), str(temporary / "images.npy"), str(temporary / "out.npz")]
-    child = subprocess.run(command, capture_output=True, text=True)
+def _check(written: Path, partial: Path, images: np.ndarray, expected: np.ndarray, class_names: list[str]) -> float:
+    np.save(partial / "images.npy", images)
+    # -P: nothing of the current folder is imported.
+    command = [sys.executable, "-P", "-c", _RELOAD, str(written), str(partial / "images.npy"), str(partial / "out.npz")]
+    child = subprocess.run(command, capture_output=True, text=True, errors="backslashreplace")
     if child.returncode:
         raise ExportError(f"The exported model does not load in a new process:\n{child.stderr}")
-    with np.load(temporary / "out.npz") as out:
-        difference = float(np.abs(out["probabilities"] - expected).max())
+    with np.load(partial / "out.npz") as out:
+        difference = float(np.abs(out["served"] - expected).max())
         names = out["class_names"].tolist()
     if not difference <= 1e-5 or names != class_names:
-        raise ExportError(f"The reloaded model differs: by {difference} in a probability, class names {names}.")
+        raise ExportError(f"The reloaded model differs: by {difference} in an output, class names {names}.")
     return difference

@@ -1,23 +1,24 @@
 """Export a run as a SavedModel.
 
-    python training/export.py runs/cifar10-longtail100-mm-drw-seed0
+    tf-mmloss export runs/cifar10-longtail100-mm-drw-seed0
 
 The SavedModel takes uint8 images, normalises them, and returns class probabilities at the scale of the training
-loss; its class names and a model card travel with it. Before the command says done, a new process has loaded it and
-returned what the run's model returns.
+loss, or, as a hinge loss has no probabilities, its scores; its class names and a model card travel with it. Before the
+command says done, a new process has loaded it and returned what the run's model returns.
 """
 
-import argparse
-import sys
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import keras
 
 import tf_mmloss
-from tf_mmloss.cli import program
-from tf_mmloss.export import export_saved_model
+from tf_mmloss import cli
+from tf_mmloss.export import ExportError, export_saved_model
 from tf_mmloss.runs import folder as run_folder
+from tf_mmloss.runs import saved
 from tf_mmloss.train import experiment, presets
 
 CARD = """# {method} on {data}
@@ -27,7 +28,7 @@ generated from the run's folder.
 
 ```python
 model = tf.saved_model.load("THIS_FOLDER").signatures["serving_default"]
-model(tf.constant(images))["probabilities"]  # uint8 (B, height, width, channels); normalised inside
+model(tf.constant(images))["{output}"]  # uint8 (B, height, width, channels); normalised inside
 ```
 
 ## Data
@@ -45,8 +46,7 @@ model(tf.constant(images))["probabilities"]  # uint8 (B, height, width, channels
 
 ## Results
 
-Top-1 error of the last epoch {metrics[error]:.2%}: one run, so no spread. Mean confidence
-{metrics[mean_confidence]:.2%}, expected calibration error {metrics[calibration_error]:.2%} (15 bins).
+Top-1 error of the last epoch {metrics[error]:.2%}: one run, so no spread. {confidence}
 
 | class | training images | error |
 |-|-|-|
@@ -55,27 +55,52 @@ Top-1 error of the last epoch {metrics[error]:.2%}: one run, so no spread. Mean 
 ## Limits
 
 - The rarest class had {rarest} training images; the table shows what that costs.
-- Only images like those of the data set, in size and framing, give meaningful probabilities; anything else is given a
-  class too. The probabilities were not calibrated after the training.
+- Only images like those of the data set, in size and framing, give meaningful {output}; anything else is given a
+  class too. {calibration}
 - A research model: not for decisions about people or safety.
 
 ## Licence
 
-The weights are under this project's licence (MIT). What the terms of the images say of models trained on them is for
+{licence} What the terms of the images say of models trained on them is for
 the user to judge.
 """
 
+_PROBABILITIES = {
+    "output": "probabilities",
+    "confidence": "Mean confidence\n{metrics[mean_confidence]:.2%}, expected calibration error "
+    "{metrics[calibration_error]:.2%} (15 bins).",
+    "calibration": "The probabilities were not calibrated after the training.",
+}
+_SCORES = {
+    "output": "scores",
+    "confidence": "A hinge loss has no\nprobabilities: the model returns a score a class, the highest is its answer.",
+    "calibration": "A softmax of the scores is no probability.",
+}
 
-def export(run: Path, out: Path) -> float:
+
+def export(run: Path, out: Path, licence: str | None = None) -> float:
     """Export the last epoch of a finished run; return the largest difference found by the check.
 
+    Args:
+        run: its folder.
+        out: where to write; must not exist.
+        licence: of the weights, for the model card. Default: the card states none.
+
     Raises:
-        RunFolderError: no finished run folder, or one of another version.
+        RunFolderError: no finished run folder, one of another version, or a model that is refused.
         FileExistsError: `out` is there already.
+        ExportError: the exported model does not do what the run's does.
     """
-    needed = ("calibration_error", "mean_confidence", "checksum")
-    config, metrics = run_folder.read_config(run), run_folder.read_json(run, "metrics.json", needed)
-    trained = keras.models.load_model(run / "last.keras")
+    config = run_folder.read_config(run)
+    probabilistic = presets.METHODS[config.method].loss_class.probabilistic
+    needed = ("checksum", *(("calibration_error", "mean_confidence") if probabilistic else ()))
+    metrics = run_folder.read_json(run, "metrics.json", needed)
+    text = card(config, metrics, run_folder.read_json(run, "environment.json"), _origin(run, config), licence)
+    if os.path.lexists(out):
+        raise FileExistsError(f"{out} is there already: remove it or choose another folder.")
+    trained = saved.load(run / "last.keras")
+    if not isinstance(trained.loss, tf_mmloss.LongTailLoss):
+        raise run_folder.RunFolderError(f"{run / 'last.keras'} is refused: its loss is none of this package.")
     if experiment.checksum(trained) != metrics["checksum"]:
         raise run_folder.RunFolderError(f"{run} has in last.keras other weights than those that metrics.json is of.")
     keras.config.set_dtype_policy("float32")  # serve in float32, whatever the run was trained in
@@ -93,10 +118,10 @@ def export(run: Path, out: Path) -> float:
         model,
         out,
         normalize=tf_mmloss.normalization(metrics["mean"], metrics["std"]),
-        scale=trained.loss.scale,
+        scale=trained.loss.scale if probabilistic else None,
         class_names=metrics["class_names"],
         metadata=metadata,
-        card=card(config, metrics, run_folder.read_json(run, "environment.json"), _origin(run, config)),
+        card=text,
     )
 
 
@@ -106,28 +131,53 @@ def _origin(run: Path, config: presets.Config) -> str:
     return presets.RECIPES[config.dataset].origin
 
 
-def card(config: presets.Config, metrics: dict[str, Any], environment: dict[str, Any], origin: str) -> str:
-    """The model card of a run, in Markdown."""
+def card(
+    config: presets.Config,
+    metrics: dict[str, Any],
+    environment: dict[str, Any],
+    origin: str,
+    licence: str | None = None,
+) -> str:
+    """The model card of a run, in Markdown.
+
+    Args:
+        config, metrics, environment: of its folder.
+        origin: where the images come from.
+        licence: of the weights, if one is stated.
+    """
     start = environment["starts"][0]
+    texts = _PROBABILITIES if presets.METHODS[config.method].loss_class.probabilistic else _SCORES
     rows = zip(metrics["class_names"], metrics["cls_counts"], metrics["per_class_error"], strict=True)
     return CARD.format(
         method=run_folder.method_label(config.method),
-        data=run_folder.data_label(vars(config)),
-        origin=origin,
+        data=escaped(run_folder.data_label(vars(config))),
+        origin=escaped(origin),
         classes=len(metrics["class_names"]),
         images=f"{sum(metrics['cls_counts']):,}",
         rarest=f"{min(metrics['cls_counts']):,}",
         loss=presets.METHODS[config.method].loss,
         options=", ".join(f"{name}={value!r}" for name, value in config.loss_arguments.items()),
         versions=", ".join(f"{name} {version}" for name, version in start["versions"].items()),
-        machine=f"{start['processor']}, {start['cores']} cores",
-        commit=start["commit"],
+        machine=escaped(f"{start['processor']}, {start['cores']} cores"),
+        commit=escaped(str(start["commit"])),
         duration=run_folder.duration(metrics["seconds"]),
-        rows="\n".join(f"| {name} | {count:,} | {error:.2%} |" for name, count, error in rows),
-        network=config.backbone if config.depth is None else f"ResNet-{config.depth}",
+        rows="\n".join(
+            f"| {escaped(name)} | {count:,} | {'–' if error is None else f'{error:.2%}'} |"
+            for name, count, error in rows
+        ),
+        network=escaped(config.backbone) if config.depth is None else f"ResNet-{config.depth}",
+        output=texts["output"],
+        confidence=texts["confidence"].format(metrics=metrics),
+        calibration=texts["calibration"],
+        licence=f"The weights are under {escaped(licence)}." if licence else "No licence of the weights is stated.",
         config=config,
         metrics=metrics,
     )
+
+
+def escaped(text: str) -> str:
+    """A text for Markdown, also for a cell of a table, in which nothing of it is markup."""
+    return re.sub(r"[\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
 
 
 def _in_float32(layer: Any) -> Any:
@@ -136,17 +186,16 @@ def _in_float32(layer: Any) -> Any:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog=program("export"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run folder")
-    parser.add_argument("--out", type=Path, help="default: saved_models/ and the run's name")
+    parser = cli.parser("export", __doc__)
+    parser.add_argument("run", type=cli.path, metavar="RUN", help="a finished run folder")
+    parser.add_argument("--out", type=cli.path, help="default: saved_models/ and the run's name")
+    parser.add_argument("--licence", help='of the weights, for the model card: "the MIT licence"; default: none')
     options = parser.parse_args(arguments)
     out = options.out or Path("saved_models") / options.run.resolve().name
     try:
-        difference = export(options.run, out)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{out}: reloaded in a new process, largest difference of a probability {difference:.1e}")
+        cli.check_out(out.parent)
+        difference = export(options.run, out, options.licence)
+    except (*cli.USER_ERRORS, ExportError) as error:
+        return cli.failed(error)
+    print(f"{out}: reloaded in a new process, largest difference of an output {difference:.1e}")
     return 0

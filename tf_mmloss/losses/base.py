@@ -293,7 +293,13 @@ class LongTailLoss(keras.losses.Loss):
         reduction: as in `keras.losses.Loss`. Default "mean_with_sample_weight", the weighted mean above.
         name: name of the loss, a string.
         dtype: float32 (default) or float64. Less would round labels and is refused.
+
+    Attributes:
+        probabilistic: whether softmax(s * logits) are the probabilities that the loss fits; not those of a hinge, whose
+            bare cosines a softmax would make nearly uniform.
     """
+
+    probabilistic = True
 
     # The losses (B,) of soft targets (B, C) and logits (B, C), for a loss that is defined for them.
     soft_loss: Callable[..., Any] | None = None

@@ -66,6 +66,8 @@ class HingeLoss(LongTailLoss):
         Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019, Eq. 10.
     """
 
+    probabilistic = False
+
     def __init__(self, margin: float = 0.1, scale: float = 1.0, **kwargs: Any) -> None:
         super().__init__(scale=scale, **kwargs)
         self.margin = number("margin", margin, at_least=0, below=LARGEST)

@@ -41,6 +41,8 @@ class LDAMHingeLoss(LongTailLoss):
         Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019, Eq. 10-13.
     """
 
+    probabilistic = False
+
     def __init__(
         self,
         cls_counts: Sequence[int] | np.ndarray,

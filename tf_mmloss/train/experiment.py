@@ -245,7 +245,7 @@ def summary(metrics: dict[str, Any]) -> str:
 
 
 def _calibration(metrics: dict[str, Any]) -> list[str]:
-    if "calibration_error" not in metrics:  # older runs did not measure it
+    if "calibration_error" not in metrics:  # an older run, or of a loss that has no probabilities
         return []
     return [f"mean confidence {metrics['mean_confidence']:.2%}, calibration error {metrics['calibration_error']:.2%}"]
 
@@ -309,7 +309,7 @@ def _metrics(
     history: list[dict[str, float]],
     model: keras.Model,
 ) -> dict[str, Any]:
-    predictions, probabilities = logits.argmax(axis=-1), softmax(model.loss.scale * logits)
+    predictions = logits.argmax(axis=-1)
     errors = per_class_error(splits.eval_labels, predictions, len(splits.class_names))
     evaluated = [row for row in history if "val_accuracy" in row]
     best = max(evaluated, key=lambda row: row["val_accuracy"])
@@ -321,8 +321,7 @@ def _metrics(
             for shot, mask in shot_masks(splits.cls_counts).items()
         },
         "per_class_error": errors.tolist(),
-        "calibration_error": expected_calibration_error(splits.eval_labels, probabilities),
-        "mean_confidence": float(probabilities.max(axis=-1).mean()),
+        **_confidence(model.loss, splits.eval_labels, logits),
         "best_epoch": {"epoch": best["epoch"], "error": 1 - best["val_accuracy"], "evaluated": len(evaluated)},
         "evaluated_on": "held-out training images" if config.holdout else "test split",
         "cls_counts": splits.cls_counts.tolist(),
@@ -333,6 +332,17 @@ def _metrics(
         "seconds": sum(row["seconds"] for row in history),
         "images_per_second": float(np.median([row["images_per_second"] for row in history])),
         "checksum": checksum(model),
+    }
+
+
+def _confidence(loss: tf_mmloss.LongTailLoss, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """How far the probabilities can be trusted; nothing of a loss that has none."""
+    if not loss.probabilistic:
+        return {}
+    probabilities = softmax(loss.scale * logits)
+    return {
+        "calibration_error": expected_calibration_error(labels, probabilities),
+        "mean_confidence": float(probabilities.max(axis=-1).mean()),
     }
 
 
