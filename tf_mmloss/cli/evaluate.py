@@ -48,8 +48,11 @@ def evaluate(run: str, dataset: str | None = None, data_dir: str | None = None, 
     found = evaluation.evaluate(
         labels, softmax(logits), cls_counts=cls_counts, class_names=model.class_names, draws=draws
     )
-    after = evaluation.calibrated(labels, logits) if len(labels) > 1 else softmax(logits)
-    found["value"]["calibration_error_after_temperature"] = expected_calibration_error(labels, after)
+    if not model.probabilistic:  # a hinge loss has scores
+        del found["value"]["calibration_error"], found["value"]["mean_confidence"]
+    if len(labels) > 1:
+        after = evaluation.calibrated(labels, logits)
+        found["value"]["calibration_error_after_temperature"] = expected_calibration_error(labels, after)
     return {"run": str(run), "evaluated_on": of, **found}
 
 

@@ -13,10 +13,14 @@ import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tf_mmloss.cli import program
 
-COLUMNS = ("file", "class", "probability", "runner_up", "runner_up_probability")
+if TYPE_CHECKING:
+    from tf_mmloss.runs.model import RunModel
+
+COLUMNS = ("file", "class", "probability", "runner_up", "runner_up_probability")  # of a hinge loss: scores
 _CHUNK = 256
 
 
@@ -41,15 +45,14 @@ def files(wanted: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def predict(run: str, images: Iterable[Path]) -> Iterator[tuple[Path, tuple[str, float, str, float] | str]]:
+def predict(model: "RunModel", images: Iterable[Path]) -> Iterator[tuple[Path, tuple[str, float, str, float] | str]]:
     """Give every picture with its class, probability, runner-up and its probability, or with why it cannot be read."""
     import numpy as np
 
     from tf_mmloss.data.images import decode
     from tf_mmloss.data.source import ImageError
-    from tf_mmloss.runs.model import RunModel, decode_options
+    from tf_mmloss.runs.model import decode_options
 
-    model = RunModel.load(run)
     height, width, channels = model.image_shape
     paths = list(images)
     for start in range(0, len(paths), _CHUNK):
@@ -88,14 +91,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options = parser().parse_args(arguments)
     from tf_mmloss.files import atomic_path
+    from tf_mmloss.runs.model import RunModel
 
     try:
         found = files(options.images)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        model = RunModel.load(options.run)
+        columns = COLUMNS if model.probabilistic else [name.replace("probability", "score") for name in COLUMNS]
+        writer.writerow(columns)
         unreadable = 0
-        for path, result in predict(options.run, found):
+        for path, result in predict(model, found):
             if isinstance(result, str):
                 unreadable += 1
                 print(f"not read: {path}: {result}", file=sys.stderr)

@@ -8,7 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_mmloss.losses import LongTailLoss
 from tf_mmloss.models import normalization
+from tf_mmloss.runs import saved
 from tf_mmloss.runs.folder import RunFolderError, read_config, read_json
 from tf_mmloss.train.presets import Config
 
@@ -25,6 +27,8 @@ class RunModel:
         class_names: C names, in label order.
         mean, std: of the pixels, for the normalisation.
         scale: multiplies the logits before the softmax.
+        probabilistic: whether the softmax is a probability; of a hinge loss it is a score, whose order alone says
+            something.
     """
 
     config: Config
@@ -33,6 +37,7 @@ class RunModel:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scale: float
+    probabilistic: bool
 
     @classmethod
     def load(cls, run: str | os.PathLike[str]) -> "RunModel":
@@ -44,18 +49,18 @@ class RunModel:
         folder = Path(run).expanduser()
         config = read_config(folder)
         metrics = read_json(folder, "metrics.json", ["class_names", "mean", "std"])
-        path = folder / "last.keras"
-        if not path.is_file():
-            raise RunFolderError(f"{folder} has no model, last.keras: train it here, or copy the file there.")
-        try:
-            network = keras.models.load_model(path)
-        except (ValueError, TypeError, OSError, KeyError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RunFolderError(f"{path} is refused, it is no model of this package: {first}") from error
+        network = saved.load(folder / "last.keras")
+        if not isinstance(network.loss, LongTailLoss):
+            raise RunFolderError(f"{folder / 'last.keras'} is refused: its loss is none of this package.")
         return cls(
-            config, network, tuple(metrics["class_names"]), tuple(metrics["mean"]), tuple(metrics["std"]),
-            network.loss.scale,
-        )  # fmt: skip
+            config=config,
+            network=network,
+            class_names=tuple(metrics["class_names"]),
+            mean=tuple(metrics["mean"]),
+            std=tuple(metrics["std"]),
+            scale=network.loss.scale,
+            probabilistic=network.loss.probabilistic,
+        )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -73,7 +78,7 @@ class RunModel:
         return np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, len(self.class_names)))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (N, C), float64: the softmax at the scale of the loss."""
+        """Probabilities (N, C), float64: the softmax at the scale of the loss; see `probabilistic`."""
         from tf_mmloss.train.experiment import softmax
 
         return softmax(self.scale * self.logits(images))
