@@ -8,6 +8,7 @@ from helpers import BACKEND, to_numpy
 from tf_mmloss import models, normalization
 from tf_mmloss.backbones import BackboneError, applications, check, open_backbone
 from tf_mmloss.cli import fit
+from tf_mmloss.runs import saved
 from tf_mmloss.runs.folder import read_config, read_json
 from tf_mmloss.train import experiment
 from tf_mmloss.train.presets import Config, optimizer, resolve
@@ -121,6 +122,18 @@ def test_a_network_of_keras_is_normalised_its_way(monkeypatch):
     built = experiment.open_backbone("keras:MobileNetV3Small", (32, 32, 3))
     assert built.std == pytest.approx((1 / 255,) * 3)
     assert built.mean == pytest.approx((0,) * 3)
+
+
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "VGG16"])
+def test_a_saved_run_of_it_is_loaded_again(tmp_path, name):
+    """Of one that computes with plain operations, and of one whose channels are turned."""
+    backbone = open_backbone(f"keras:{name}", (32, 32, 3))
+    images = keras.Input((32, 32, 3))
+    model = keras.Model(images, models.add_head(backbone.model(images), 2))
+    model.save(tmp_path / "last.keras")
+    again = saved.load(tmp_path / "last.keras")
+    x = np.ones((1, 32, 32, 3), "float32")
+    np.testing.assert_array_equal(to_numpy(again(x)), to_numpy(model(x)))
 
 
 def test_names_and_depths():

@@ -12,7 +12,8 @@ from tf_mmloss.runs.folder import RunFolderError
 _MODULES = (
     *("keras", "keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints", "keras.activations"),
     *("keras.optimizers", "keras.optimizers.schedules", "keras.losses", "keras.metrics", "keras.dtype_policies"),
-    *("keras.src.models.functional", "keras.src.models.sequential"),
+    *("keras.src.models.functional", "keras.src.models.sequential", "keras.src.ops.numpy"),
+    *("keras.src.applications.convnext", "keras.src.applications.inception_resnet_v2"),
 )
 _PACKAGE = "tf_mmloss"
 # Layers of Keras that run code or read files of their config's choice.
@@ -97,7 +98,10 @@ def _check_class(thing: dict[str, Any]) -> None:
         return
     ours = isinstance(registered, str) and registered.startswith(f"{_PACKAGE}>")
     own_module = isinstance(module, str) and (module == _PACKAGE or module.startswith(f"{_PACKAGE}."))
-    if name in ("__keras_tensor__", "__tuple__", "__numpy__", "__tensor__") and module is None:
+    if (
+        name in ("__keras_tensor__", "__tuple__", "__numpy__", "__tensor__", "__slice__", "__ellipsis__")
+        and module is None
+    ):
         return
     if not isinstance(name, str) or name in _REFUSED or name.startswith("__"):
         raise ValueError(f"config.json has a {str(name)[:60]}")
