@@ -32,7 +32,7 @@ class Checkpoint(keras.callbacks.Callback):
     Example:
         >>> checkpoint = Checkpoint("run/checkpoint")
         >>> first_epoch = checkpoint.restore(model)
-        >>> model.fit(data, initial_epoch=first_epoch, epochs=200, callbacks=[..., checkpoint])
+        >>> model.fit(data, initial_epoch=first_epoch, epochs=200, callbacks=[checkpoint])
     """
 
     def __init__(self, folder: str | os.PathLike[str], model: keras.Model | None = None) -> None:
