@@ -5,6 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 
+def missing_package(what: str, error: ImportError) -> ModuleNotFoundError:
+    """Return the error of one line that says what to install for `what`."""
+    reason = str(error).strip().split("\n", maxsplit=1)[0][:200]
+    return ModuleNotFoundError(f"{what} needs `pip install tf-mmloss[training]`: {reason}", name=error.name)
+
+
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
     """Labelled images in memory, split into training and test.
