@@ -124,8 +124,9 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
         metrics = members[0][0].metrics
         lines = [["training images", *map(str, metrics["cls_counts"])]]
         for group in members:
-            errors = 100 * np.mean([run.metrics["per_class_error"] for run in group], axis=0)
-            lines.append([_method(group[0]), *(f"{error:.1f}" for error in errors)])
+            # The seeds share their test images: a class without any has no error in all of them.
+            errors = 100 * np.mean(np.array([run.metrics["per_class_error"] for run in group], float), axis=0)
+            lines.append([_method(group[0]), *("–" if np.isnan(error) else f"{error:.1f}" for error in errors)])
         title = f"{label}: error of each class in %, last epoch, mean over seeds:"
         blocks += [title, _table(["Method", *metrics["class_names"]], lines)]
     return "\n\n".join([*blocks, *_searches([run for run in runs if run.config.holdout])])

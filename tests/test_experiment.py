@@ -3,6 +3,8 @@
 import dataclasses
 import inspect
 import json
+import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,13 +12,14 @@ import keras
 import numpy as np
 import pytest
 from helpers import BACKEND, interrupts
+from matplotlib.figure import Figure
 
 import tf_mmloss
 from tf_mmloss import pipeline
 from tf_mmloss.datasets import load
 from tf_mmloss.runs.folder import RunFolderError, epochs_saved, read_config, read_history, read_json
 from tf_mmloss.train import experiment
-from tf_mmloss.train.presets import METHODS, RECIPES, SEARCHED_CONSTANTS, TABLE_1, Config, resolve
+from tf_mmloss.train.presets import METHODS, RECIPES, SEARCHED_CONSTANTS, TABLE_1, Config, resolve, show
 from tf_mmloss.train.strategy import Accelerator
 
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
@@ -246,6 +249,81 @@ def test_only_what_a_killed_run_was_writing_is_removed(tmp_path):
     assert {name for name in (*ours, *others) if (tmp_path / name).exists()} == set(others)
 
 
+def contents(folder):
+    """What a run folder holds, by file, but times and the events for TensorBoard."""
+    found = {}
+    for path in sorted(folder.rglob("*.*")):
+        name = path.relative_to(folder).as_posix()
+        if name.startswith("tensorboard/") or name == ".lock":
+            continue
+        if path.suffix == ".keras":
+            found[name] = [w.tolist() for w in keras.models.load_model(path, compile=False).get_weights()]
+        elif path.suffix == ".npz":
+            with np.load(path) as arrays:
+                found[name] = {key: array.tolist() for key, array in arrays.items()}
+        elif name == "history.csv":
+            found[name] = [without_times(row) for row in read_history(folder)]
+        elif name == "checkpoint/latest.json":
+            latest = json.loads(path.read_text())
+            found[name] = {**latest, "history": [without_times(row) for row in latest["history"]]}
+        elif name == "metrics.json":
+            found[name] = without_times(json.loads(path.read_text()))
+        else:
+            found[name] = path.read_bytes() if name != "environment.json" else None
+    return found
+
+
+def without_times(row):
+    return {name: value for name, value in row.items() if name not in ("seconds", "images_per_second")}
+
+
+def test_killed_at_any_write_a_run_ends_with_the_same_files(tmp_path, monkeypatch):
+    """The folder as a kill before each rename would leave it, and after it where something follows that is no write."""
+    config = dataclasses.replace(SMALL, method="erm", learning_rate=0.01)
+    made = {}
+
+    def build(config, splits):  # compiled once
+        if not made:
+            made["model"] = model = build_anew(config, splits)
+            model.optimizer.build(model.trainable_variables)
+            made["begin"] = [np.array(v) for v in (*model.variables, *model.optimizer.variables)]
+        model = made["model"]
+        for variable, value in zip((*model.variables, *model.optimizer.variables), made["begin"], strict=True):
+            variable.assign(value)
+        return model
+
+    def savefig(figure, path, **options):  # slow
+        axes = figure.axes[0]
+        shown = [line.get_xydata().tolist() for line in axes.lines], [bar.get_height() for bar in axes.patches[:10]]
+        Path(path).write_text(f"{axes.get_title()} {shown}")
+
+    def replace(source, target):
+        snapshot()
+        rename(source, target)
+        if Path(target).name in ("latest.json", "per_class_error.png"):
+            snapshot()
+
+    def snapshot():
+        shutil.copytree(whole, tmp_path / f"killed-{len(list(tmp_path.iterdir())):02d}")
+
+    build_anew, rename, whole = experiment.build, os.replace, tmp_path / "whole"
+    monkeypatch.setattr(experiment, "build", build)
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    with monkeypatch.context() as patch:
+        patch.setattr("tf_mmloss.files.os.replace", replace)
+        experiment.run(config, whole)
+    expected = contents(whole)
+    killed = sorted(tmp_path.glob("killed-*"))
+    assert len(killed) >= 20
+    for folder in killed:
+        experiment.run(config, folder, resume=True)
+        assert not list(folder.rglob("*partial*"))
+        found = contents(folder)
+        assert list(found) == list(expected)
+        for name, content in expected.items():
+            assert found[name] == content, (folder, name)
+
+
 def test_times_beyond_a_day():
     assert experiment._clock(27 * 3600 + 62) == "27:01:02"
 
@@ -273,7 +351,7 @@ def test_an_interrupt_that_python_would_lose_stops_the_run(tmp_path):
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_lower_precision_trains_and_is_seen_in_the_model(precision, tmp_path):
-    experiment.run(dataclasses.replace(SMALL, precision=precision), tmp_path / "run")
+    experiment.run(dataclasses.replace(SMALL, method="mm", precision=precision), tmp_path / "run")
     model = keras.models.load_model(tmp_path / "run" / "last.keras")
     assert model.get_layer("stem_conv").compute_dtype == precision
     assert model.get_layer("head").compute_dtype == "float32"
@@ -327,6 +405,26 @@ def test_nan_loss_stops_naming_the_step_and_keeps_the_checkpoint(tmp_path, monke
         ({"seed": -1}, "`seed` must be an integer >= 0"),
         ({"seed": 2**32}, "`seed` must be below"),
         ({"depth": 9}, "`depth` must be 6n[+]2"),
+        ({"epochs": 10**9}, "`epochs` must be an integer >= 1 and <= 100000"),
+        ({"depth": 6_000_002}, "`depth` must be an integer >= 0 and <= 2000"),
+        ({"batch_size": 10**20}, "`batch_size` must be an integer >= 1 and <= 1048576"),
+        ({"holdout": 10**10}, "`holdout` must be an integer >= 0 and <= 1048576"),
+        ({"eval_every": 10**10}, "`eval_every` must be an integer >= 1 and <= 100000"),
+        ({"ratio": 1e30}, "`ratio` must be a finite number >= 1 and <= 1e[+]06"),
+        ({"ratio": 10**400}, "`ratio` must be a finite number"),
+        ({"weight_decay": 1e30}, "`weight_decay` must be a finite number >= 0 and <= 1000"),
+        ({"learning_rate": 1e300}, "`learning_rate` must be a finite number"),
+        ({"learning_rate": "0.1"}, "`learning_rate` must be a finite number"),
+        ({"subset_seed": 2**32}, "`subset_seed` must be below"),
+        ({"epochs": 2.0}, "`epochs` must be an integer"),
+        ({"seed": True}, "`seed` must be an integer"),
+        ({"batch_size": "128"}, "`batch_size` must be an integer"),
+        ({"depth": [8]}, "`depth` must be an integer"),
+        ({"method": ["mm"]}, "`method` must be one of"),
+        ({"dataset": {}}, "`dataset` must be one of"),
+        ({"margin_space": ["logit"]}, "`margin_space` must be one of"),
+        ({"start_epoch": 2}, "`start_epoch` must be one of the 2 epochs"),
+        ({"start_epoch": 1.5}, "`start_epoch` must be an integer"),
         ({"start_epoch": 500}, "`start_epoch` must be one of the"),
         ({"method": "erm", "weights": "inverse"}, "`weights` is no option of method erm"),
         ({"learning_rate": 0.0}, "`learning_rate` must be"),
@@ -370,13 +468,50 @@ def test_constants_of_the_paper():
     assert {recipe.epochs for name, recipe in RECIPES.items() if name.startswith("cifar")} == {200}
 
 
-@pytest.mark.parametrize("method", [*(method for method, *_ in SEARCHED_CONSTANTS), "m-drw", "hg-drs", "ldam-hg-drs"])
-def test_searched_constants_are_the_best_of_their_search(method):
-    folders = [path.parent for path in (RESULTS / "tuning" / method).glob("*/metrics.json")]
+SEARCHES = {folder: (key[0], key[1]) for key, (_, folder) in SEARCHED_CONSTANTS.items()}
+SEARCHES |= {method: (method, None) for method in ("m-drw", "hg-drs", "ldam-hg-drs")}
+
+
+@pytest.mark.parametrize("folder", SEARCHES)
+def test_searched_constants_are_the_best_of_their_search(folder):
+    method, space = SEARCHES[folder]
+    folders = [path.parent for path in (RESULTS / "tuning" / folder).glob("*/metrics.json")]
     best = read_config(min(folders, key=lambda folder: read_json(folder, "metrics.json")["error"]))
-    assert best.method == method
-    preset = resolve(Config(best.dataset, best.imbalance, best.ratio, method))
+    assert (best.method, best.margin_space) == (method, space)
+    preset = resolve(Config(best.dataset, best.imbalance, best.ratio, method, margin_space=space))
     assert preset.loss_arguments == best.loss_arguments
+
+
+def test_constants_go_with_the_margin_space():
+    def constants(**options):
+        config = resolve(Config(**options))
+        (origin,) = [line for line in show(config).splitlines() if line.startswith("delta_neg and beta: ")]
+        return config.delta_neg, config.beta, origin.removeprefix("delta_neg and beta: ")
+
+    searched = "searched on held-out images of this training set (results/tuning/{})"
+    published = "published for MM-DRW on this training set (Tables 2 and 3)"
+    assert constants(method="mm") == (1.2, 1.5, searched.format("mm"))
+    assert constants(method="mm", margin_space="cosine") == (1.2, 1.5, searched.format("mm"))
+    assert constants(method="mm", margin_space="logit") == (0.6, 1.5, searched.format("mm-logit"))
+    assert constants(method="mm-ldam-drw") == (1.2, 1.5, searched.format("mm-ldam-drw"))
+    unsearched = f"not searched for margin space logit; {published}"
+    assert constants(method="mm-ldam-drw", margin_space="logit") == (0.6, 1.5, unsearched)
+    assert constants(method="mm-drw", margin_space="logit") == (0.6, 1.5, published)
+    assert constants(method="mm", margin_space="logit", ratio=10) == (0.7, 1.2, published)
+
+
+@pytest.mark.parametrize(("epochs", "start"), [(1, 0), (2, 1), (3, 2), (10, 8), (200, 160)])
+def test_the_default_start_of_rebalancing_is_an_epoch_of_the_run(epochs, start):
+    for method in ("mm-drw", "hg-drs"):
+        assert resolve(Config(method=method, epochs=epochs)).start_epoch == start
+
+
+def test_a_run_that_never_began_to_rebalance_is_read_and_not_begun(tmp_path):
+    never = {**dataclasses.asdict(resolve(SMALL)), "start_epoch": 2}
+    (tmp_path / "config.json").write_text(json.dumps(never))
+    assert read_config(tmp_path).start_epoch == 2
+    with pytest.raises(ValueError, match="`start_epoch` must be one of the 2 epochs, from 0 to 1: later ones never"):
+        experiment.run(Config(**never), tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("method", METHODS)

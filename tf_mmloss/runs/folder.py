@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # What a run's own process writes into its folder.
 FILES = (
-    *("config.json", "environment.json", "history.csv", "metrics.json", "failed.json"),
+    *("config.json", "data.json", "environment.json", "history.csv", "metrics.json", "failed.json"),
     *("best.keras", "last.keras", ".lock"),
 )
 FOLDERS = ("checkpoint", "plots", "tensorboard")
@@ -156,7 +156,10 @@ def epochs_saved(folder: Path) -> int:
     name = "checkpoint/latest.json"
     if not os.path.lexists(folder / name):
         return 0
-    return len(read_json(folder, name, ["history"])["history"])
+    content = read_json(folder, name)
+    if "history" not in content:
+        raise RunFolderError(f"{folder / name} is no checkpoint of a run: it has no history.")
+    return len(content["history"])
 
 
 def differences(one: "Config", other: "Config") -> dict[str, tuple[Any, Any]]:
@@ -191,7 +194,7 @@ def read_json(folder: Path, name: str, needed: Iterable[str] = ()) -> dict[str, 
         content = read_json_file(path, limit=limit, within=folder)
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(folder, name) from None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise RunFolderError(str(error)) from error
     if not isinstance(content, dict):
         raise RunFolderError(f"{path} is not a JSON object but a {type(content).__name__}.")
@@ -235,7 +238,7 @@ def read_history(folder: Path) -> list[dict[str, float]]:
         text = read_text(path, limit=HISTORY_BYTES, within=folder)
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(folder, path.name) from None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise RunFolderError(str(error)) from error
     rows: list[dict[str, float]] = []
     try:

@@ -20,10 +20,10 @@ import hashlib
 import io
 import os
 import platform
-import re
 import subprocess
 import time
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,23 @@ from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 from tf_mmloss.runs import plots
-from tf_mmloss.runs.folder import RunFolderError, check_same, epochs_saved, is_finished, locked, read_config, read_json
+from tf_mmloss.runs.folder import (
+    RunFolderError,
+    check_own,
+    check_same,
+    epochs_saved,
+    is_finished,
+    locked,
+    make_folder,
+    read_config,
+    read_json,
+    remove_partial,
+)
 from tf_mmloss.train import strategy
 from tf_mmloss.train.inputs import Splits, check_input, has_tensorflow, jit_compile, load, make_feed, split
 from tf_mmloss.train.presets import HOW, METHODS, Config, has_gaps, loss, pretraining, resolve
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-
-
-# What a killed process was writing, see `atomic_path`.
-_PARTIAL = re.compile(r"(best|last|config|data|environment|history|metrics|latest|state-\d+)\.partial-\d+\.\w+")
 
 
 class RunStoppedError(Exception):
@@ -100,6 +107,7 @@ def run(
     if data is None and has_gaps(config):
         data = load(config, data_dir)
     config, folder = resolve(config, data), Path(folder)
+    _set_keras(config)
     strategy.join(config)
     leader = strategy.is_leader()
     if stop is not None and strategy.num_processes() > 1:
@@ -112,6 +120,7 @@ def run(
                 if not held:
                     locks.enter_context(locked(folder))
                 _check_folder(config, folder, resume)
+                remove_partial(folder)
                 _backbone(config, folder.parent)
             finished = is_finished(folder)
             if not finished:
@@ -121,7 +130,7 @@ def run(
                 strategy.check_images(config, len(splits.train_labels))
         if not finished and data is not None:
             if leader:  # now, so that a stop in the pre-training leaves a run that can be resumed
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
                 write_json(folder / "config.json", dataclasses.asdict(config))
                 if data.fingerprint:
                     found = {"fingerprint": data.fingerprint, "origin": data.origin, "report": data.report}
@@ -144,21 +153,19 @@ def _train(
     stop: Callable[[], bool] | None,
 ) -> None:
     """Do what is left of a resolved config's run, up to metrics.json."""
-    keras.config.set_dtype_policy(POLICIES[config.precision])
+    _set_keras(config)  # anew, as the run of the backbone may have had another precision
     keras.utils.set_random_seed(config.seed)
     model = build(config, splits)
     if backbone is not None:
-        carry_backbone(keras.models.load_model(backbone / "last.keras", compile=False), model)
+        carry_backbone(_last_model(backbone), model)
     checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint", model)
     first_epoch = checkpoint.restore(model)
     epochs = config.epochs or 0
 
     leader = strategy.is_leader()
     if leader:
-        for path in [*folder.glob("*"), *folder.glob("checkpoint/*")]:
-            if _PARTIAL.fullmatch(path.name):
-                path.unlink()
         _record_environment(config, folder, first_epoch, backbone)
+        _write_derived(folder, model, checkpoint.history)
 
     resampling = _deferred(tf_mmloss.DeferredResampling, METHODS[config.method].resampling, config, splits)
     reweighting = _deferred(tf_mmloss.DeferredReweighting, METHODS[config.method].reweighting, config, splits)
@@ -169,12 +176,13 @@ def _train(
         *([resampling] if resampling else []),
         tf_mmloss.StopOnNonFinite(),
     ]
+    # What follows the checkpoint can be made from it: of a process killed in between, `_write_derived` does.
     writing = [
         _Timer(len(splits.train_labels)),
-        _BestModel(folder / "best.keras", checkpoint, model),
         checkpoint,
+        _BestModel(folder, checkpoint, model),
         *([keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)] if has_tensorflow() else []),
-        _History(folder / "history.csv", checkpoint, epochs),
+        _History(folder, checkpoint, epochs),
         *([_Stop(stop)] if stop else []),
     ]
     if first_epoch < epochs:
@@ -197,6 +205,58 @@ def _train(
     if leader:
         _save(model, folder / "last.keras")
         write_json(folder / "metrics.json", _metrics(config, data, splits, logits, checkpoint.history, model))
+
+
+def _set_keras(config: Config) -> None:
+    """Take nothing but the config's precision from a user's own configuration of Keras."""
+    keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_dtype_policy(POLICIES[config.precision])
+
+
+def _write_derived(folder: Path, model: keras.Model, history: Sequence[dict[str, Any]]) -> None:
+    """Write what follows the checkpoint of an epoch; `model` is that of the last one."""
+    if not history:
+        return
+    if _best(history) == len(history) - 1:
+        _save(model, folder / "best.keras")
+    _write_history(folder / "history.csv", history)
+
+
+def _best(history: Sequence[dict[str, Any]]) -> int | None:
+    """The first of the epochs with the highest evaluated accuracy; None: none was evaluated."""
+    evaluated = [row for row in history if row.get("val_accuracy") is not None]
+    return max(evaluated, key=lambda row: row["val_accuracy"])["epoch"] if evaluated else None
+
+
+def _write_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
+    """Write history.csv; a value that is no number is a blank."""
+    names = list(dict.fromkeys(name for row in history for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for row in history:
+        writer.writerow({name: value for name, value in row.items() if value is not None and np.isfinite(value)})
+    with atomic_path(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _last_model(folder: Path) -> keras.Model:
+    """The network of a finished run.
+
+    Raises:
+        RunFolderError: last.keras is none, or another than metrics.json is of.
+    """
+    path = folder / "last.keras"
+    check_own(folder, files=[path.name], folders=())
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras' own are of every kind
+        said = " ".join(str(error).split())[:200]
+        raise RunFolderError(f"{path} is no model of a run: {said or type(error).__name__}") from error
+    if checksum(model) != read_json(folder, "metrics.json", ["checksum"])["checksum"]:
+        raise RunFolderError(f"{folder} has in last.keras other weights than those that metrics.json is of.")
+    return model
 
 
 def _save(model: keras.Model, path: Path) -> None:
@@ -223,7 +283,10 @@ def summary(metrics: dict[str, Any]) -> str:
             f"accuracy by class size: {shots}",
             *_calibration(metrics),
             f"{'class':{width}}  images   error",
-            *(f"{name:{width}}  {count:6d}  {error:6.2%}" for name, count, error in rows),
+            *(
+                f"{name:{width}}  {count:6d}  {'none evaluated' if error is None else f'{error:6.2%}'}"
+                for name, count, error in rows
+            ),
             f"{metrics['epochs']} epochs in {_clock(metrics['seconds'])}",
         ]
     )
@@ -236,10 +299,17 @@ def _calibration(metrics: dict[str, Any]) -> list[str]:
 
 
 def _check_folder(config: Config, folder: Path, resume: bool) -> None:
-    if not (folder / "config.json").exists():
+    check_own(folder)
+    names = ("config.json", "checkpoint/latest.json", "metrics.json")
+    there = [name for name in names if os.path.lexists(folder / name)]
+    if not there:
         return
     if not resume:
         raise RunFolderError(f"{folder} already holds a run. Continue it with --resume, or choose another --out.")
+    if "config.json" not in there:
+        raise RunFolderError(
+            f"{folder} has {there[0]}, and no config.json that says of which run: choose another folder, or remove it."
+        )
     check_same(folder, read_config(folder), config)
 
 
@@ -272,7 +342,7 @@ def _backbone(config: Config, beside: Path) -> tuple[Config | None, Path]:
     if wanted is None:
         return None, beside
     folder = beside / wanted.name
-    if (folder / "config.json").exists():  # however it was made
+    if os.path.lexists(folder / "config.json"):  # however it was made
         there = read_config(folder)
         wanted = dataclasses.replace(wanted, **{name: getattr(there, name) for name in HOW})
         check_same(folder, there, wanted)
@@ -296,16 +366,17 @@ def _metrics(
 ) -> dict[str, Any]:
     predictions, probabilities = logits.argmax(axis=-1), softmax(model.loss.scale * logits)
     errors = per_class_error(splits.eval_labels, predictions, len(splits.class_names))
-    evaluated = [row for row in history if "val_accuracy" in row]
+    evaluated = [row for row in history if row.get("val_accuracy") is not None]
     best = max(evaluated, key=lambda row: row["val_accuracy"])
+    shown = ~np.isnan(errors)  # a class without images has no error, and no part in a mean
     return {
         "error": float(np.mean(predictions != splits.eval_labels)),
-        "balanced_accuracy": float(1 - np.mean(errors)),
+        "balanced_accuracy": float(1 - np.mean(errors[shown])),
         "shot_accuracy": {
-            shot: float(1 - errors[mask].mean()) if mask.any() else None
+            shot: float(1 - errors[mask & shown].mean()) if (mask & shown).any() else None
             for shot, mask in shot_masks(splits.cls_counts).items()
         },
-        "per_class_error": errors.tolist(),
+        "per_class_error": [None if np.isnan(error) else error for error in errors.tolist()],
         "calibration_error": expected_calibration_error(splits.eval_labels, probabilities),
         "mean_confidence": float(probabilities.max(axis=-1).mean()),
         "best_epoch": {"epoch": best["epoch"], "error": 1 - best["val_accuracy"], "evaluated": len(evaluated)},
@@ -360,17 +431,22 @@ def _record_environment(config: Config, folder: Path, first_epoch: int, backbone
 
 
 def _commit() -> str | None:
+    """The commit of this package's own checkout; None where it is installed, be it inside another repository."""
+    here = Path(__file__).resolve()
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
+        root = Path(_git(here.parent, "rev-parse", "--show-toplevel"))
+        if tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"] != "tf-mmloss":
+            return None
+        _git(here.parent, "ls-files", "--error-unmatch", here.name)
+        return _git(here.parent, "describe", "--always", "--dirty", "--abbrev=12")
+    except (OSError, KeyError, TypeError, ValueError, subprocess.CalledProcessError):
         return None
-    return described.stdout.strip()
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """What git says in a folder."""
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def _processor() -> str:
@@ -403,32 +479,25 @@ class _Timer(keras.callbacks.Callback):
 class _BestModel(keras.callbacks.Callback):
     """Save the model when the evaluated accuracy rises above all epochs before."""
 
-    def __init__(self, path: Path, checkpoint: tf_mmloss.Checkpoint, saved: keras.Model) -> None:
+    def __init__(self, folder: Path, checkpoint: tf_mmloss.Checkpoint, saved: keras.Model) -> None:
         super().__init__()
-        self.path, self.checkpoint, self.saved = path, checkpoint, saved
+        self.path, self.checkpoint, self.saved = folder / "best.keras", checkpoint, saved
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        before = [row.get("val_accuracy", -1.0) for row in self.checkpoint.history[:epoch]]
-        if logs.get("val_accuracy", -1.0) > max(before, default=-1.0):
+        if _best(self.checkpoint.history) == epoch:
             _save(self.saved, self.path)
 
 
 class _History(keras.callbacks.Callback):
     """Write history.csv from the checkpoint's rows, and show the progress."""
 
-    def __init__(self, path: Path, checkpoint: tf_mmloss.Checkpoint, epochs: int) -> None:
+    def __init__(self, folder: Path, checkpoint: tf_mmloss.Checkpoint, epochs: int) -> None:
         super().__init__()
-        self.path, self.checkpoint, self.epochs = path, checkpoint, epochs
+        self.path, self.checkpoint, self.epochs = folder / "history.csv", checkpoint, epochs
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         rows = self.checkpoint.history
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        with atomic_path(self.path) as temporary:
-            temporary.write_text(text.getvalue())
+        _write_history(self.path, rows)
         row = rows[-1]
         evaluated = f"  error {1 - row['val_accuracy']:6.2%}" if "val_accuracy" in row else ""
         left = np.median([r["seconds"] for r in rows[-5:]]) * (self.epochs - epoch - 1)

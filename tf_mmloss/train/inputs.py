@@ -122,7 +122,7 @@ def has_tensorflow() -> bool:
 
 
 def check_input(config: Config) -> None:
-    """Refuse an input that the backend or the installed packages do not have.
+    """Refuse an input that the backend or the installed packages do not have, or that the config's `jit` excludes.
 
     Raises:
         ValueError: such an input.
@@ -130,6 +130,11 @@ def check_input(config: Config) -> None:
     backend = keras.backend.backend()
     if config.input == "epoch" and backend != "jax":
         raise ValueError(f"`input` epoch needs the JAX backend. Received: {backend}; --input device runs on every one.")
+    if config.input == "epoch" and config.jit == "off":
+        raise ValueError(
+            "`jit` must be auto or on with `input` epoch, which is one compiled program an epoch; --input device runs "
+            "without. Received: jit='off'"
+        )
     if config.input == "host" and not has_tensorflow():
         raise ValueError("`input` host needs TensorFlow, which is not installed; --input device does not.")
 

@@ -1,0 +1,148 @@
+"""Files that are whole or not there, and files of others that are no files, or no JSON."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from tf_mmloss import files
+
+LIMIT = 1000
+
+
+def test_an_atomic_write_replaces_a_link_and_not_what_it_leads_to(tmp_path):
+    outside, path = tmp_path / "outside", tmp_path / "config.json"
+    outside.write_text("mine")
+    path.symlink_to(outside)
+    files.write_json(path, {"a": 1})
+    assert outside.read_text() == "mine"
+    assert not path.is_symlink()
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, [1])
+
+    def fail():
+        with files.atomic_path(path) as temporary:
+            temporary.write_text("half")
+            assert files.partial_of(temporary) == "a.json"
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(path, [float("nan")])
+    assert os.listdir(tmp_path) == ["a.json"]
+    assert files.read_json(path) == [1]
+
+
+def test_temporary_names_are_not_guessed_and_the_move_is_brought_to_the_disk(tmp_path, monkeypatch):
+    synced, names = [], set()
+    monkeypatch.setattr(files, "sync_folder", lambda folder: synced.append((folder, (folder / "a.json").exists())))
+    for _ in range(3):
+        with files.atomic_path(tmp_path / "a.json") as temporary:
+            names.add(temporary.name)
+            temporary.touch()
+    assert len(names) == 3
+    assert str(os.getpid()) not in {name.split("-")[1].split(".")[0] for name in names}
+    assert synced == [(tmp_path, True)] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("best.partial-12.keras", "best.keras"),
+        ("state-0001.partial-4.npz", "state-0001.npz"),
+        (".lock.partial-4", ".lock"),
+        ("best.partial-mine.keras", None),
+        ("best.keras", None),
+    ],
+)
+def test_partial_names(name, target):
+    assert files.partial_of(Path(name)) == target
+
+
+def make(kind, path):
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to({"link": path.with_name("outside"), "device": "/dev/zero", "loop": path.name}[kind])
+    return path
+
+
+KINDS = ("pipe", "socket", "folder", "link", "device", "loop")
+
+
+@pytest.mark.parametrize("links", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_regular_file_is_refused(kind, links, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "outside").touch()
+    (tmp_path / "outside").touch()
+    path = make(kind, Path("inside") / "config.json")
+    if kind == "link":
+        path.unlink()
+        path.symlink_to(tmp_path / "outside")
+    with pytest.raises((ValueError, OSError), match=r"inside.config\.json") as raised:
+        files.read_text(path, limit=LIMIT, within=Path("inside") if links else None)
+    assert not isinstance(raised.value, FileNotFoundError)
+
+
+def test_a_link_within_the_folder_is_followed_where_that_is_asked_for(tmp_path):
+    (tmp_path / "there.json").write_text("[1]")
+    (tmp_path / "here.json").symlink_to("there.json")
+    assert files.read_json(tmp_path / "here.json", within=tmp_path) == [1]
+    with pytest.raises(ValueError, match=r"here\.json must be a regular file\. Received: a link"):
+        files.read_json(tmp_path / "here.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 100_000, "nested without end"),
+        ('{"a":' * 100 + "1" + "}" * 100, "nested more than 50 deep"),
+        ('{"a": {"rate": 1e400}}', r"Received: a\.rate=1e400"),
+        ('{"a": [0, NaN]}', r"Received: a\[1\]=NaN"),
+        ('{"a": -Infinity}', "Received: a=-Infinity"),
+        ('{"a": 1' + 400 * "0" + "}", "Received: a=1000"),
+        ('{"a": 1' + 5000 * "0" + "}", "Received: a=1000"),
+        (r'{"names": ["\ud800"]}', r"Received: names\[0\]='.ud800'"),
+        (r'{"a": {"\udfff": 1}}', r"Received: a name in a='.udfff'"),
+        ("{", "is not JSON: "),
+        ("", "is not JSON: "),
+        ("\ufeff{}", "is not JSON: "),
+        ('"' + LIMIT * 200 * "x" + '"', "at most 100,000 bytes"),
+    ],
+)
+def test_json_that_is_none_of_ours_is_refused_naming_the_field(text, said, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=said) as raised:
+        files.read_json(path, limit=100_000)
+    assert str(raised.value).startswith(str(path))
+    assert len(str(raised.value)) < len(str(path)) + 200
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(ValueError, match=r"a\.json is not UTF-8: .* at byte 0"):
+        files.read_json(tmp_path / "a.json")
+
+
+def test_plain_json_is_read_as_it_is(tmp_path):
+    content = {"a": [1, -2.5, 1e308, 2**53, None, True, "ü\U0001f600"], "b": {"": {}}}
+    files.write_json(tmp_path / "a.json", content)
+    assert files.read_json(tmp_path / "a.json") == content
+    (tmp_path / "a.json").write_text('{"a": 1, "a": 2}')
+    assert files.read_json(tmp_path / "a.json") == {"a": 2}
