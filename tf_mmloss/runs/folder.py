@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # What a run's own process writes into its folder.
 FILES = (
     *("config.json", "data.json", "environment.json", "history.csv", "metrics.json", "failed.json"),
-    *("best.keras", "last.keras", ".lock"),
+    *("best.keras", "last.keras", "checkpoint/latest.json", ".lock"),
 )
 FOLDERS = ("checkpoint", "plots", "tensorboard")
 # A longer history is none of ours.
@@ -246,7 +246,7 @@ def read_history(folder: Path) -> list[dict[str, float]]:
             row = {name: float(value) for name, value in line.items() if value}
             rows.append({name: value for name, value in row.items() if math.isfinite(value) or name in fields.FINITE})
     except (TypeError, ValueError, csv.Error) as error:
-        raise RunFolderError(f"{path} is no history of epochs: in row {len(rows)}, {error}") from error
+        raise RunFolderError(f"{path} is no history of epochs: in row {len(rows)}, {str(error)[:100]}") from error
     if not rows or not all("epoch" in row for row in rows):
         raise RunFolderError(f"{path} is no history of epochs: it has no rows, or rows without an epoch.")
     if fault := fields.fault_of_history(rows):
