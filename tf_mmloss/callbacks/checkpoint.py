@@ -37,7 +37,8 @@ class Checkpoint(RunCallback):
             than the model's state.
         model: what is saved, compiled. Default: the model of `fit`; another one is inside it and has its optimizer.
         config: what the run is, as plain JSON values by name, such as its seed and learning rate. It is saved, and a
-            state of another config is not restored. Default: none, and nothing is compared.
+            state of another config is not restored. Names that the saved one lacks, as of options that are newer than
+            it, are not compared. Default: none, and nothing is compared.
 
     Raises:
         ValueError: an argument of another kind.
@@ -156,9 +157,9 @@ class Checkpoint(RunCallback):
         saved = latest.get("config")
         if saved is None or self.config is None:
             return
-        for name in dict.fromkeys([*self.config, *saved]):
-            ours, theirs = (config.get(name, "nothing") for config in (self.config, saved))
-            if ours != theirs or (name in self.config) != (name in saved):
+        for name, theirs in saved.items():
+            ours = self.config.get(name)
+            if ours != theirs or name not in self.config:
                 raise ValueError(
                     f"{self.folder} was saved from a run of another config: `{name}` was {theirs!r}. "
                     f"{received(name, ours)}"
