@@ -6,11 +6,10 @@ import pytest
 from helpers import BACKEND, to_numpy
 
 from tf_mmloss import models, normalization
-from tf_mmloss.backbones import BackboneError, applications, check, open_backbone
+from tf_mmloss.backbones import BackboneError, applications, check, open_backbone, statistics
 from tf_mmloss.cli import fit
 from tf_mmloss.runs import saved
 from tf_mmloss.runs.folder import read_config, read_json
-from tf_mmloss.train import experiment
 from tf_mmloss.train.presets import Config, optimizer, resolve
 
 OWN = """
@@ -41,11 +40,11 @@ def own(tmp_path, monkeypatch):
 
 def test_resnets_without_a_head():
     backbone, whole = open_backbone("resnet8", (8, 8, 1)), models.resnet(8, 3, input_shape=(8, 8, 1))
-    assert (backbone.mean, backbone.std) == (None, None)
-    backbone.model.set_weights(whole.get_weights()[: len(backbone.model.get_weights())])
+    assert statistics("resnet8", 1) is None
+    backbone.set_weights(whole.get_weights()[: len(backbone.get_weights())])
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype("float32")
     features = keras.Model(whole.input, whole.get_layer("features").output)
-    np.testing.assert_array_equal(to_numpy(backbone.model(x)), to_numpy(features(x)))
+    np.testing.assert_array_equal(to_numpy(backbone(x)), to_numpy(features(x)))
 
 
 @pytest.mark.parametrize(
@@ -67,8 +66,8 @@ def test_the_preprocessing_is_that_of_keras(name, scale, offset):
 def test_a_network_of_keras_sees_what_its_preprocessing_gives():
     backbone = open_backbone("keras:VGG16", (32, 32, 3))
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
-    ours = backbone.model(normalization(backbone.mean, backbone.std)(images))
-    theirs = backbone.model.layers[-1](keras.applications.vgg16.preprocess_input(images.copy()))
+    ours = backbone(normalization(*statistics("keras:VGG16", 3))(images))
+    theirs = backbone.layers[-1](keras.applications.vgg16.preprocess_input(images.copy()))
     np.testing.assert_allclose(to_numpy(ours), to_numpy(theirs), rtol=1e-4, atol=1e-4)
 
 
@@ -117,11 +116,11 @@ def test_training_on_an_own_network(own, tmp_path):
     assert read_json(out, "metrics.json")["error"] < 0.9
 
 
-def test_a_network_of_keras_is_normalised_its_way(monkeypatch):
-    """In the trainer, with a network as small as they come."""
-    built = experiment.open_backbone("keras:MobileNetV3Small", (32, 32, 3))
-    assert built.std == pytest.approx((1 / 255,) * 3)
-    assert built.mean == pytest.approx((0,) * 3)
+def test_statistics_of_a_network_that_takes_pixels():
+    mean, std = statistics("keras:MobileNetV3Small", 3)
+    assert std == pytest.approx((1 / 255,) * 3)
+    assert mean == pytest.approx((0,) * 3)
+    assert statistics("keras:VGG16", 1) == ((0.5,), (0.5,))
 
 
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "VGG16"])
@@ -129,7 +128,7 @@ def test_a_saved_run_of_it_is_loaded_again(tmp_path, name):
     """Of one that computes with plain operations, and of one whose channels are turned."""
     backbone = open_backbone(f"keras:{name}", (32, 32, 3))
     images = keras.Input((32, 32, 3))
-    model = keras.Model(images, models.add_head(backbone.model(images), 2))
+    model = keras.Model(images, models.add_head(backbone(images), 2))
     model.save(tmp_path / "last.keras")
     again = saved.load(tmp_path / "last.keras")
     x = np.ones((1, 32, 32, 3), "float32")

@@ -393,7 +393,7 @@ def test_nan_loss_stops_naming_the_step_and_keeps_the_checkpoint(tmp_path, monke
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset": "cifar"}, "`dataset` must be one of .* Did you mean 'cifar10'"),
+        ({"dataset": "cifar"}, "cifar is not there. Did you mean cifar10?"),
         ({"method": "ldm"}, "`method` must be one of .* Did you mean 'ldam'"),
         ({"imbalance": "longtails"}, "Did you mean 'longtail'"),
         ({"weights": "inverted"}, "`weights` .* Did you mean 'inverse'"),

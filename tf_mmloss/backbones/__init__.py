@@ -1,22 +1,24 @@
 """Networks under a head: the CIFAR ResNets, those of `keras.applications`, and one's own.
 
-A kind of backbone is a file here with `FORM`, `matches(spec)`, `check(spec, weights)` and
-`build(spec, input_shape, weights)`.
+A kind of backbone is a file here with `FORM`, `matches(spec)`, `check(spec, weights)`,
+`statistics(spec, channels)` and `build(spec, input_shape, weights)`.
 """
 
 from types import ModuleType
 
+import keras
+
 from tf_mmloss._validation import received
 from tf_mmloss.backbones import applications, function, resnet
-from tf_mmloss.backbones.base import Backbone, BackboneError
+from tf_mmloss.backbones.base import BackboneError
 
 _KINDS = (resnet, applications, function)
 FORMS = ", ".join(kind.FORM for kind in _KINDS)
 
-__all__ = ["FORMS", "Backbone", "BackboneError", "check", "open_backbone"]
+__all__ = ["FORMS", "BackboneError", "check", "open_backbone", "statistics"]
 
 
-def open_backbone(spec: str, input_shape: tuple[int, int, int], weights: str = "none") -> Backbone:
+def open_backbone(spec: str, input_shape: tuple[int, int, int], weights: str = "none") -> keras.Model:
     """Build the network under a head.
 
     Args:
@@ -27,22 +29,35 @@ def open_backbone(spec: str, input_shape: tuple[int, int, int], weights: str = "
             file of that network.
 
     Returns:
-        The network, and how its images are normalised.
+        From images, normalised by `statistics`, to features (B, F).
 
     Raises:
         BackboneError: an unknown network, an image size or weights that it does not take.
 
     Example:
-        >>> open_backbone("resnet8", (32, 32, 3)).model.output_shape
+        >>> open_backbone("resnet8", (32, 32, 3)).output_shape
         (None, 64)
     """
-    backbone = _kind(spec).build(spec, input_shape, weights)
-    if len(backbone.model.output_shape) != 2:
+    model: keras.Model = _kind(spec).build(spec, input_shape, weights)
+    if len(model.output_shape) != 2:
         raise BackboneError(
-            f"`backbone` must return features of shape (batch, features). Received: {spec} with "
-            f"{backbone.model.output_shape}"
+            f"`backbone` must return features of shape (batch, features). Received: {spec} with {model.output_shape}"
         )
-    return backbone
+    return model
+
+
+def statistics(spec: str, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """With what images are normalised for a network: mean and standard deviation by channel of pixels divided by 255.
+
+    Args:
+        spec: see `open_backbone`.
+        channels: of the images.
+
+    Returns:
+        The two, or None: those of the training images.
+    """
+    found: tuple[tuple[float, ...], tuple[float, ...]] | None = _kind(spec).statistics(spec, channels)
+    return found
 
 
 def check(spec: str, weights: str = "none") -> None:

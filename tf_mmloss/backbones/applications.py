@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_mmloss.backbones.base import Backbone, BackboneError
+from tf_mmloss.backbones.base import BackboneError
 
 FORM = "keras:NAME (a network of keras.applications)"
 _PREFIX = "keras:"
@@ -38,7 +38,14 @@ def check(spec: str, weights: str) -> None:
         raise BackboneError(f"`pretrained` must be none, imagenet or a weights file. Received: pretrained={weights!r}")
 
 
-def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> Backbone:
+def statistics(spec: str, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """See `tf_mmloss.backbones.statistics`."""
+    scale, offset, _ = _preprocessing(getattr(keras.applications, spec.removeprefix(_PREFIX)), channels)
+    std = 1 / (255 * scale)
+    return tuple((-offset * std).tolist()), tuple(std.tolist())
+
+
+def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> keras.Model:
     """See `tf_mmloss.backbones.open_backbone`."""
     check(spec, weights)
     name = spec.removeprefix(_PREFIX)
@@ -56,12 +63,10 @@ def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> Backbon
             f"the ImageNet weights of {name} could not be downloaded ({_first_line(error)}). Put their file, fetched "
             f"elsewhere, into {os.path.join(keras.config.keras_home(), 'models')}, or pass its path as `pretrained`."
         ) from error
-    scale, offset, flipped = _preprocessing(make, input_shape[-1])
-    if flipped:
+    if _preprocessing(make, input_shape[-1])[2]:
         inputs = keras.Input(input_shape, name="images")
         model = keras.Model(inputs, model(inputs[..., ::-1]), name=model.name)
-    std = 1 / (255 * scale)
-    return Backbone(model, tuple((-offset * std).tolist()), tuple(std.tolist()))
+    return model
 
 
 def _preprocessing(make: Callable[..., Any], channels: int) -> tuple[np.ndarray, np.ndarray, bool]:

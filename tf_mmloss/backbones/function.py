@@ -2,7 +2,7 @@
 
 import keras
 
-from tf_mmloss.backbones.base import Backbone, BackboneError, refuse_weights
+from tf_mmloss.backbones.base import BackboneError, refuse_weights
 
 FORM = "package.module:function"
 
@@ -18,7 +18,11 @@ def check(spec: str, weights: str) -> None:
     refuse_weights(spec, weights)
 
 
-def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> Backbone:
+def statistics(spec: str, channels: int) -> None:
+    """None: images are normalised by the training images' own mean and standard deviation."""
+
+
+def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> keras.Model:
     """See `tf_mmloss.backbones.open_backbone`."""
     from tf_mmloss.data.sources.module import function_of
 
@@ -35,4 +39,4 @@ def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> Backbon
             f"{spec} must return a keras.Model of images {input_shape}. Received: "
             f"{f'input shape {model.input_shape}' if isinstance(model, keras.Model) else type(model).__name__}"
         )
-    return Backbone(model)
+    return model

@@ -2,7 +2,9 @@
 
 import re
 
-from tf_mmloss.backbones.base import Backbone, refuse_weights
+import keras
+
+from tf_mmloss.backbones.base import refuse_weights
 from tf_mmloss.models import resnet_features
 
 FORM = "resnet32 (any depth 6n+2)"
@@ -18,7 +20,11 @@ def check(spec: str, weights: str) -> None:
     refuse_weights(spec, weights)
 
 
-def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> Backbone:
+def statistics(spec: str, channels: int) -> None:
+    """None: images are normalised by the training images' own mean and standard deviation."""
+
+
+def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> keras.Model:
     """See `tf_mmloss.backbones.open_backbone`."""
     check(spec, weights)
-    return Backbone(resnet_features(int(spec.removeprefix("resnet")), input_shape))
+    return resnet_features(int(spec.removeprefix("resnet")), input_shape)

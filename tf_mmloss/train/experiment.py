@@ -31,7 +31,7 @@ import keras
 import numpy as np
 
 import tf_mmloss
-from tf_mmloss.backbones import Backbone, open_backbone
+from tf_mmloss import backbones
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
@@ -62,26 +62,20 @@ class RunStoppedError(Exception):
 
 def build(config: Config, splits: Splits) -> keras.Model:
     """The compiled network of a resolved config."""
-    return _build(config, splits)[0]
-
-
-def _build(config: Config, splits: Splits) -> tuple[keras.Model, Backbone | None]:
-    """The same, and its backbone where that is no ResNet of ours."""
     head, shape = METHODS[config.method].head, splits.train_images.shape[1:]
-    backbone = None
     if config.depth is not None:
         model = tf_mmloss.resnet(config.depth, len(splits.class_names), head, shape)
     else:
-        backbone = open_backbone(config.backbone, shape, config.pretrained)
+        backbone = backbones.open_backbone(config.backbone, shape, config.pretrained)
         images = keras.Input(shape, name="images")
-        model = keras.Model(images, add_head(backbone.model(images), len(splits.class_names), head))
+        model = keras.Model(images, add_head(backbone(images), len(splits.class_names), head))
     model.compile(
         optimizer=presets.optimizer(config),
         loss=loss(config, splits.cls_counts),
         metrics=["accuracy"],
         jit_compile=jit_compile(config),
     )
-    return model, backbone
+    return model
 
 
 def run(
@@ -168,9 +162,9 @@ def _train(
     """Do what is left of a resolved config's run, up to metrics.json."""
     _set_keras(config)  # anew, as the run of the backbone may have had another precision
     keras.utils.set_random_seed(config.seed)
-    model, network = _build(config, splits)
-    if network is not None and network.mean is not None and network.std is not None:
-        data = dataclasses.replace(data, mean=network.mean, std=network.std)  # what the network was made for
+    model = build(config, splits)
+    if statistics := backbones.statistics(config.backbone, splits.train_images.shape[-1]):
+        data = dataclasses.replace(data, mean=statistics[0], std=statistics[1])
     if backbone is not None:
         carry_backbone(_last_model(backbone), model)
     checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint", model, config=dataclasses.asdict(config))

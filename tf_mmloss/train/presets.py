@@ -398,6 +398,7 @@ def image_size(config: Config) -> tuple[int, int] | None:
 
 def has_gaps(config: Config) -> bool:
     """Whether a config needs its images to be resolved: images of one's own, whose presets follow from them."""
+    text("dataset", config.dataset)
     return config.is_own and any(getattr(config, name) is None for name in _FROM_IMAGES)
 
 
@@ -493,7 +494,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
         )
     epochs = integer("epochs", resolved.epochs or 0, at_least=1, at_most=MOST_EPOCHS)
     if resolved.depth is not None:
-        check_depth(integer("depth", resolved.depth, at_most=MOST_LAYERS))
+        check_depth(resolved.depth)
     if (method.reweighting, method.resampling) == ("never", "never") and config.weights != Config.weights:
         raise ValueError(
             f"`weights` is no option of method {config.method}, which re-balances nothing. "
@@ -573,6 +574,8 @@ def _resolved_network(config: Config) -> dict[str, Any]:
     Raises:
         ValueError: a depth that the name contradicts.
     """
+    if config.depth is not None:
+        integer("depth", config.depth, at_most=MOST_LAYERS)
     name = config.backbone or f"resnet{32 if config.depth is None else config.depth}"
     depth = re.fullmatch(r"resnet(\d{1,5})", name) if isinstance(name, str) else None
     if config.depth is not None and (depth is None or int(depth[1]) != config.depth):
