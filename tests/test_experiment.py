@@ -421,7 +421,7 @@ def test_nan_loss_stops_naming_the_step_and_keeps_the_checkpoint(tmp_path, monke
         ({"batch_size": "128"}, "`batch_size` must be an integer"),
         ({"depth": [8]}, "`depth` must be an integer"),
         ({"method": ["mm"]}, "`method` must be one of"),
-        ({"dataset": {}}, "`dataset` must be one of"),
+        ({"dataset": {}}, "`dataset` must be a string"),
         ({"margin_space": ["logit"]}, "`margin_space` must be one of"),
         ({"start_epoch": 2}, "`start_epoch` must be one of the 2 epochs"),
         ({"start_epoch": 1.5}, "`start_epoch` must be an integer"),
