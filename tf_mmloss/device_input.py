@@ -37,8 +37,9 @@ class DeviceImages(keras.layers.Layer):
     Example:
         >>> rows = keras.Input((5,), dtype="int32")
         >>> model = keras.Model(rows, network(DeviceImages(x, normalize)(rows)))
+        >>> model.compile(SGD(0.1), MaxMarginLoss(cls_counts))
         >>> batches = EpochRows(y, num_classes=10)
-        >>> model.fit(batches, steps_per_epoch=batches.steps_per_epoch, epochs=200, shuffle=False)
+        >>> model.fit(batches, steps_per_epoch=batches.steps_per_epoch, epochs=2, shuffle=False, verbose=0)
     """
 
     def __init__(self, images: np.ndarray, normalize: Callable[[Any], Any], pad: int = 4, **kwargs: Any) -> None:

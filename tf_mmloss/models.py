@@ -30,7 +30,7 @@ def normalization(mean: tuple[float, ...], std: tuple[float, ...]) -> keras.laye
             standard deviation of 0 and needs another, such as 1.
 
     Example:
-        >>> normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+        >>> normalize = normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
     """
     means = [number("mean", m, at_least=-1e6, at_most=1e6) for m in sequence("mean", mean)]
     stds = [number("std", s, at_least=1e-6) for s in sequence("std", std)]
@@ -67,7 +67,8 @@ def resnet(
         ValueError: depth not 6n+2, a number out of range, unknown head, a shape that is not three positive integers.
 
     Example:
-        >>> resnet(20, num_classes=10).count_params()
+        >>> resnet(20, num_classes=10).output_shape
+        (None, 10)
 
     Reference:
         He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.
@@ -149,6 +150,8 @@ def resnet32(
 
     Example:
         >>> model = resnet32(10)
+        >>> sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+        464144
     """
     return resnet(32, num_classes, head, input_shape)
 

@@ -46,7 +46,7 @@ class Checkpoint(RunCallback):
     Example:
         >>> checkpoint = Checkpoint("run/checkpoint", config={"seed": 0, "learning_rate": 0.1})
         >>> first_epoch = checkpoint.restore(model)
-        >>> model.fit(data, initial_epoch=first_epoch, epochs=200, callbacks=[..., checkpoint])
+        >>> model.fit(data, initial_epoch=first_epoch, epochs=200, callbacks=[checkpoint])
     """
 
     def __init__(

@@ -57,7 +57,7 @@ class DeferredReweighting(Deferred):
         >>> model.fit(data, epochs=200, callbacks=[DeferredReweighting(160)])
         >>> two_outputs.compile(SGD(0.1), {"kind": LDAMLoss(kinds), "age": CrossEntropyLoss()})
         >>> callbacks = [DeferredReweighting(160, output="kind"), DeferredReweighting(160, ages, output="age")]
-        >>> two_outputs.fit(data, epochs=200, callbacks=callbacks)
+        >>> two_outputs.fit(kinds_and_ages, epochs=200, callbacks=callbacks)
 
     Reference:
         Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019, Algorithm 1.

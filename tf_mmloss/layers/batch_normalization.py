@@ -31,7 +31,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         ValueError: momentum or epsilon out of range; an axis that is not the last, or a mask, when called.
 
     Example:
-        >>> x = BatchNormalization()(x)
+        >>> inputs = keras.Input((32, 32, 16))
+        >>> BatchNormalization()(inputs).shape
+        (None, 32, 32, 16)
     """
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:

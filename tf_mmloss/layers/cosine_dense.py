@@ -44,7 +44,8 @@ class CosineDense(keras.layers.Layer):
         ValueError: units out of range; features not of rank 2.
 
     Example:
-        >>> logits = CosineDense(10)(features)
+        >>> CosineDense(10)(np.ones((2, 64), "float32")).shape[-1]
+        10
 
     Reference:
         Wang et al., NormFace, ACM Multimedia 2017; the class vectors start as in LDAM's published code:

@@ -22,7 +22,8 @@ class StridedShortcut(keras.layers.Layer):
         ValueError: filters or strides out of range; fewer filters than input channels.
 
     Example:
-        >>> x = StridedShortcut(32)(x)
+        >>> StridedShortcut(32)(keras.Input((32, 32, 16))).shape
+        (None, 16, 16, 32)
 
     Reference:
         He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.

@@ -36,7 +36,8 @@ def cross_entropy(y_true: Any, y_pred: Any, *, margin: Any = None, scale: float 
         ValueError: shapes other than those; what is no label; margin or scale not finite.
 
     Example:
-        >>> cross_entropy([0], [[2.0, 0.0]], margin=1.0)    # log(1 + e^-1) = 0.3133
+        >>> round(float(cross_entropy([0], [[2.0, 0.0]], margin=1.0)[0]), 4)    # log(1 + e^-1)
+        0.3133
     """
     logits, scale = ops.convert_to_tensor(y_pred), check_scale(scale)
     if margin is not None:

@@ -34,7 +34,8 @@ def hinge(y_true: Any, y_pred: Any, *, margin: Any = 0.1, scale: float = 1.0) ->
         ValueError: other shapes; what is no label, soft rows; margin or scale out of range.
 
     Example:
-        >>> hinge([0], [[0.9, 0.6]], margin=0.5)    # 0.2
+        >>> round(float(hinge([0], [[0.9, 0.6]], margin=0.5)[0]), 4)    # 0.6 - 0.9 + 0.5
+        0.2
     """
     labels, logits, scale = as_labels(y_true, y_pred, of="hinge"), ops.convert_to_tensor(y_pred), check_scale(scale)
     margin = per_example("margin", margin, logits)

@@ -37,7 +37,8 @@ def ldam(
         ValueError: bad counts, margin or scale; other shapes; what is no label, soft rows.
 
     Example:
-        >>> ldam([1], [[0.2, 0.9]], cls_counts=[100, 10])
+        >>> round(float(ldam([1], [[0.2, 0.9]], cls_counts=[100, 10])[0]), 4)    # log(1 + e^(30 (0.2 - 0.9 + 0.5)))
+        0.0025
     """
     labels = as_labels(y_true, y_pred, of="ldam")
     margins = ldam_margins(cls_counts, number("max_margin", max_margin, above=0, below=LARGEST))

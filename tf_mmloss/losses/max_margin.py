@@ -46,7 +46,8 @@ def maximum_margins(
         ValueError: what is no label, soft rows; a hyper-parameter out of range.
 
     Example:
-        >>> maximum_margins([0], [[0.3, 0.2]])    # e^(-1 - 0.9) / 10 = 0.01496
+        >>> round(float(maximum_margins([0], [[0.3, 0.2]])[0]), 5)    # e^(-1 - 0.9) / 10
+        0.01496
     """
     choice("margin_space", margin_space, MARGIN_SPACES)
     flag("stop_margin_gradient", stop_margin_gradient)
@@ -91,7 +92,8 @@ def max_margin(
         ValueError: shapes other than those; what is no label, soft rows; a hyper-parameter out of range.
 
     Example:
-        >>> max_margin([0], [[0.9, 0.1]])
+        >>> round(float(max_margin([0], [[0.3, 0.2]])[0]), 4)    # log(1 + e^(-1 + 0.1496))
+        0.3557
     """
     labels = as_labels(y_true, y_pred, of="max_margin")
     margin = maximum_margins(
