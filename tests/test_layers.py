@@ -327,6 +327,14 @@ def test_batch_norm_in_a_fit(jit_compile):
     assert_close(layer.gamma, 1 - step, 1e-5)
 
 
+@pytest.mark.parametrize("shape", [(0, 4, 4, 3), (0, 3)])
+def test_no_rows(shape):
+    """As Keras' own layers: an answer of no rows."""
+    for layer in (BatchNormalization(), CosineDense(4) if len(shape) == 2 else StridedShortcut(6)):
+        expected = (0, *built(layer, shape).compute_output_shape(shape)[1:])
+        assert tuple(layer(np.zeros(shape, "float32")).shape) == tuple(expected)
+
+
 @pytest.mark.parametrize(("arguments", "mask"), [({"axis": 1}, None), ({}, np.ones((5, 4, 3), bool))])
 def test_batch_norm_refuses_other_axes_and_masks(arguments, mask):
     layer = built(BatchNormalization(**arguments), images().shape)

@@ -632,3 +632,18 @@ def test_rows_rounded_to_bfloat16_sum_to_one():
     assert float(CrossEntropyLoss()(rounded, logits)) == pytest.approx(
         float(CrossEntropyLoss()(smooth, logits)), rel=1e-2
     )
+
+
+@each_class
+@unseen
+@pytest.mark.parametrize(
+    "labels", [np.zeros(0, "int32"), np.zeros((0, len(COUNTS)), "float32")], ids=["labels", "rows"]
+)
+def test_a_batch_without_rows(case, compiled, labels):
+    """Like Keras' losses: a sum of nothing, of whichever shape."""
+    logits, labels = ops.convert_to_tensor(np.zeros((0, len(COUNTS)), "float32")), ops.convert_to_tensor(labels)
+    loss = case.build(reduction="mean_with_sample_weight")
+    assert np.sum(to_numpy(compiled(lambda y, u: loss(y, u))(labels, logits))) == 0
+    loss.enable_class_weights(len(COUNTS))
+    assert np.sum(to_numpy(loss(labels, logits))) == 0
+    assert to_numpy(case.build()(labels, logits)).shape == (0,)

@@ -259,3 +259,13 @@ def test_shots_of_counts_with_keys():
     by_key = ShotAccuracy({1: 50, 0: 500}, "many")
     assert by_key.get_config() == ShotAccuracy([500, 50], "many").get_config()
     assert shot_masks({"b": 50, "a": 500})["many"].tolist() == [True, False]
+
+
+@each_metric
+def test_a_batch_without_rows_changes_nothing(build, classes):
+    metric = build()
+    metric.update_state(*batches()[2])
+    before = float(metric.result())
+    metric.update_state(np.zeros(0, "int32"), np.zeros((0, 6), "float32"))
+    metric.update_state(np.zeros((0, 6), "float32"), np.zeros((0, 6), "float32"))
+    assert float(metric.result()) == before

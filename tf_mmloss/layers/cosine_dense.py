@@ -17,7 +17,7 @@ def inverse_norm(x: Any, axis: int) -> tuple[Any, Any]:
     A vector of zeros has m = r = 1, which keeps value and gradient finite in half precision too.
     """
     # Constant in the gradient: r / m does not depend on m.
-    largest = ops.stop_gradient(ops.max(ops.abs(x), axis=axis, keepdims=True))
+    largest = ops.stop_gradient(ops.max(ops.abs(x), axis=axis, keepdims=True, initial=0.0))
     is_zero = largest == 0
     largest = ops.where(is_zero, ops.ones_like(largest), largest)
     squares = ops.sum(ops.square(x / largest), axis=axis, keepdims=True)

@@ -135,7 +135,7 @@ def as_labels(y_true: Any, y_pred: Any, *, of: str = "This function") -> Any:
             f"`y_true` must be labels or one-hot rows: {of} is not defined for soft targets, CrossEntropyLoss, "
             f"LogitAdjustedLoss, FocalLoss and UniformMarginLoss are. Received: y_true[{soft}]={rows[soft]}"
         )
-    hard = ops.max(targets, axis=-1) == 1
+    hard = ops.max(targets, axis=-1, initial=0.0) == 1
     return ops.where(hard, ops.cast(ops.argmax(targets, axis=-1), "int32"), -1)
 
 
@@ -180,7 +180,7 @@ def _rows(y_true: Any, dtype: Any) -> Any:
             return ops.cast(ops.argmax(y_true, axis=-1), "int32")
         return ops.cast(y_true, dtype)
     y_true = ops.cast(y_true, dtype)
-    valid = (ops.abs(ops.sum(y_true, axis=-1) - 1) <= SUM_TOLERANCE) & (ops.min(y_true, axis=-1) >= 0)
+    valid = (ops.abs(ops.sum(y_true, axis=-1) - 1) <= SUM_TOLERANCE) & (ops.min(y_true, axis=-1, initial=0.0) >= 0)
     return ops.where(valid[:, None], y_true, np.nan)
 
 
@@ -197,7 +197,7 @@ def target_logits(labels: Any, logits: Any) -> Any:
 
 def rival_logits(labels: Any, logits: Any) -> Any:
     """Return max_{j != y} u_j, shape (B,)."""
-    return ops.max(update_targets(labels, logits, ops.full_like(logits[:, 0], -np.inf)), axis=-1)
+    return ops.max(update_targets(labels, logits, ops.full_like(logits[:, 0], -np.inf)), axis=-1, initial=-np.inf)
 
 
 def update_targets(labels: Any, logits: Any, values: Any, *, add: bool = False) -> Any:
