@@ -25,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 
 from tf_mmloss.data.images import decode, fit_array
-from tf_mmloss.data.source import DataError, Dirt, ImageError, Source, digests
+from tf_mmloss.data.source import DIGEST_SIZE, DataError, Dirt, ImageError, Source, digests
 from tf_mmloss.files import atomic_path, write_json
 
 if sys.platform != "win32":
@@ -33,9 +33,9 @@ if sys.platform != "win32":
 
 # To be raised when `images.decode` gives other pixels.
 VERSION = 1
-_CHUNK = 128
+_CHUNK, _CHUNK_BYTES = 128, 2**23
 _SAVE_EVERY = 5.0
-_DIGEST = (2, 16)
+_DIGEST = (2, DIGEST_SIZE)
 
 _Shape = tuple[int, int, int, int]
 Progress = Callable[[int, int, float], None]
@@ -282,14 +282,17 @@ _Chunk = tuple[np.ndarray, np.ndarray, np.ndarray, list[list[Any]]]
 def _decoded(source: Source, start: int, shape: _Shape, fit: str, workers: int | None) -> Iterator[_Chunk]:
     """Chunks in order: positions, pixels, digests and dirt."""
     workers = workers or os.cpu_count() or 1
+    of_array = math.prod(source.shape or ())
+    size = min(max(_CHUNK_BYTES // max(math.prod(shape[1:]), of_array), 1), _CHUNK)
     _, height, width, channels = shape
 
     def work(chunk: np.ndarray, read: list[bytes | np.ndarray | ImageError] | None) -> _Chunk:
-        pictures = source.read(chunk) if read is None else read
-        suffixes = source.suffixes(chunk)
         pixels = np.zeros((len(chunk), *shape[1:]), np.uint8)
+        content = np.zeros((len(chunk), DIGEST_SIZE), np.uint8)
         dirt: list[list[Any]] = []
-        for row, (index, picture, suffix) in enumerate(zip(chunk.tolist(), pictures, suffixes, strict=True)):
+        for row, (index, suffix) in enumerate(zip(chunk.tolist(), source.suffixes(chunk), strict=True)):
+            (picture,) = source.read(chunk[row : row + 1]) if read is None else read[row : row + 1]
+            content[row] = digests([picture], [suffix])
             try:
                 if isinstance(picture, ImageError):
                     raise picture
@@ -301,13 +304,14 @@ def _decoded(source: Source, start: int, shape: _Shape, fit: str, workers: int |
                     dirt.append([index, odd, True])
             except ImageError as error:
                 dirt.append([index, str(error), False])
-        seen = [np.frombuffer(hashlib.blake2b(one.data, digest_size=_DIGEST[1]).digest(), np.uint8) for one in pixels]
-        return chunk, pixels, np.stack([digests(pictures, suffixes), np.stack(seen)], axis=1), dirt
+        seen = b"".join(hashlib.sha256(one.data).digest()[:DIGEST_SIZE] for one in pixels)
+        seen_rows = np.frombuffer(seen, np.uint8).reshape(-1, DIGEST_SIZE)
+        return chunk, pixels, np.stack([content, seen_rows], axis=1), dirt
 
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[_Chunk]] = deque()
         try:
-            for chunk in source.chunks(start, _CHUNK):
+            for chunk in source.chunks(start, size):
                 waiting.append(pool.submit(work, chunk, source.read(chunk) if source.sequential else None))
                 if len(waiting) > 2 * workers:
                     yield waiting.popleft().result()

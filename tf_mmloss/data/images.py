@@ -46,6 +46,8 @@ _SIGNATURES = {
 SIGNATURE_SIZE = 16
 _READ = "JPEG, PNG, WebP, GIF, BMP and TIFF are read"
 _ORIENTATION = 0x0112
+_JPEGS = ("JPEG", "MPO")  # MPO: a camera's JPEG with a preview or a second lens
+_NOTES = {"exif", "xmp"}
 _SIDEWAYS = (5, 6, 7, 8)
 # Python's own table, not the system's: the same everywhere.
 _TYPES = mimetypes.MimeTypes(())
@@ -106,8 +108,8 @@ def decode(
     image = _open(content)
     try:
         odd = _oddity(image, suffix)
-        turned = image.format in ("JPEG", "MPO") and _orientation(image)
-        if image.format in ("JPEG", "MPO"):
+        turned = image.format in _JPEGS and _orientation(image)
+        if image.format in _JPEGS:
             # The decoder halves the size up to three times as it goes, never below what is needed.
             image_width, image_height = image.size[::-1] if turned in _SIDEWAYS else image.size
             scale = _scale(image_width, image_height, width, height, fit)
@@ -153,7 +155,7 @@ def measure(picture: bytes | np.ndarray) -> tuple[int, int, bool]:
         return *picture.shape[:2], picture.ndim == 2 or picture.shape[2] == 1
     image = _open(picture)
     width, height = image.size
-    if image.format in ("JPEG", "MPO") and _orientation(image) in _SIDEWAYS:
+    if image.format in _JPEGS and _orientation(image) in _SIDEWAYS:
         width, height = height, width
     return height, width, image.mode in _GREY
 
@@ -213,7 +215,7 @@ def _oddity(image: Any, suffix: str) -> str:
     known = suffix in SUFFIXES or _TYPES.guess_type(f"file{suffix}")[0] is not None
     if known and suffix not in _SUFFIXES[name]:
         return f"its extension is {suffix}, its content {name}"
-    if image.format != "MPO":  # a camera's JPEG with a preview or a second lens
+    if image.format not in _JPEGS:
         try:
             if getattr(image, "is_animated", False):
                 return f"holds {getattr(image, 'n_frames', 'several')} frames"
@@ -223,6 +225,8 @@ def _oddity(image: Any, suffix: str) -> str:
 
 
 def _orientation(image: Any) -> int:
+    if image.format in _JPEGS and not (_NOTES & image.info.keys()):
+        return 1
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged notes of a camera are no reason to refuse its picture

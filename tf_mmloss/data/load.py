@@ -18,7 +18,7 @@ from tf_mmloss.data.splits import split_by_class
 from tf_mmloss.datasets.base import ImageDataset
 from tf_mmloss.datasets.rows import Rows
 
-_SAMPLE = 1000
+_SAMPLE, _SAMPLE_BYTES = 1000, 2**28
 _IN_MEMORY = 4096
 
 
@@ -251,19 +251,25 @@ def _size(source: Source, image_size: int | tuple[int, int] | None, grey: bool |
 
 
 def _measure(source: Source) -> tuple[np.ndarray, bool]:
-    """Sizes of a sample of the images, and whether all of it is grey."""
+    """Sizes of a sample of the images, and whether all of it is grey; a smaller sample where files are large."""
     count = min(len(source), _SAMPLE)
     chosen = np.arange(count) if source.sequential else np.linspace(0, len(source) - 1, count).astype(np.int64)
-    sizes, all_grey = [], True
-    for picture in source.read(chosen):
+    if not source.sequential:
+        np.random.default_rng(0).shuffle(chosen)
+    sizes, all_grey, read = [], True, 0
+    for number in range(count):
+        (picture,) = source.read(chosen[number : number + 1])
         try:
             if isinstance(picture, ImageError):
                 continue
+            read += len(picture)
             height, width, is_grey = measure(picture)
         except ImageError:
             continue
         sizes.append((height, width))
         all_grey = all_grey and is_grey
+        if read > _SAMPLE_BYTES and number > _SAMPLE // 10:
+            break
     if not sizes:
         raise DataError(f"{source.name}: none of {count:,} images can be read, the first is {source.names[0]}.")
     return np.array(sizes), all_grey

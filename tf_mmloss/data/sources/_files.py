@@ -11,6 +11,9 @@ import numpy as np
 from tf_mmloss.data.images import FILE_LIMIT
 from tf_mmloss.data.source import ImageError
 
+_FIRST_READ = 2**18
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+
 
 def is_inside(path: str | Path, root: str) -> bool:
     """Whether a path, its links resolved, lies in `root`, which has none."""
@@ -53,7 +56,13 @@ def reader(root: str, names: Sequence[str]) -> Callable[[np.ndarray], list[bytes
 
 def _read_file(path: str) -> bytes | ImageError:
     try:
-        with open(path, "rb") as file:
-            return file.read(FILE_LIMIT)
+        file = os.open(path, _FLAGS)  # half the time of `open`, which counts where files are small
+        try:
+            content = os.read(file, _FIRST_READ)
+            while len(content) >= _FIRST_READ and (more := os.read(file, FILE_LIMIT)):
+                content += more
+        finally:
+            os.close(file)
     except OSError as error:
         return ImageError(f"cannot be read: {error.strerror or error}")
+    return content

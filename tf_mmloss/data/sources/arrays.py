@@ -7,6 +7,7 @@ import math
 import os
 import threading
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -72,45 +73,58 @@ class _Member:
         self._path, self._info = path, info
         self._where = f"{shown(str(path))}: {shown(info.filename)}"
         self._file: Any = None
+        self._archive: Any = None
         self._row = 0
         self._lock = threading.Lock()
         if info.file_size > max(RATIO_FREE, RATIO_LIMIT * info.compress_size):
             raise DataError(
                 f"{self._where}: refused, it unpacks to {info.file_size:,} bytes from {info.compress_size:,}"
             )
-        self._open()
+        try:
+            self._open()
+        except DataError:
+            self._close()
+            raise
         self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
 
     def _open(self) -> None:
+        self._close()
         try:
-            self._file = zipfile.ZipFile(self._path).open(self._info)  # noqa: SIM115 -- read on from call to call
+            self._archive = zipfile.ZipFile(self._path)
+            self._file = self._archive.open(self._info)
             version = np.lib.format.read_magic(self._file)
             read_header = {
                 (1, 0): np.lib.format.read_array_header_1_0,
                 (2, 0): np.lib.format.read_array_header_2_0,
             }[version]
             self.shape, fortran, self.dtype = read_header(self._file)
+            there = self._info.file_size - self._file.tell()
         except Exception as error:  # a damaged header may fail in any way
             raise DataError(f"{self._where} is damaged, or no array: {error}") from error
         if self.dtype.hasobject:
             raise DataError(f"{self._where}: refused, it holds pickled objects; save numbers, or names as text.")
-        expected = math.prod(self.shape) * self.dtype.itemsize
         if not self.shape or any(side < 0 for side in self.shape):
             raise DataError(f"{self._where} is a single value, not an array.")
-        if expected != self._info.file_size - self._file.tell():
-            raise DataError(
-                f"{self._where}: its header says {expected:,} bytes and {self._info.file_size - self._file.tell():,} "
-                "are there"
-            )
+        expected = math.prod(self.shape) * self.dtype.itemsize
+        if expected != there:
+            raise DataError(f"{self._where}: its header says {expected:,} bytes and {there:,} are there")
         if fortran and len(self.shape) > 1:
             raise DataError(f"{self._where} is stored by columns: save `np.ascontiguousarray` of it.")
         self._row = 0
+
+    def _close(self) -> None:
+        for file in (self._file, self._archive):
+            if file is not None:
+                file.close()
+        self._file = self._archive = None
 
     def whole(self, limit: int) -> np.ndarray:
         """The array in memory."""
         if self._info.file_size > limit:
             raise DataError(f"{self._where}: refused, its {self._info.file_size:,} bytes are more than {limit:,}")
-        return self[np.arange(self.shape[0])]
+        whole = self[np.arange(self.shape[0])]
+        self._close()
+        return whole
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         with self._lock:
@@ -121,16 +135,18 @@ class _Member:
         return np.empty((0, *self.shape[1:]), self.dtype)
 
     def _run(self, first: int, count: int) -> np.ndarray:
-        if first < self._row:
+        if self._file is None or first < self._row:
             self._open()
         try:
             skip = (first - self._row) * self._row_bytes
             while skip:
                 skip -= len(self._read(min(skip, 2**20)))
             content = self._read(count * self._row_bytes)
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
             raise DataError(f"{self._where} is damaged: {error}") from error
         self._row = first + count
+        if self._row == self.shape[0]:
+            self._close()
         return np.frombuffer(content, self.dtype).reshape(count, *self.shape[1:])
 
     def _read(self, size: int) -> bytes:
