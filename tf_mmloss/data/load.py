@@ -1,5 +1,6 @@
 """From what `--dataset` names to images, labels and a split, with a report of what was found and chosen."""
 
+import math
 import os
 import re
 import sys
@@ -19,7 +20,7 @@ from tf_mmloss.datasets.base import ImageDataset
 from tf_mmloss.datasets.rows import Rows
 
 _SAMPLE, _SAMPLE_BYTES = 1000, 2**28
-_IN_MEMORY = 4096
+_IN_MEMORY = 2**22  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +181,7 @@ def load_images(
 
 
 def mean_and_std(images: np.ndarray, indices: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of pixels divided by 255, by channel, a few thousand images at a time.
+    """Mean and standard deviation of pixels divided by 255, by channel, a few megabytes at a time.
 
     Args:
         images: uint8 (N, height, width, channels).
@@ -190,8 +191,9 @@ def mean_and_std(images: np.ndarray, indices: np.ndarray) -> tuple[tuple[float, 
         Two tuples, one number per channel; a channel of one value has the standard deviation 1.
     """
     total = np.zeros((2, images.shape[-1]))
-    for start in range(0, len(indices), _IN_MEMORY):
-        chunk = images[indices[start : start + _IN_MEMORY]]
+    step = max(_IN_MEMORY // math.prod(images.shape[1:]), 1)
+    for start in range(0, len(indices), step):
+        chunk = images[indices[start : start + step]]
         for channel in range(images.shape[-1]):
             counts = np.bincount(chunk[..., channel].reshape(-1), minlength=256)
             total[:, channel] += counts @ np.arange(256), counts @ np.arange(256) ** 2
