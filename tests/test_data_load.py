@@ -148,6 +148,15 @@ def test_duplicates_are_reported_and_kept_on_one_side(tmp_path):
     assert "in training and in test, 1 times" in "\n".join(images.report)
 
 
+def test_nothing_to_evaluate(tmp_path):
+    root = write_set(tmp_path / "set", a=1, b=1)
+    with pytest.raises(DataError, match="leaves nothing to evaluate"):
+        load_images(root)
+    root = write_set(tmp_path / "more", a=4, b=4)
+    with pytest.raises(DataError, match="leaves nothing to evaluate"):
+        load_images(root, group_by="^0")
+
+
 def test_group_by_names(tmp_path):
     root = tmp_path / "set"
     for label in ("a", "b"):
@@ -302,8 +311,8 @@ def test_bad_arguments(tmp_path):
         ({"fit": "stretch"}, "`fit`"),
         ({"image_size": 0}, "`image_size`"),
         ({"image_size": (1, 2, 3)}, "`image_size`"),
-        ({"test_share": 1.0}, "`share`"),
-        ({"test_share": 0}, "`share`"),
+        ({"test_share": 1.0}, "`test_share`"),
+        ({"test_share": 0}, "`test_share`"),
         ({"seed": -1}, "`seed`"),
     ):
         with pytest.raises(ValueError, match=word):

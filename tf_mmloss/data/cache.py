@@ -186,7 +186,8 @@ def _alone(path: Path) -> Iterator[None]:
         yield
         return
     with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
         try:
             yield
         finally:

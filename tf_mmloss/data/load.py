@@ -1,5 +1,6 @@
 """From what `--dataset` names to images, labels and a split, with a report of what was found and chosen."""
 
+import math
 import os
 import re
 import sys
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tf_mmloss._validation import choice, integer
+from tf_mmloss._validation import choice, integer, number
 from tf_mmloss.data.cache import Cached, Progress, read_images
 from tf_mmloss.data.images import FITS, choose_size, measure
 from tf_mmloss.data.source import DataError, Dirt, ImageError, Source, fingerprint, listed, named, shown
@@ -19,7 +20,7 @@ from tf_mmloss.datasets.base import ImageDataset
 from tf_mmloss.datasets.rows import Rows
 
 _SAMPLE, _SAMPLE_BYTES = 1000, 2**28
-_IN_MEMORY = 4096
+_IN_MEMORY = 2**22  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +139,7 @@ def load_images(
         ((1797, 8, 8, 1), 1297, 500)
     """
     choice("fit", fit, FITS)
+    number("test_share", test_share, above=0, below=1)
     source = spec if isinstance(spec, Source) else open_source(spec, data_dir, **options)
     report = [_what(source), *source.notes]
     height, width, channels, why = _size(source, image_size, grey)
@@ -152,6 +154,9 @@ def load_images(
         report.append(f"Not what they should be, {left_out:,} left out:{listed(dirt)}")
     train, test, val, notes = _split(source, usable, cached.pixels, test_share, seed, group_by)
     report.extend(notes)
+    if not len(test):
+        why = "no class has two images that may be on two sides of a split" if source.split is None else "no test image"
+        raise DataError(f"{shown(source.name)} leaves nothing to evaluate: {why}.")
     duplicates, notes = _duplicates(source, cached.pixels, train, test, val)
     report.extend(notes)
     evaluated = np.bincount(source.labels[test], minlength=len(source.class_names))
@@ -180,7 +185,7 @@ def load_images(
 
 
 def mean_and_std(images: np.ndarray, indices: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of pixels divided by 255, by channel, a few thousand images at a time.
+    """Mean and standard deviation of pixels divided by 255, by channel, a few megabytes at a time.
 
     Args:
         images: uint8 (N, height, width, channels).
@@ -190,8 +195,9 @@ def mean_and_std(images: np.ndarray, indices: np.ndarray) -> tuple[tuple[float, 
         Two tuples, one number per channel; a channel of one value has the standard deviation 1.
     """
     total = np.zeros((2, images.shape[-1]))
-    for start in range(0, len(indices), _IN_MEMORY):
-        chunk = images[indices[start : start + _IN_MEMORY]]
+    step = max(_IN_MEMORY // math.prod(images.shape[1:]), 1)
+    for start in range(0, len(indices), step):
+        chunk = images[indices[start : start + step]]
         for channel in range(images.shape[-1]):
             counts = np.bincount(chunk[..., channel].reshape(-1), minlength=256)
             total[:, channel] += counts @ np.arange(256), counts @ np.arange(256) ** 2
@@ -257,8 +263,8 @@ def _measure(source: Source) -> tuple[np.ndarray, bool]:
     if not source.sequential:
         np.random.default_rng(0).shuffle(chosen)
     sizes, all_grey, read = [], True, 0
-    for number in range(count):
-        (picture,) = source.read(chosen[number : number + 1])
+    for i in range(count):
+        (picture,) = source.read(chosen[i : i + 1])
         try:
             if isinstance(picture, ImageError):
                 continue
@@ -268,7 +274,7 @@ def _measure(source: Source) -> tuple[np.ndarray, bool]:
             continue
         sizes.append((height, width))
         all_grey = all_grey and is_grey
-        if read > _SAMPLE_BYTES and number > _SAMPLE // 10:
+        if read > _SAMPLE_BYTES and i > _SAMPLE // 10:
             break
     if not sizes:
         raise DataError(f"{source.name}: none of {count:,} images can be read, the first is {source.names[0]}.")
@@ -372,8 +378,8 @@ def _duplicates(
 ) -> tuple[tuple[tuple[str, ...], ...], list[str]]:
     """Names of images with equal pixels on two sides of the split or in two classes, and lines about them."""
     side = np.zeros(len(source), np.int8)
-    for number, part in enumerate((train, test, val), start=1):
-        side[part] = number
+    for which, part in enumerate((train, test, val), start=1):
+        side[part] = which
     used = np.flatnonzero(side)
     order = used[np.argsort(_keys(pixels)[used], kind="stable")]
     keys = _keys(pixels)[order]

@@ -31,7 +31,7 @@ _ALIASES = {
         "img_path",
     ),
     "label": ("label", "labels", "class", "class_name", "classname", "category", "target", "y"),
-    "split": ("split", "set", "subset", "partition", "fold_name"),
+    "split": ("split", "set", "subset", "partition"),
     "group": ("group", "groups", "group_id", "patient", "patient_id"),
 }
 
