@@ -3,10 +3,14 @@
 import ast
 import dataclasses
 import io
+import os
 import pickle
+import re
 import struct
+import subprocess
 import sys
 import tarfile
+import tempfile
 from email.message import Message
 from pathlib import Path
 from urllib.error import HTTPError
@@ -227,6 +231,52 @@ def test_keras_cache(tmp_path, entry):
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
+@pytest.mark.parametrize("given", ["home", "KERAS_HOME"])
+def test_home_that_cannot_be_written(tmp_path, monkeypatch, given):
+    """Keras puts its downloads under /tmp then; what lies in the home is read all the same."""
+    home = tmp_path / "home"
+    home.mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not Path(path).is_relative_to(home) and access(path, mode))
+    monkeypatch.setattr(os.path, "isdir", lambda path: path != "/tmp" and Path(path).is_dir())
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setenv("HOME", str(home))
+    if given == "home":
+        monkeypatch.delenv("KERAS_HOME")
+    else:
+        monkeypatch.setenv("KERAS_HOME", str(home / ".keras"))
+    cache = tmp_path / "tmp" / ".keras" / "datasets"
+    assert cifar_search.keras_cache() == cache
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{home}/.keras/datasets/cifar-10-batches-py\n")):
+        load_cifar(TINY10)
+    write_archive(cache / TINY10.archive, TINY10)
+    check_tiny(load_cifar(TINY10), TINY10)
+    (cache / TINY10.archive).unlink()
+    write_archive(home / ".keras" / "datasets" / TINY10.archive, TINY10)
+    check_tiny(load_cifar(TINY10), TINY10)
+
+
+def test_data_dir_that_is_no_place(tmp_path):
+    with pytest.raises(TypeError, match=r"`data_dir` must be a path\. Received: data_dir=3"):
+        load("cifar10", 3)
+    with pytest.raises(FileNotFoundError, match="~nobody-of-this-name"):
+        load("cifar10", "~nobody-of-this-name/data")
+    np.savez(tmp_path / "data.npz", images=np.zeros(3))
+    with pytest.raises(
+        ValueError, match=r"data\.npz: damaged, or not a \.tar\.gz archive: .*Expected the public archive"
+    ):
+        load("cifar10", tmp_path / "data.npz")
+
+
+def test_letters_that_the_file_system_cannot_name():
+    code = "from tf_mmloss.datasets import load; load('cifar10', '/tmp/\\xfcber')"
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=ascii_only, capture_output=True, text=True, check=False)
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith("ValueError: `data_dir` has letters that a file name cannot have in the encoding 'ascii'")
+    assert message.endswith(r"data_dir='/tmp/\xfcber'")
+
+
 def test_data_dir_without_the_data_set(tmp_path):
     write_folder(tmp_path / "keras-home" / "datasets", TINY10)
     folder = write_folder(tmp_path / "given", TINY10)
@@ -374,7 +424,7 @@ def test_without_tfds(tmp_path, monkeypatch):
         (tmp_path / place / "cifar10" / "3.0.2").mkdir(parents=True)
         (tmp_path / place / "cifar10" / "3.0.2" / "dataset_info.json").write_text("{}")
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ImportError, match=r"3\.0\.2 needs `pip install tf-mmloss\[training\]`"):
+    with pytest.raises(ModuleNotFoundError, match=r"3\.0\.2 needs `pip install tf-mmloss\[training\]`"):
         load_cifar(TINY10, tmp_path / "given")
     with pytest.raises(FileNotFoundError, match=r"needs `pip install tf-mmloss\[training\]`"):
         load_cifar(TINY10)
@@ -413,7 +463,7 @@ def test_digits():
 
 def test_digits_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(ImportError, match=r"pip install tf-mmloss\[training\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"^The data set .*pip install tf-mmloss\[training\]"):
         load("digits")
 
 

@@ -7,6 +7,12 @@ import numpy as np
 from tf_mmloss.datasets.rows import Rows
 
 
+def missing_package(what: str, error: ImportError) -> ModuleNotFoundError:
+    """Return the error of one line that says what to install for `what`."""
+    reason = str(error).strip().split("\n", maxsplit=1)[0][:200]
+    return ModuleNotFoundError(f"{what} needs `pip install tf-mmloss[training]`: {reason}", name=error.name)
+
+
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
     """Labelled images in memory, split into training and test.

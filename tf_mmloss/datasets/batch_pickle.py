@@ -281,10 +281,11 @@ class _Reader:
 
     def _global(self, module: object, name: object) -> None:
         texts = [text.decode("latin1") if isinstance(text, bytes) else text for text in (module, name)]
-        found = self.globals.get((texts[0], texts[1])) if all(type(text) is str for text in texts) else None
+        if not all(isinstance(text, str) for text in texts):
+            raise PickleError("refused, it asks for a global that has no name")
+        found = self.globals.get((str(texts[0]), str(texts[1])))
         if found is None:
-            shown = ".".join(t[:100] if isinstance(t, str) else _shown(t) for t in texts)
-            raise PickleError(f"refused, it asks for the global {shown}")
+            raise PickleError(f"refused, it asks for the global {str(texts[0])[:100]}.{str(texts[1])[:100]}")
         self._push(found)
 
     def _reduce(self) -> None:

@@ -22,18 +22,23 @@ def load_cifar(spec: CifarSpec, data_dir: str | os.PathLike[str] | None = None, 
 
     Raises:
         FileNotFoundError: Nothing was found; a failed download is its cause.
-        ImportError: `data_dir` holds a TFDS data set and TFDS is not installed.
-        ValueError: What was found is damaged, foreign or not to be trusted.
+        ModuleNotFoundError: `data_dir` holds a TFDS data set and TFDS is not installed.
+        TypeError: `data_dir` is no path.
+        ValueError: `data_dir` is no file or folder, or has letters that the file system cannot name, or what was
+            found is damaged, foreign or not to be trusted.
     """
     looked: list[str] = []
     if data_dir is not None:
-        place = Path(data_dir).expanduser()
+        place = _place(data_dir)
         found = find_python_version(place, spec, looked) or find_tfds(place, spec, looked)
         if found is None:
             raise FileNotFoundError(_not_found(spec, looked, "Nothing else is tried when `data_dir` is given."))
         return _read(found, spec)
 
-    found = find_python_version(keras_cache(), spec, looked) or find_tfds(tfds_cache(), spec, looked)
+    found = None
+    for cache in dict.fromkeys((_keras_home() / "datasets", keras_cache())):
+        found = found or find_python_version(cache, spec, looked)
+    found = found or find_tfds(tfds_cache(), spec, looked)
     if found is not None:
         try:
             return _read(found, spec)
@@ -48,9 +53,38 @@ def load_cifar(spec: CifarSpec, data_dir: str | os.PathLike[str] | None = None, 
     return _read(found, spec)
 
 
+def _place(data_dir: str | os.PathLike[str]) -> Path:
+    if not isinstance(data_dir, (str, os.PathLike)):
+        raise TypeError(f"`data_dir` must be a path. Received: data_dir={data_dir!r}")
+    place = Path(os.path.expanduser(data_dir))
+    try:
+        os.fsencode(place)
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"`data_dir` has letters that a file name cannot have in the encoding {error.encoding!r}. Choose a locale "
+            f"of UTF-8, as by `LC_ALL=C.UTF-8`, or set `PYTHONUTF8=1`. Received: data_dir={str(place)!a}"
+        ) from None
+    if place.exists() and not (place.is_dir() or place.is_file()):
+        raise ValueError(f"{place}: refused, neither a file nor a folder")
+    return place
+
+
+def _keras_home() -> Path:
+    return Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras"))
+
+
 def keras_cache() -> Path:
-    """Return the folder in which Keras keeps downloaded data sets."""
-    return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets"
+    """Return the folder in which Keras keeps downloaded data sets: one under /tmp where its home cannot be written."""
+    home = _keras_home()
+    existing = home
+    while not os.path.exists(existing):
+        existing = existing.parent
+    writable = os.access(existing, os.W_OK)
+    if not os.environ.get("KERAS_HOME"):
+        writable = writable and os.access(os.path.expanduser("~"), os.W_OK)
+    if not writable:
+        home = Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir()) / ".keras"
+    return home / "datasets"
 
 
 def fetch_archive(spec: CifarSpec) -> Path:
@@ -84,7 +118,7 @@ def _download(spec: CifarSpec) -> Path:
 
 
 def _read(found: Path, spec: CifarSpec) -> ImageDataset:
-    return read_tfds(found, spec) if (found / MARKER).is_file() else read_python_version(found, spec)
+    return read_tfds(found, spec) if os.path.lexists(found / MARKER) else read_python_version(found, spec)
 
 
 def _not_found(spec: CifarSpec, looked: list[str], note: str) -> str:

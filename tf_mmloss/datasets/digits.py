@@ -6,7 +6,7 @@ Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UC
 
 import numpy as np
 
-from tf_mmloss.datasets.base import ImageDataset
+from tf_mmloss.datasets.base import ImageDataset, missing_package
 
 LICENCE = (
     "CC BY 4.0: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning "
@@ -25,12 +25,12 @@ def load_digits() -> ImageDataset:
     The split is fixed; images keep scikit-learn's order within a split. Values 0 .. 16 become 0 .. 255.
 
     Raises:
-        ImportError: scikit-learn is not installed.
+        ModuleNotFoundError: scikit-learn is not installed.
     """
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise ImportError(f"`digits` needs scikit-learn: `pip install tf-mmloss[training]`: {error}") from error
+        raise missing_package("The data set `digits`, which comes with scikit-learn,", error) from error
     digits = datasets.load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
     labels = digits.target.astype(np.int64)
