@@ -4,15 +4,26 @@ import contextlib
 import gzip
 import os
 import pickle
+import shutil
 import socket
 import struct
 import tarfile
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_datasets import TINY10, TINY100, check_tiny, tiny_pickles, tiny_records, write_archive, write_folder
+from test_datasets import (
+    TINY10,
+    TINY100,
+    check_tiny,
+    tiny_pickles,
+    tiny_records,
+    write_archive,
+    write_folder,
+    write_tfds,
+)
 
 from tf_mmloss.datasets import archives, batch_pickle, cifar_python
 from tf_mmloss.datasets._regular import open_regular, read_regular
@@ -572,3 +583,236 @@ def test_batch_that_is_a_folder(tmp_path):
     folder = special(f"{TINY10.folder}/test_batch", tarfile.DIRTYPE)
     with pytest.raises(ValueError, match=r"lacks cifar-10-batches-py/test_batch$"):
         load_cifar(TINY10, write_tar(tmp_path / "a.tar.gz", (folder, b""), pickles=pickles))
+
+
+# Folders of TensorFlow Datasets
+
+
+@pytest.fixture(scope="module")
+def tfds_folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("tfds")
+    write_tfds(place, TINY10)
+    return place / "cifar10" / "3.0.2"
+
+
+@pytest.fixture
+def tfds_copy(tmp_path, tfds_folder):
+    return Path(shutil.copytree(tfds_folder, tmp_path / "cifar10" / "3.0.2"))
+
+
+def rewrite(path, old, new):
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new))
+
+
+TFDS_CHANGES = {
+    "splits that are a number": ("dataset_info.json", '"splits": [', '"splits": 5, "more": ['),
+    "lengths that are text": ("dataset_info.json", '"20"', '"many"'),
+    "a negative length": ("dataset_info.json", '"20"', '"40", "-20"'),
+    "a length of any digits": ("dataset_info.json", '"20"', "9" * 5_000),
+    "more files than there are": ("dataset_info.json", '"20"', '"10", "10"'),
+    "files elsewhere": ("dataset_info.json", "{DATASET}-{SPLIT}", "../../{DATASET}-{SPLIT}"),
+    "another format": ("dataset_info.json", '"tfrecord"', '"riegeli"'),
+    "another data set": ("dataset_info.json", '"cifar10"', '"mnist"'),
+    "no JSON": ("dataset_info.json", "{", ""),
+    "JSON nested without end": ("dataset_info.json", '"splits": [', '"more": ' + "[" * 100_000 + '"splits": ['),
+    "JSON that is a list": ("features.json", "{", "[{"),
+    "too few names": ("label.labels.txt", "class 3\n", ""),
+    "a name without end": ("label.labels.txt", "class 3", "n" * 10_000),
+}
+
+
+@pytest.mark.parametrize("name", TFDS_CHANGES)
+def test_tfds_folders_of_another_content(tfds_copy, name):
+    file, old, new = TFDS_CHANGES[name]
+    rewrite(tfds_copy / file, old, new)
+    with pytest.raises(ValueError, match=r"3\.0\.2(/|: expected 20 train images)") as caught:
+        load_cifar(TINY10, tfds_copy.parents[1])
+    assert len(str(caught.value)) < 400 + len(str(tfds_copy))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name", "type"])
+@pytest.mark.parametrize("name", ["hostile_module.Feature", "tensorflow_datasets.core.features.translation_feature.A"])
+def test_features_import_no_module(tfds_copy, monkeypatch, key, name):
+    (tfds_copy / "hostile_module.py").write_text(f"open({str(tfds_copy / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tfds_copy)
+    rewrite(
+        tfds_copy / "features.json",
+        '"pythonClassName": "tensorflow_datasets.core.features.image_feature.Image"',
+        f'"{key}": "{name}"',
+    )
+    with pytest.raises(ValueError, match=rf"features\.json: refused, it names the class '{name}'"):
+        load_cifar(TINY10, tfds_copy.parents[1])
+    assert not (tfds_copy / "ran").exists()
+
+
+def record_of(png, label=0):
+    tf = pytest.importorskip("tensorflow")
+    feature = {
+        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[png])),
+        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def png_of(width, height, channels=3, chunk=b""):
+    tf = pytest.importorskip("tensorflow")
+    png = tf.io.encode_png(np.zeros((1, 1, channels), np.uint8)).numpy()
+    size = struct.pack(">II", width, height)
+    head = b"IHDR" + size + png[24:29]
+    return png[:12] + head + struct.pack(">I", zlib.crc32(head)) + chunk + png[33:]
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.mark.parametrize(
+    ("make", "label", "message"),
+    [
+        (lambda: png_of(8, 8), 0, "expected PNG images of 32x32 pixels"),
+        (lambda: png_of(20_000, 20_000), 0, "expected PNG images of 32x32 pixels"),
+        (lambda: png_of(32, 20_000), 0, "expected PNG images of 32x32 pixels"),
+        (lambda: png_of(32, 32, channels=1), 0, "8-bit RGB"),
+        (lambda: png_of(32, 32), 0, "damaged"),
+        (lambda: png_of(32, 32, chunk=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10_000)))), 0, "texts"),
+        (lambda: b"GIF89a" + bytes(100), 0, "expected PNG images"),
+        (lambda: bytes(20_000), 0, "refused, a record has 200.. bytes"),
+        (lambda: png_of(8, 8), 10, "expected"),
+        (lambda: png_of(8, 8), -1, "expected"),
+    ],
+)
+def test_records_of_another_content(tfds_copy, make, label, message):
+    tf = pytest.importorskip("tensorflow")
+    path = tfds_copy / "cifar10-test.tfrecord-00000-of-00001"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for _ in range(10):
+            writer.write(record_of(make(), label))
+    with pytest.raises(ValueError, match=f"test.tfrecord-00000-of-00001: .*{message}"):
+        load_cifar(TINY10, tfds_copy.parents[1])
+
+
+@pytest.mark.parametrize("label", [-1, 10, 2**62])
+def test_labels_of_records(tfds_copy, label):
+    tf = pytest.importorskip("tensorflow")
+    path = tfds_copy / "cifar10-test.tfrecord-00000-of-00001"
+    png = tf.io.encode_png(np.zeros((32, 32, 3), np.uint8)).numpy()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for _ in range(10):
+            writer.write(record_of(png, label))
+    with pytest.raises(ValueError, match=r"test\.tfrecord-00000-of-00001: expected 10 labels in 0 \.\. 9"):
+        load_cifar(TINY10, tfds_copy.parents[1])
+
+
+@pytest.mark.parametrize("size", [2**40, 2**60, 2**64 - 1])
+def test_record_of_a_size_beyond_memory(tfds_copy, size):
+    path = tfds_copy / "cifar10-test.tfrecord-00000-of-00001"
+    path.write_bytes(struct.pack("<Q", size) + path.read_bytes()[8:])
+    with pytest.raises(ValueError, match=rf"refused, a record has {size} bytes"):
+        load_cifar(TINY10, tfds_copy.parents[1])
+
+
+@SPECIAL
+@pytest.mark.parametrize(
+    "file", ["dataset_info.json", "features.json", "label.labels.txt", "cifar10-test.tfrecord-00000-of-00001"]
+)
+def test_special_files_of_tfds(tfds_copy, make, file):
+    (tfds_copy / file).unlink()
+    make(tfds_copy / file)
+    with pytest.raises(ValueError, match=f"{file}: refused"):
+        load_cifar(TINY10, tfds_copy.parents[1])
+
+
+# Damage of any kind
+
+
+def damaged(content, rng):
+    """Return the content with some bytes changed, cut out, repeated or put in, or cut short."""
+    content = bytearray(content)
+    for _ in range(rng.integers(1, 4)):
+        start = int(rng.integers(0, len(content) + 1))
+        stop = start + int(rng.integers(1, 20))
+        kind = rng.integers(0, 6)
+        if kind == 0:
+            content[start:stop] = rng.bytes(stop - start)
+        elif kind == 1:
+            del content[start:stop]
+        elif kind == 2:
+            content[start:start] = content[start:stop] * int(rng.integers(1, 50))
+        elif kind == 3:
+            content[start : start + 1] = bytes([rng.integers(0, 256)])
+        elif kind == 4:
+            content[start:stop] = rng.choice([b"\0", b"\xff", b"9", b"(", b"[", b'"'], 1)[0] * (stop - start)
+        else:
+            del content[start:]
+    return bytes(content)
+
+
+def check_refused_or_read(place, file):
+    """Either what is read has the right form, or one line names the file."""
+    message = None
+    try:
+        dataset = load_cifar(TINY10, place)
+    except (ValueError, FileNotFoundError) as error:
+        message = str(error) if type(error) in (ValueError, FileNotFoundError) else repr(error)
+    if message is None:
+        assert dataset.train_images.shape == (20, 32, 32, 3)
+    else:
+        assert file in message or ": expected" in message
+        assert message.startswith((str(place), "cifar10 was not found"))
+        assert len(message) < 1_000 + 10 * len(str(place))
+
+
+def test_damaged_pickles(tmp_path):
+    rng = np.random.default_rng(0)
+    pickles = [tiny_pickles(TINY10, protocol) for protocol in (0, 2, 4, 5)]
+    folder = write_folder(tmp_path, TINY10)
+    for k in range(240):
+        file = ("data_batch_1", "batches.meta")[k % 2]
+        content = pickles[k % 4][file]
+        # The array is most of a batch; what surrounds it is where damage matters.
+        edge = 400 if k % 3 and file != "batches.meta" else len(content)
+        (folder / file).write_bytes(damaged(content[:edge], rng) + content[edge:])
+        check_refused_or_read(tmp_path, file)
+        (folder / file).write_bytes(content)
+
+
+def test_damaged_tars(tmp_path):
+    rng = np.random.default_rng(1)
+    path = tmp_path / "a.tar.gz"
+    content = gzip.decompress(write_tar(path, extension(tarfile.XHDTYPE, b"11 path=abc\n")).read_bytes())
+    headers = [k for k in range(0, len(content), 512) if content[k + 257 : k + 262] == b"ustar"]
+    for k in range(200):
+        start = int(rng.choice(headers))
+        block = tarfile.TarInfo.frombuf(content[start : start + 512], "utf-8", "surrogateescape")
+        # A header is changed and given its checksum again, or anything is changed.
+        if k % 2:
+            block.size = int(rng.choice([0, 1, 511, 2**31, 2**40, -1, block.size + 512, block.size // 2]))
+            block.type = bytes([rng.choice(list(b"0123456789xgLKSDVMN\0A"))])
+            changed = content[:start] + block.tobuf(tarfile.GNU_FORMAT)[:512] + content[start + 512 :]
+        else:
+            changed = content[:start] + damaged(content[start : start + 512], rng) + content[start + 512 :]
+        path.write_bytes(gzip.compress(changed, 1))
+        check_refused_or_read(path, "a.tar.gz")
+    compressed = gzip.compress(content, 1)
+    for _ in range(100):
+        path.write_bytes(damaged(compressed, rng))
+        check_refused_or_read(path, "a.tar.gz")
+
+
+def test_damaged_tfds_folders(tfds_copy):
+    rng = np.random.default_rng(2)
+    contents = {path: path.read_bytes() for path in sorted(tfds_copy.iterdir())}
+    for k in range(80):
+        path = list(contents)[k % len(contents)]
+        path.write_bytes(damaged(contents[path], rng))
+        check_refused_or_read(tfds_copy.parents[1], path.name)
+        path.write_bytes(contents[path])
+    for path, content in contents.items():
+        path.unlink()
+        check_refused_or_read(tfds_copy.parents[1], path.name)
+        path.write_bytes(b"")
+        check_refused_or_read(tfds_copy.parents[1], path.name)
+        path.write_bytes(content)
