@@ -175,7 +175,9 @@ def _read_shard(path: Path, length: int, spec: CifarSpec) -> tuple[np.ndarray, n
     try:
         with tf.device("CPU"):
             records = tf.data.TFRecordDataset(os.fsencode(path))
-            examples = records.map(lambda record: features.deserialize_example(record, decoders=undecoded))
+            examples = records.map(
+                lambda record: features.deserialize_example(record, decoders=undecoded), tf.data.AUTOTUNE
+            )
             (whole,) = examples.batch(length).as_numpy_iterator()
             for png in whole["image"]:
                 _check_png(png, path)

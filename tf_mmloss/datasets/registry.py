@@ -25,8 +25,8 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, download: bo
         data_dir: Where CIFAR lies: the public archive (`cifar-10-python.tar.gz` or
             `cifar-100-python.tar.gz`), the folder extracted from it, or a folder that holds either or a
             prepared TFDS data set. Nothing else is tried when it is given. By default the cache of Keras is
-            looked at (`$KERAS_HOME/datasets` or `~/.keras/datasets`), then that of TFDS (`$TFDS_DATA_DIR` or
-            `~/tensorflow_datasets`).
+            looked at (`$KERAS_HOME/datasets` or `~/.keras/datasets`, and `/tmp/.keras/datasets` where that cannot be
+            written), then that of TFDS (`$TFDS_DATA_DIR` or `~/tensorflow_datasets`).
         download: Whether CIFAR may be downloaded if it is in no cache: by Keras into its cache, else by TFDS.
 
     Returns:
@@ -34,7 +34,7 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, download: bo
 
     Raises:
         FileNotFoundError: CIFAR is in none of the places that the message lists, nor could be downloaded.
-        ImportError: The package that reads the data set is not installed.
+        ModuleNotFoundError: The package that reads the data set is not installed.
         ValueError: The name is unknown, or a file is damaged, foreign or not to be trusted.
 
     Example:
