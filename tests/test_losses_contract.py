@@ -442,6 +442,17 @@ def test_bad_labels_are_refused(case, shape):
         case.build()(np.zeros(shape, "float32"), cosines())
 
 
+@each_case
+def test_an_empty_batch_has_no_losses(case):
+    assert to_numpy(case.build()(LABELS[:0], np.zeros((0, len(COUNTS)), "float32"))).shape == (0,)
+
+
+@each_case
+def test_logits_that_are_nan_give_nan(case):
+    """So that `StopOnNonFinite` speaks, and not an error about what was computed from them."""
+    assert np.isnan(to_numpy(case.build()(LABELS, np.full((len(LABELS), len(COUNTS)), np.nan, "float32")))).all()
+
+
 @each_class
 def test_logits_of_another_width_than_the_counts_are_refused(case):
     wide = np.zeros((len(LABELS), len(COUNTS) + 1), "float32")

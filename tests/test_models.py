@@ -8,6 +8,7 @@ import pytest
 from helpers import to_numpy
 
 from tf_mmloss import CosineDense, StridedShortcut, normalization, resnet, resnet32
+from tf_mmloss.models import add_head
 
 
 def trainable_parameters(model):
@@ -100,6 +101,20 @@ def test_normalization():
     found = to_numpy(normalization(mean, std)(pixels))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("argument", "arguments"),
+    [
+        ("head", {"head": "cosin"}),
+        ("num_classes", {"num_classes": 1}),
+        ("features", {"features": np.zeros((2, 4))}),
+        ("features", {"features": keras.Input((4, 4, 3))}),
+    ],
+)
+def test_bad_heads_are_refused(argument, arguments):
+    with pytest.raises(ValueError, match=f"`{argument}`"):
+        add_head(**{"features": keras.Input((4,)), "num_classes": 3, **arguments})
 
 
 @pytest.mark.parametrize(

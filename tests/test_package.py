@@ -56,6 +56,13 @@ def test_imports_and_trains_with_one_backend_alone(backend):
     assert child.stdout.strip().endswith("trained"), child.stderr
 
 
+@pytest.mark.parametrize("module", ["losses", "callbacks"])
+def test_a_module_can_be_what_is_imported_first(module):
+    """Keras' import brings in the others, which need each other."""
+    child = run_python(f"import tf_mmloss.{module}")
+    assert child.returncode == 0, child.stderr
+
+
 def test_import_alone_needs_no_optional_package():
     blocked = {"tensorflow_datasets", "keras_tuner"}
     code = f"import sys, tf_mmloss; assert not {blocked} & set(sys.modules)"

@@ -73,8 +73,7 @@ def resnet(
     Reference:
         He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.
     """
-    num_classes = integer("num_classes", num_classes, at_least=2, at_most=MAX_CLASSES)
-    choice("head", head, HEADS)
+    num_classes = _check_head(num_classes, head)  # before anything is built
     features = resnet_features(depth, input_shape)
     outputs = add_head(features.output, num_classes, head)
     return keras.Model(features.input, outputs, name=f"resnet{depth}")
@@ -85,12 +84,23 @@ def add_head(features: Any, num_classes: int, head: str = "cosine") -> Any:
 
     Args:
         features: a Keras tensor.
-        num_classes: C.
+        num_classes: C, 2 to 10 million.
         head: see `resnet`.
+
+    Raises:
+        ValueError: features that are no Keras tensor (B, F), a number out of range, an unknown head.
     """
+    num_classes = _check_head(num_classes, head)
+    if not isinstance(features, keras.KerasTensor) or len(features.shape) != 2:
+        raise ValueError(f"`features` must be a Keras tensor (B, F). {received('features', features)}")
     if head == "cosine":
         return CosineDense(num_classes, name="head", dtype="float32")(features)
     return layers.Dense(num_classes, kernel_initializer=_he_normal(), name="head", dtype="float32")(features)
+
+
+def _check_head(num_classes: int, head: str) -> int:
+    choice("head", head, HEADS)
+    return integer("num_classes", num_classes, at_least=2, at_most=MAX_CLASSES)
 
 
 def resnet_features(depth: int, input_shape: tuple[int, int, int] = (32, 32, 3)) -> keras.Model:

@@ -1,5 +1,8 @@
 """Losses, one class a file, each over a pure function of (y_true, y_pred)."""
 
+# First: Keras' import brings in all that Keras saves (`tf_mmloss._registration`), which needs a whole `losses.base`.
+import keras  # noqa: F401
+
 from tf_mmloss.losses.base import LongTailLoss
 from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, cross_entropy
 from tf_mmloss.losses.focal import FocalLoss, focal

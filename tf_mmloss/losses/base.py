@@ -27,9 +27,10 @@ def check_scale(scale: float) -> float:
 
 def per_example(argument: str, value: Any, logits: Any) -> Any:
     """Return a hyper-parameter, a number or one for each example (B,), as a tensor of the dtype of `logits`."""
+    is_tensor = ops.is_tensor(value)
     if not _rank(argument, value):
         # What has a dtype but is no NumPy scalar may be a tensor without a value yet.
-        if not ops.is_tensor(value):
+        if not is_tensor:
             value = number(argument, value, above=-LARGEST, below=LARGEST)
         return ops.convert_to_tensor(value, dtype=logits.dtype)
     try:
@@ -42,7 +43,7 @@ def per_example(argument: str, value: Any, logits: Any) -> Any:
             f"`{argument}` must be a number or have one for each example, shape ({rows},). "
             f"Received: {argument}.shape={tuple(value.shape)}"
         )
-    values = seen(value)
+    values = None if is_tensor else seen(value)  # NaN of a tensor may come of NaN logits, and the loss is to be NaN
     if values is not None and not (np.abs(values) < LARGEST).all():
         raise ValueError(f"`{argument}` must be finite numbers < {LARGEST:g}. {received(argument, values)}")
     return value
@@ -186,8 +187,12 @@ def _rows(y_true: Any, dtype: Any) -> Any:
 
 def check_counts_of_logits(of_classes: np.ndarray, y_pred: Any) -> None:
     """Refuse counts, or what was computed from them for each class, that are not as many as the logits (B, C)."""
-    if ops.convert_to_tensor(y_pred).shape[-1] != len(of_classes):
-        raise ValueError(f"`cls_counts` must have one count for each logit. Received: {len(of_classes)} counts")
+    shape = ops.convert_to_tensor(y_pred).shape
+    if not len(shape) or shape[-1] != len(of_classes):
+        raise ValueError(
+            f"`cls_counts` must have one count for each logit of `y_pred`. Received: {len(of_classes)} counts, "
+            f"y_pred.shape={shape}"
+        )
 
 
 def target_logits(labels: Any, logits: Any) -> Any:
@@ -321,7 +326,7 @@ class LongTailLoss(keras.losses.Loss):
         if reduction is not None:
             choice("reduction", reduction, REDUCTIONS)
         dtype = "float32" if dtype is None else float_type(dtype)
-        super().__init__(name=keras_name(name), reduction=reduction, dtype=dtype)
+        super().__init__(name=keras_name(name, slash=False), reduction=reduction, dtype=dtype)
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"`dtype` must be float32 or float64. {received('dtype', dtype)}")
         self.scale = check_scale(scale)
