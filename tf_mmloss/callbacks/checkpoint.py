@@ -100,8 +100,10 @@ class Checkpoint(RunCallback):
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        if self._saved_model is not None and getattr(self._saved_model, "optimizer", None) is None:
-            raise ValueError(f"`model` must be compiled to be saved. Received: {self._saved_model.name}")
+        saved = self._saved_model or self.model
+        _check_model(saved)
+        if getattr(saved, "optimizer", None) is None:
+            raise ValueError(f"`model` must be compiled to be saved. Received: {saved.name}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         variables = _variables(self._saved_model or self.model)

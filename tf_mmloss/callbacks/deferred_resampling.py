@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from tf_mmloss._validation import integer
@@ -83,7 +84,8 @@ class DeferredResampling(Deferred):
         super().on_train_begin(logs)
         arguments = fit_arguments(self.model)
         arrays = arguments.get("y") is not None  # which a user may have drawn with it, but not what made batches
-        of_another = getattr(arguments.get("x"), "resampling", self) is not self
+        batches = arguments.get("x")
+        of_another = isinstance(batches, keras.utils.PyDataset) and getattr(batches, "resampling", self) is not self
         if not (self._made or self._drawn) or (arrays and self._made) or of_another:
             raise RuntimeError(f"Nothing is re-sampled: the data of `fit` was not made with DeferredResampling. {_HOW}")
 

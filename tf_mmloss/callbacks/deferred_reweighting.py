@@ -253,7 +253,10 @@ def _weigh_by_class(y: Any, sample_weight: Any) -> bool:
     """Whether weights (N,) differ between classes and not within them."""
     if y is None or sample_weight is None:
         return False
-    labels, weights = (np.asarray(keras.ops.convert_to_numpy(values)) for values in (y, sample_weight))
+    arrays = (keras.ops.convert_to_numpy(v) if keras.ops.is_tensor(v) else np.asarray(v) for v in (y, sample_weight))
+    labels, weights = arrays
+    if labels.dtype.kind not in "biuf" or weights.dtype.kind not in "biuf":
+        return False
     labels = labels.argmax(axis=-1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1)
     weights = weights.astype(float).reshape(-1)
     if len(labels) != len(weights):
