@@ -43,7 +43,8 @@ def per_example(argument: str, value: Any, logits: Any) -> Any:
             f"Received: {argument}.shape={tuple(value.shape)}"
         )
     values = seen(value)
-    if values is not None and not (np.abs(values) < LARGEST).all():
+    # A margin that was computed from logits that are NaN is NaN: the loss says so.
+    if values is not None and not (np.abs(values) < LARGEST).all() and np.isfinite(ops.convert_to_numpy(logits)).all():
         raise ValueError(f"`{argument}` must be finite numbers < {LARGEST:g}. {received(argument, values)}")
     return value
 
@@ -68,7 +69,8 @@ def seen(x: Any) -> np.ndarray | None:
         import torch
 
         # Training on PyTorch is eager: on a GPU a look at the labels would stop it in every step.
-        visible = x.device.type == "cpu" and not torch.compiler.is_compiling()
+        # Without gradients Keras infers shapes, from tensors of ones that are no labels.
+        visible = x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
     return ops.convert_to_numpy(x) if visible else None
 
 
