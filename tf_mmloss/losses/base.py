@@ -69,7 +69,8 @@ def seen(x: Any) -> np.ndarray | None:
         import torch
 
         # Training on PyTorch is eager: on a GPU a look at the labels would stop it in every step.
-        visible = x.device.type == "cpu" and not torch.compiler.is_compiling()
+        # Without gradients Keras infers shapes, from tensors of ones that are no labels.
+        visible = x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
     return ops.convert_to_numpy(x) if visible else None
 
 

@@ -23,6 +23,7 @@ import platform
 import subprocess
 import time
 import tomllib
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,9 @@ def _train(
         *([_Stop(stop)] if stop else []),
     ]
     if first_epoch < epochs:
-        with interrupts_deferred() as heed_interrupt:
+        with warnings.catch_warnings(), interrupts_deferred() as heed_interrupt:
+            # A run that is stopped goes on later, and re-weights then.
+            warnings.filterwarnings("ignore", message="Deferred.* never began")
             feed.model.fit(
                 feed.train,
                 steps_per_epoch=feed.steps,
