@@ -34,7 +34,7 @@ import tf_mmloss
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
-from tf_mmloss.runs import plots
+from tf_mmloss.runs import plots, saved
 from tf_mmloss.runs.folder import RunFolderError, check_same, epochs_saved, is_finished, locked, read_config, read_json
 from tf_mmloss.train import strategy
 from tf_mmloss.train.inputs import Splits, check_input, has_tensorflow, jit_compile, load, make_feed, split
@@ -148,7 +148,7 @@ def _train(
     keras.utils.set_random_seed(config.seed)
     model = build(config, splits)
     if backbone is not None:
-        carry_backbone(keras.models.load_model(backbone / "last.keras", compile=False), model)
+        carry_backbone(saved.load(backbone / "last.keras", compile=False), model)
     checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint", model)
     first_epoch = checkpoint.restore(model)
     epochs = config.epochs or 0
