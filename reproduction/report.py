@@ -1,14 +1,14 @@
 """Make results.csv and the README's tables of results from run folders.
 
-    python training/report.py
-    python training/report.py --check
+    tf-mmloss report
+    tf-mmloss report --check
 
 Reads every run folder below --runs, writes results.csv beside them, and the tables between the README's markers
-<!-- results:begin --> and <!-- results:end -->. Unfinished runs are named and left out; a folder that is unclear
-is an error, and then nothing is written. The same runs give the same bytes.
+<!-- results:begin --> and <!-- results:end -->. Of runs elsewhere than in results/ it writes the tables only where
+--readme says. Unfinished runs are named and left out; a folder that is unclear is an error, and then nothing is
+written. The same runs give the same bytes.
 """
 
-import argparse
 import csv
 import dataclasses
 import io
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_mmloss import cli
 from tf_mmloss.files import atomic_path
 from tf_mmloss.imbalance import IMBALANCES
 from tf_mmloss.runs.folder import (
@@ -44,6 +45,7 @@ _NEEDED = (
     *("error", "balanced_accuracy", "shot_accuracy", "per_class_error", "best_epoch", "cls_counts", "class_names"),
     *("epochs", "seconds", "images_per_second"),
 )
+RESULTS = Path("results")
 MARKERS = ("<!-- results:begin -->", "<!-- results:end -->")
 
 
@@ -349,9 +351,11 @@ def _escaped(text: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status: 1 if --check finds something out of date, 2 for an error."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    parser.add_argument("--readme", type=Path, default=Path("README.md"), metavar="FILE", help="default: README.md")
+    parser = cli.parser("report", __doc__)
+    parser.add_argument("--runs", type=cli.path, default=RESULTS, metavar="DIR", help="default: results")
+    parser.add_argument(
+        "--readme", type=cli.path, metavar="FILE", help="default: README.md of the runs in results, none of others"
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is not up to date")
     options = parser.parse_args(arguments)
     try:
@@ -360,20 +364,19 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"skipped: {folder} is unfinished, it has no metrics.json", file=sys.stderr)
         with open(PUBLISHED, newline="", encoding="utf-8") as file:
             published = list(csv.DictReader(file))
-        wanted = {
-            options.runs / "results.csv": results_csv(runs),
-            options.readme: insert(options.readme.read_bytes().decode(), tables(runs, published)),
-        }
+        wanted = {options.runs / "results.csv": results_csv(runs)}
+        readme = options.readme or (Path("README.md") if options.runs.resolve() == RESULTS.resolve() else None)
+        if readme:
+            wanted[readme] = insert(readme.read_bytes().decode(), tables(runs, published))
         stale = [path for path, text in wanted.items() if not path.exists() or path.read_bytes() != text.encode()]
         if options.check:
             for path in stale:
-                print(f"{path} is not up to date: run python training/report.py", file=sys.stderr)
+                print(f"{path} is not up to date: run {cli.program('report')}", file=sys.stderr)
             return 1 if stale else 0
         for path in stale:
             with atomic_path(path) as temporary:
                 temporary.write_text(wanted[path], encoding="utf-8", newline="")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except cli.USER_ERRORS as error:
+        return cli.failed(error)
     print(f"{len(runs)} runs: {', '.join(map(str, wanted))}")
     return 0

@@ -1,12 +1,12 @@
 """Work through the paper's Table 1: 14 systems, 8 training sets, 3 seeds, and a few variants.
 
-    python training/table.py plan
-    python training/table.py run --hours 8 --precision bfloat16 --eval-every 5
-    python training/table.py run --systems mm-drw,ldam-drw --datasets cifar10 --seeds 0
-    python training/table.py run --backend jax --input epoch --data-dir DIR
-    python training/table.py run --ray auto --gpus 0.5 --data-dir DIR
-    python training/table.py status
-    python training/table.py report
+    tf-mmloss table plan
+    tf-mmloss table run --hours 8 --precision bfloat16 --eval-every 5
+    tf-mmloss table run --systems mm-drw,ldam-drw --datasets cifar10 --seeds 0
+    tf-mmloss table run --backend jax --input epoch --data-dir DIR
+    tf-mmloss table run --ray auto --gpus 0.5 --data-dir DIR
+    tf-mmloss table status
+    tf-mmloss table report
 
 A cell of the plan is a run folder below --results. A run is a cell's if its config is, whatever its folder's name, its
 precision, XLA, input, strategy, and how often it was evaluated. `run` trains the cells that are not done, in the
@@ -33,6 +33,7 @@ import keras
 import numpy as np
 
 from reproduction import report
+from tf_mmloss import cli
 from tf_mmloss._validation import choice, integer, number
 from tf_mmloss.cli import backend
 from tf_mmloss.datasets import load
@@ -397,22 +398,22 @@ def _names(text: str) -> list[str]:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    main = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    main = cli.parser("table", __doc__)
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
     results = argparse.ArgumentParser(add_help=False)
-    results.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    results.add_argument("--results", type=cli.path, default=Path("results"), metavar="DIR", help="default: results")
     part = argparse.ArgumentParser(add_help=False)
     part.add_argument("--systems", type=_names, default=[], metavar="A,B", help="only these, as `plan` names them")
     part.add_argument("--datasets", type=_names, default=[], metavar="A,B", help="only these: cifar10, cifar100")
     part.add_argument("--seeds", type=_names, default=[], metavar="A,B", help="only these: 0, 1, 2")
     commands.add_parser("plan", parents=[results, part], help="print the cells in order, and how far they are")
     commands.add_parser("status", parents=[results, part], help="count the cells, and estimate the time left")
-    commands.add_parser("report", parents=[results], help="training/report.py on the same folder")
+    commands.add_parser("report", parents=[results], help="the command report on the same folder")
     run = commands.add_parser("run", parents=[results, part], help="train the cells that are not done")
     run.add_argument("--hours", type=float, metavar="H", help="stop at the end of the epoch in which H hours are over")
     run.add_argument("--cells", type=int, metavar="N", help="train N cells at most")
     run.add_argument("--retry", action="store_true", help="take the cells that failed, too")
-    run.add_argument("--data-dir", metavar="DIR", help="where CIFAR is, as for fit.py")
+    run.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR is, as for fit")
     backend.add_option(run)
     run.add_argument("--precision", default="float32", help=f"of runs that are begun: {', '.join(PRECISIONS)}")
     run.add_argument("--eval-every", type=int, default=1, metavar="N", help="of runs that are begun; default 1")
@@ -431,6 +432,7 @@ def main(arguments: list[str] | None = None) -> int:
         cells = select(plan(), {name: getattr(options, name) for name in COLUMNS})
         if options.command == "run":
             backend.check(options.backend)
+            cli.check_out(options.results)
             limit = options.cells if options.cells is None else integer("cells", options.cells, at_least=1)
             ray = options.ray
             cluster.check_options(ray, options.cpus, options.gpus)
@@ -458,7 +460,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nStopped. Every complete epoch is saved, and the same command continues.")
         return 130
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except cli.USER_ERRORS as error:
+        return cli.failed(error)
     return 1 if options.command == "run" and failed else 0

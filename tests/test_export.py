@@ -331,7 +331,7 @@ def replaced(content, old, new):
             "os.sys",
         ),
         (config(b'"class_name": "ReLU"', b'"class_name": "Lambda"'), "config.json has a Lambda"),
-        (config(b'"module": "tf_mmloss.optimizers"', b'"module": "antigravity"'), "antigravity.SGD"),
+        (config(b'"registered_name": "tf_mmloss>SGD"', b'"registered_name": "evil>SGD"'), "tf_mmloss.optimizers.SGD"),
         (config(b"{", b"[" * 10**5 + b"{"), "is refused"),
         (lambda path: rewritten(path, "config.json", lambda content: b"{}"), "is refused"),
         (lambda path: rewritten(path, "model.weights.h5", huge_weights), "more than the file holds"),

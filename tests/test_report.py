@@ -58,6 +58,22 @@ def readme(place):
     return (place / "README.md").read_text()
 
 
+def test_only_the_default_runs_or_a_named_readme_change_a_readme(place, monkeypatch, capsys):
+    write_run(place / "results")
+    write_run(place / "mine")
+    monkeypatch.chdir(place)
+    before = readme(place)
+    assert report.main(["--runs", "mine"]) == 0
+    assert readme(place) == before
+    assert (place / "mine" / "results.csv").exists()
+    assert capsys.readouterr().out == "1 runs: mine/results.csv\n"
+    assert report.main(["--runs", str(place / "results")]) == 0
+    assert readme(place) != before
+    (place / "README.md").write_text(before)
+    assert report.main(["--runs", "mine", "--readme", "README.md"]) == 0
+    assert readme(place) != before
+
+
 def line_of(place, start):
     (line,) = [line for line in readme(place).splitlines() if line.startswith(f"| {start}")]
     return [cell.strip() for cell in line.strip("|").split("|")]

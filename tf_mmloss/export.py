@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_mmloss._validation import function, number, path, shown, text
+from tf_mmloss._validation import function, number, path, shown
 from tf_mmloss.runs.folder import RunFolderError, locked
 
 # Run by the check in a process of its own, which knows nothing of this package.
@@ -26,6 +27,8 @@ images = np.load(sys.argv[2])
 names = [name.decode() for name in loaded.class_names()["class_names"].numpy()]
 np.savez(sys.argv[3], served=served, class_names=names)
 """
+# Half a character, as file names that are no UTF-8 have: cannot be written.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # A hidden folder beside the target has this ending, and nothing but these names in it.
 _PARTIAL = ".export-partial"
 _PARTIAL_NAMES = {".lock", "model", "images.npy", "out.npz"}
@@ -90,8 +93,8 @@ def export_saved_model(
     if metadata is not None and not isinstance(metadata, Mapping):
         raise ValueError(f"`metadata` must be a dictionary. Received: metadata={shown(metadata)}")
     description = {"class_names": names, "scale": scale, **_plain("metadata", metadata or {})}
-    if card is not None:
-        text("card", card)
+    if card is not None and (not isinstance(card, str) or _LONE_SURROGATE.search(card)):
+        raise ValueError(f"`card` must be a text. Received: card={shown(card)}")
     if os.path.lexists(folder):
         raise FileExistsError(f"{folder} is there already: remove it or choose another folder.")
     dtype = "uint8" if normalize is not None and len(shape) == 3 else own_type
@@ -152,7 +155,7 @@ def _names(class_names: Any, num_classes: int) -> list[str]:
     for name in given:
         whole = isinstance(name, (int, np.integer)) and not isinstance(name, bool)
         names.append(str(name) if whole or isinstance(name, str) else "")
-        if not names[-1] or any("\ud800" <= character <= "\udfff" for character in names[-1]):
+        if not names[-1] or _LONE_SURROGATE.search(names[-1]):
             raise ValueError(f"`class_names` must be names or whole numbers. Received: {shown(name)} among them")
     return names
 

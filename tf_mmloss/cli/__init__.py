@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 COMMANDS = {
     "fit": "train a network on an imbalanced data set",
@@ -72,12 +72,19 @@ def parser(command: str, description: str | None, **options: Any) -> argparse.Ar
         options: of `argparse.ArgumentParser`.
     """
     named = re.sub(rf"tf-mmloss ({'|'.join(SCRIPTS)})\b", lambda found: program(found[1]), description or "")
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=program(command),
         description=named.replace("%", "%%") if "%(prog)" in named else named,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         **options,
     )
+
+
+class _Parser(argparse.ArgumentParser):
+    """A command line that does not repeat a value without end."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(message if len(message) <= 500 else f"{message[:500]}...")
 
 
 def path(text: str) -> Path:

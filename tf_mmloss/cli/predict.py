@@ -1,26 +1,25 @@
 """Say what is on pictures, with the model of a run.
 
-    {command} RUN photo.jpg more_photos/ 'day*/*.png' --out predictions.csv
+    tf-mmloss predict RUN photo.jpg more_photos/ 'day*/*.png' --out predictions.csv
 
 Pictures are files, folders with all that is below them, or patterns. The table has a row a picture: its file, its
-class and probability, and the runner-up. Pictures that cannot be read are named, and the exit status is then 1.
+class and probability, and the runner-up; the probabilities are left out of a run whose loss has none, a hinge.
+Pictures that cannot be read are named, and the exit status is then 1.
 """
 
 import argparse
 import csv
 import glob
 import io
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tf_mmloss.cli import program
+from tf_mmloss import cli
+from tf_mmloss.cli import backend
 
-if TYPE_CHECKING:
-    from tf_mmloss.runs.model import RunModel
-
-COLUMNS = ("file", "class", "probability", "runner_up", "runner_up_probability")  # of a hinge loss: scores
+COLUMNS = ("file", "class", "probability", "runner_up", "runner_up_probability")
 _CHUNK = 256
 
 
@@ -45,14 +44,20 @@ def files(wanted: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def predict(model: "RunModel", images: Iterable[Path]) -> Iterator[tuple[Path, tuple[str, float, str, float] | str]]:
-    """Give every picture with its class, probability, runner-up and its probability, or with why it cannot be read."""
+def predict(
+    run: str | os.PathLike[str], images: Iterable[Path]
+) -> Iterator[tuple[Path, tuple[str, float | None, str, float | None] | str]]:
+    """Give every picture with its class, probability, runner-up and its probability, or with why it cannot be read.
+
+    The probabilities are None of a run whose loss has none.
+    """
     import numpy as np
 
     from tf_mmloss.data.images import decode
     from tf_mmloss.data.source import ImageError
-    from tf_mmloss.runs.model import decode_options
+    from tf_mmloss.runs.model import RunModel, decode_options
 
+    model = RunModel.load(run)
     height, width, channels = model.image_shape
     paths = list(images)
     for start in range(0, len(paths), _CHUNK):
@@ -62,28 +67,25 @@ def predict(model: "RunModel", images: Iterable[Path]) -> Iterator[tuple[Path, t
                 pixels.append(decode(path.read_bytes(), height, width, channels, **decode_options(model.config))[0])
             except (ImageError, OSError) as error:
                 why[path] = str(error)
-        probabilities = iter(model.probabilities(np.stack(pixels)) if pixels else ())
+        answer = model.probabilities if model.probabilistic else model.logits
+        rows = iter(answer(np.stack(pixels)) if pixels else ())
         for path in chunk:
             if path in why:
                 yield path, why[path]
                 continue
-            row = next(probabilities)
-            second, first = np.argsort(row, kind="stable")[-2:]
-            yield path, (model.class_names[first], float(row[first]), model.class_names[second], float(row[second]))
+            row = next(rows)
+            second, first = (int(i) for i in np.argsort(row, kind="stable")[-2:])
+            one, other = (float(row[i]) if model.probabilistic else None for i in (first, second))
+            yield path, (model.class_names[first], one, model.class_names[second], other)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    command = program("predict")
-    main = argparse.ArgumentParser(
-        prog=command,
-        description=__doc__.format(command=command),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    main.add_argument("run", metavar="RUN", help="a finished run folder")
+    main = cli.parser("predict", __doc__)
+    main.add_argument("run", type=cli.path, metavar="RUN", help="a finished run folder")
     main.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or patterns")
-    main.add_argument("--out", metavar="FILE", help="the table, .csv; default: it is printed")
-    main.add_argument("--backend", choices=("tensorflow", "jax", "torch"), help="of Keras")
+    main.add_argument("--out", type=cli.path, metavar="FILE", help="the table, .csv; default: it is printed")
+    backend.add_option(main)
     return main
 
 
@@ -91,33 +93,34 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options = parser().parse_args(arguments)
     from tf_mmloss.files import atomic_path
-    from tf_mmloss.runs.model import RunModel
 
     try:
+        if options.out:
+            cli.check_out(options.out.parent)
         found = files(options.images)
+        with cli.imports():
+            import keras  # noqa: F401
+        backend.check(options.backend)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        model = RunModel.load(options.run)
-        columns = COLUMNS if model.probabilistic else [name.replace("probability", "score") for name in COLUMNS]
-        writer.writerow(columns)
+        writer.writerow(COLUMNS)
         unreadable = 0
-        for path, result in predict(model, found):
+        for path, result in predict(options.run, found):
             if isinstance(result, str):
                 unreadable += 1
                 print(f"not read: {path}: {result}", file=sys.stderr)
                 continue
             name, probability, second, second_probability = result
-            writer.writerow((path, name, f"{probability:.6f}", second, f"{second_probability:.6f}"))
+            shown = ("" if value is None else f"{value:.6f}" for value in (probability, second_probability))
+            writer.writerow((path, name, next(shown), second, next(shown)))
         if options.out:
-            out = Path(options.out).expanduser()
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(out) as temporary:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(options.out) as temporary:
                 temporary.write_text(text.getvalue(), encoding="utf-8")
         else:
             print(text.getvalue(), end="")
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except cli.USER_ERRORS as error:
+        return cli.failed(error)
     read = len(found) - unreadable
     print(f"{read:,} of {len(found):,} pictures read{f', {options.out}' if options.out else ''}", file=sys.stderr)
     return 1 if unreadable else 0

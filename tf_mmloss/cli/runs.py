@@ -1,27 +1,20 @@
 """List the runs below a folder, the best first.
 
-{command}             # below runs/
-{command} DIR --by balanced
+tf-mmloss runs                      # below runs/
+tf-mmloss runs DIR --by balanced
 """
 
 import argparse
-import sys
-from pathlib import Path
 
-from tf_mmloss.cli import program
+from tf_mmloss import cli
 
 ORDERS = ("error", "balanced")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    command = program("runs")
-    main = argparse.ArgumentParser(
-        prog=command,
-        description=__doc__.format(command=command),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    main.add_argument("folder", metavar="DIR", nargs="?", default="runs", help="default: runs")
+    main = cli.parser("runs", __doc__)
+    main.add_argument("folder", type=cli.path, metavar="DIR", nargs="?", default="runs", help="default: runs")
     main.add_argument("--by", choices=ORDERS, default="error", help="error (default) or balanced: balanced error")
     return main
 
@@ -31,10 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     from tf_mmloss.runs import folder as run_folder
 
-    root = Path(options.folder).expanduser()
+    root = options.folder
     if not root.is_dir():
-        print(f"error: `folder` must be a folder. Received: {root}", file=sys.stderr)
-        return 2
+        return cli.failed(ValueError(f"`folder` must be a folder. Received: folder={str(root)!r}"))
     done: dict[str, list[tuple[float, list[str]]]] = {}
     unfinished = []
     for folder in run_folder.run_folders(root):

@@ -2,12 +2,12 @@
 
 import dataclasses
 import os
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from tf_mmloss._validation import path
 from tf_mmloss.losses import LongTailLoss
 from tf_mmloss.models import normalization
 from tf_mmloss.runs import saved
@@ -27,8 +27,7 @@ class RunModel:
         class_names: C names, in label order.
         mean, std: of the pixels, for the normalisation.
         scale: multiplies the logits before the softmax.
-        probabilistic: whether the softmax is a probability; of a hinge loss it is a score, whose order alone says
-            something.
+        probabilistic: whether that gives probabilities, see `LongTailLoss`.
     """
 
     config: Config
@@ -37,7 +36,7 @@ class RunModel:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scale: float
-    probabilistic: bool
+    probabilistic: bool = True
 
     @classmethod
     def load(cls, run: str | os.PathLike[str]) -> "RunModel":
@@ -46,21 +45,17 @@ class RunModel:
         Raises:
             RunFolderError: no finished run, one without its model, or a model that is refused.
         """
-        folder = Path(run).expanduser()
+        folder = path("run", run)
         config = read_config(folder)
         metrics = read_json(folder, "metrics.json", ["class_names", "mean", "std"])
-        network = saved.load(folder / "last.keras")
+        file = folder / "last.keras"
+        if not file.exists():
+            raise RunFolderError(f"{folder} has no model, last.keras: train it here, or copy the file there.")
+        network = saved.load(file)
         if not isinstance(network.loss, LongTailLoss):
-            raise RunFolderError(f"{folder / 'last.keras'} is refused: its loss is none of this package.")
-        return cls(
-            config=config,
-            network=network,
-            class_names=tuple(metrics["class_names"]),
-            mean=tuple(metrics["mean"]),
-            std=tuple(metrics["std"]),
-            scale=network.loss.scale,
-            probabilistic=network.loss.probabilistic,
-        )
+            raise RunFolderError(f"{file} is refused: its loss is none of this package.")
+        names, mean, std = (tuple(metrics[name]) for name in ("class_names", "mean", "std"))
+        return cls(config, network, names, mean, std, network.loss.scale, network.loss.probabilistic)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -78,9 +73,15 @@ class RunModel:
         return np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, len(self.class_names)))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (N, C), float64: the softmax at the scale of the loss; see `probabilistic`."""
+        """Probabilities (N, C), float64: the softmax at the scale of the loss.
+
+        Raises:
+            ValueError: the loss has none.
+        """
         from tf_mmloss.train.experiment import softmax
 
+        if not self.probabilistic:
+            raise ValueError(f"A run of method {self.config.method} has no probabilities: use its logits.")
         return softmax(self.scale * self.logits(images))
 
 

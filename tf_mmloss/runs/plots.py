@@ -1,13 +1,11 @@
 """Draw the figures of a run, or the per-class error of several runs side by side.
 
-    python training/plots.py runs/cifar10-longtail100-erm-seed0 runs/cifar10-longtail100-mm-drw-seed0 --out plots
+    tf-mmloss plots runs/cifar10-longtail100-erm-seed0 runs/cifar10-longtail100-mm-drw-seed0 --out plots
 
 A run draws its own figures into its folder when it ends. Every figure is written as SVG and as PNG; the same
 numbers give the same bytes.
 """
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
+from tf_mmloss import cli
 from tf_mmloss.files import atomic_path
 from tf_mmloss.runs import folder as run_folder
 
@@ -273,14 +272,16 @@ def _save(figure: Figure, path_stem: str | Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a finished run folder")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the figure; made if missing")
+    parser = cli.parser("plots", __doc__)
+    parser.add_argument("runs", nargs="+", type=cli.path, metavar="RUN", help="a finished run folder")
+    parser.add_argument(
+        "--out", type=cli.path, required=True, metavar="DIR", help="folder of the figure; made if missing"
+    )
     options = parser.parse_args(arguments)
     try:
+        cli.check_out(options.out)
         compare(options.runs, options.out)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except cli.USER_ERRORS as error:
+        return cli.failed(error)
     print(f"{options.out}/per_class_error.svg and .png")
     return 0
