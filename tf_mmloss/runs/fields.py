@@ -41,7 +41,9 @@ def fault_of_history(rows: Sequence[Any]) -> str | None:
         if row.get("epoch") != number or isinstance(row["epoch"], bool):
             return f"row {number} must be of epoch {number}. {received('epoch', row.get('epoch'))}"
         for name, value in row.items():
-            if value is not None and not _is_number(value):
+            if value is None:
+                continue
+            if not _is_number(value):
                 return f"`{name}` must be a number in row {number}. {received(name, value)}"
             if name in ("accuracy", "val_accuracy") and not _is_fraction(value):
                 return f"`{name}` must be a fraction in row {number}. {received(name, value)}"

@@ -173,8 +173,13 @@ def _train(
         data = dataclasses.replace(data, mean=network.mean, std=network.std)  # what the network was made for
     if backbone is not None:
         carry_backbone(_last_model(backbone), model)
-    checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint", model)
-    first_epoch = checkpoint.restore(model)
+    # Without what is unset, so that an option of a later version is no other config.
+    identity = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
+    checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint", model, config=identity)
+    try:
+        first_epoch = checkpoint.restore(model)
+    except ValueError as error:
+        raise RunFolderError(str(error)) from error
     epochs = config.epochs or 0
 
     leader = strategy.is_leader()
@@ -230,9 +235,13 @@ def _set_keras(config: Config) -> None:
 
 
 def _write_derived(folder: Path, model: keras.Model, history: Sequence[dict[str, Any]]) -> None:
-    """Write what follows the checkpoint of an epoch; `model` is that of the last one."""
+    """Do what follows the checkpoint of an epoch; `model` is that of the last one."""
     if not history:
         return
+    earlier = {f"state-{row['epoch']:04d}.npz" for row in history[:-1]}
+    for path in (folder / "checkpoint").iterdir():
+        if path.name in earlier:
+            path.unlink()
     if _best(history) == len(history) - 1:
         _save(model, folder / "best.keras")
     _write_history(folder / "history.csv", history)

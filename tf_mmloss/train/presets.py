@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import tf_mmloss
-from tf_mmloss._validation import choice, integer, number, received, text
+from tf_mmloss._validation import choice, flag, integer, number, received, text
 from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Config:
     @property
     def is_own(self) -> bool:
         """Whether the images are the user's own, and no data set of RECIPES."""
-        return self.dataset not in RECIPES
+        return not (isinstance(self.dataset, str) and self.dataset in RECIPES)
 
     @property
     def loss_arguments(self) -> dict[str, Any]:
@@ -375,6 +375,7 @@ OWN_OPTIONS = {
     "skip_broken": False,
     "accept_odd": False,
 }
+_OWN_TYPES = {"fit": str, "grey": bool, "test_share": float, "group_by": str, "skip_broken": bool, "accept_odd": bool}
 # What a config of own images must have to be resolved without them.
 _FROM_IMAGES = ("epochs", "pad", "flip", "batch_size", "learning_rate", "image_size")
 
@@ -445,6 +446,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     from tf_mmloss import backbones
     from tf_mmloss.models import check_depth  # here: it imports Keras, which --help does not need
 
+    text("dataset", config.dataset)
     config = dataclasses.replace(config, **_resolved_data(config, data))
     choice("imbalance", config.imbalance, (*IMBALANCES, "none"))
     choice("method", config.method, METHODS)
@@ -465,6 +467,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     integer("eval_every", config.eval_every, at_least=1, at_most=MOST_EPOCHS)
     integer("holdout", config.holdout, at_most=MOST_IMAGES)
     integer("pad", config.pad, at_most=1000)
+    flag("flip", config.flip)
     for name in ("seed", "subset_seed"):  # NumPy and Keras take 32 bits
         if integer(name, getattr(config, name)) >= 2**32:
             raise ValueError(f"`{name}` must be below 2^32. {received(name, getattr(config, name))}")
@@ -524,6 +527,10 @@ def _resolved_data(config: Config, data: "ImageDataset | None") -> dict[str, Any
                 f"`{name}` is for images of your own. Received: {name}={getattr(config, name)!r} with {config.dataset}"
             )
     image_size(config)
+    checks: dict[type, Any] = {bool: flag, str: text, float: number}
+    for name, kind in _OWN_TYPES.items():
+        if getattr(config, name) is not None:
+            checks[kind](name, getattr(config, name))
     if not own:
         recipe = RECIPES[config.dataset]
     elif data is not None:
