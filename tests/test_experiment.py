@@ -4,9 +4,13 @@ import dataclasses
 import inspect
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -16,7 +20,9 @@ from matplotlib.figure import Figure
 
 import tf_mmloss
 from tf_mmloss import pipeline
+from tf_mmloss.cli import fit
 from tf_mmloss.datasets import load
+from tf_mmloss.files import write_json
 from tf_mmloss.runs.folder import RunFolderError, epochs_saved, read_config, read_history, read_json
 from tf_mmloss.train import experiment
 from tf_mmloss.train.presets import METHODS, RECIPES, SEARCHED_CONSTANTS, TABLE_1, Config, resolve, show
@@ -257,7 +263,8 @@ def contents(folder):
         if name.startswith("tensorboard/") or name == ".lock":
             continue
         if path.suffix == ".keras":
-            found[name] = [w.tolist() for w in keras.models.load_model(path, compile=False).get_weights()]
+            with zipfile.ZipFile(path) as archive:
+                found[name] = {part: archive.read(part) for part in ("config.json", "model.weights.h5")}
         elif path.suffix == ".npz":
             with np.load(path) as arrays:
                 found[name] = {key: array.tolist() for key, array in arrays.items()}
@@ -277,20 +284,83 @@ def without_times(row):
     return {name: value for name, value in row.items() if name not in ("seconds", "images_per_second")}
 
 
-def test_killed_at_any_write_a_run_ends_with_the_same_files(tmp_path, monkeypatch):
-    """The folder as a kill before each rename would leave it, and after it where something follows that is no write."""
-    config = dataclasses.replace(SMALL, method="erm", learning_rate=0.01)
-    made = {}
+@pytest.fixture(scope="module")
+def compiled():
+    """A network of SMALL for plain cross-entropy, compiled by the first run, and its variables at the beginning."""
+    return {}
 
-    def build(config, splits):  # compiled once
-        if not made:
-            made["model"] = model = build_anew(config, splits)
+
+@pytest.fixture
+def compiled_once(compiled, monkeypatch):
+    """Every run trains the same network, from its initial weights: those of seed 0."""
+    build_anew = experiment.build
+
+    def build(config, splits):
+        if not compiled:
+            compiled["model"] = model = build_anew(config, splits)
             model.optimizer.build(model.trainable_variables)
-            made["begin"] = [np.array(v) for v in (*model.variables, *model.optimizer.variables)]
-        model = made["model"]
-        for variable, value in zip((*model.variables, *model.optimizer.variables), made["begin"], strict=True):
+            compiled["begin"] = [np.array(v) for v in (*model.variables, *model.optimizer.variables)]
+        model = compiled["model"]
+        for variable, value in zip((*model.variables, *model.optimizer.variables), compiled["begin"], strict=True):
             variable.assign(value)
         return model
+
+    monkeypatch.setattr(experiment, "build", build)
+
+
+def test_a_checkpoint_is_continued_by_the_config_that_it_was_written_with(tmp_path, compiled_once):
+    def stopped(folder, **options):
+        with pytest.raises(experiment.RunStoppedError):
+            experiment.run(config, folder, stop=lambda: True, **options)
+
+    def rewrite(name, **changes):
+        content = json.loads((tmp_path / name).read_text())
+        (tmp_path / name).write_text(json.dumps({**content, **changes}))
+
+    config = resolve(dataclasses.replace(SMALL, method="erm", learning_rate=0.01))
+    stopped(tmp_path)
+    latest = (tmp_path / "checkpoint" / "latest.json").read_bytes()
+    for changed in ({"seed": 1}, {"learning_rate": 0.02}):
+        rewrite("config.json", **changed)
+        (name,) = changed
+        with pytest.raises(RunFolderError, match=f"{tmp_path}/checkpoint was saved .* another config: `{name}` was"):
+            experiment.run(dataclasses.replace(config, **changed), tmp_path, resume=True)
+        rewrite("config.json", **{name: getattr(config, name)})
+    (tmp_path / "config.json").rename(tmp_path / "moved.json")
+    for options in ({"resume": True}, {}):
+        with pytest.raises(RunFolderError, match=r"no config\.json that says|already holds a run"):
+            experiment.run(dataclasses.replace(config, seed=1), tmp_path, **options)
+    assert not (tmp_path / "config.json").exists()
+    (tmp_path / "moved.json").rename(tmp_path / "config.json")
+    assert (tmp_path / "checkpoint" / "latest.json").read_bytes() == latest
+    # A folder of before checkpoints knew their config.
+    content = json.loads(latest)
+    del content["config"]
+    (tmp_path / "checkpoint" / "latest.json").write_text(json.dumps(content))
+    assert experiment.run(config, tmp_path, resume=True)["epochs"] == 2
+
+
+def test_a_run_that_diverges_in_the_last_step_of_an_epoch_saves_nothing_of_it(tmp_path, compiled_once, capsys):
+    options = ["--dataset", "digits", "--ratio", "20", "--depth", "8", "--learning-rate", "1e30", "--epochs", "3"]
+    command = [*options, "--method", "erm", "--batch-size", "1000", "--out", str(tmp_path / "run")]
+    said = []
+    for resume in ([], ["--resume"]):
+        assert fit.main([*command, *resume]) == 1
+        said.append(capsys.readouterr().err)
+        assert re.match(r"error: The .* in epoch \d", said[-1])
+        assert not list((tmp_path / "run").glob("last.keras"))
+        for path in (tmp_path / "run").rglob("*.npz"):
+            with np.load(path) as state:
+                assert all(np.isfinite(array).all() for array in state.values())
+        for path in (tmp_path / "run").rglob("*.keras"):
+            weights = keras.models.load_model(path, compile=False).get_weights()
+            assert all(np.isfinite(array).all() for array in weights)
+    assert said[0] == said[1]
+
+
+def test_killed_at_any_write_a_run_ends_with_the_same_files(tmp_path, monkeypatch, compiled_once):
+    """The folder as a kill before each rename would leave it, and after it where something follows that is no write."""
+    config = dataclasses.replace(SMALL, method="erm", learning_rate=0.01)
 
     def savefig(figure, path, **options):  # slow
         axes = figure.axes[0]
@@ -306,8 +376,7 @@ def test_killed_at_any_write_a_run_ends_with_the_same_files(tmp_path, monkeypatc
     def snapshot():
         shutil.copytree(whole, tmp_path / f"killed-{len(list(tmp_path.iterdir())):02d}")
 
-    build_anew, rename, whole = experiment.build, os.replace, tmp_path / "whole"
-    monkeypatch.setattr(experiment, "build", build)
+    rename, whole = os.replace, tmp_path / "whole"
     monkeypatch.setattr(Figure, "savefig", savefig)
     with monkeypatch.context() as patch:
         patch.setattr("tf_mmloss.files.os.replace", replace)
@@ -565,6 +634,69 @@ def test_an_input_that_the_backend_lacks_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="`input` host needs TensorFlow"):
         experiment.run(SMALL, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_epoch_that_is_one_program_is_compiled(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="`jit` must be auto or on with `input` epoch"):
+        experiment.run(dataclasses.replace(SMALL, input="epoch", jit="off"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_users_configuration_of_keras_changes_no_run(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "_train", stopped)
+    keras.config.set_floatx("float16")
+    keras.config.set_dtype_policy("float16")
+    keras.config.set_image_data_format("channels_first")
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(SMALL, tmp_path)
+    assert (keras.config.floatx(), keras.config.image_data_format()) == ("float32", "channels_last")
+    model = experiment.build(resolve(SMALL), experiment.split(load("digits"), resolve(SMALL)))
+    assert {variable.dtype for variable in model.variables} == {"float32"}
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
+def test_a_class_without_test_images_is_left_out_of_the_means(tmp_path):
+    data = load("digits")
+    splits = experiment.split(data, resolve(SMALL))
+    kept = np.flatnonzero(splits.eval_labels != 9)
+    splits = dataclasses.replace(splits, eval_images=splits.eval_images[kept], eval_labels=splits.eval_labels[kept])
+    logits = np.eye(10)[np.where(splits.eval_labels == 0, 1, splits.eval_labels)]  # every 0 is taken for a 1
+    row = {"epoch": 0, "val_accuracy": 0.9, "seconds": 1.0, "images_per_second": 1.0}
+    model = SimpleNamespace(loss=SimpleNamespace(scale=1.0), weights=[])
+    metrics = experiment._metrics(resolve(SMALL), data, splits, logits, [row], model)
+    assert metrics["per_class_error"] == [1.0, *[0.0] * 8, None]
+    assert metrics["balanced_accuracy"] == pytest.approx(8 / 9)
+    assert metrics["shot_accuracy"] == {"many": 0.0, "medium": 1.0, "few": 1.0}
+    write_json(tmp_path / "metrics.json", metrics)
+    assert read_json(tmp_path, "metrics.json") == metrics
+    assert re.search(r"^9 +6  none evaluated$", experiment.summary(metrics), re.MULTILINE)
+
+
+def test_the_commit_is_that_of_the_packages_own_checkout(tmp_path, monkeypatch):
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    module = tmp_path / "lib" / "tf_mmloss" / "train" / "experiment.py"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    monkeypatch.setattr(experiment, "__file__", str(module))
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'theirs'\n")
+    git("init", "-q")
+    git("add", "pyproject.toml")
+    git("commit", "-qm", "theirs")
+    assert experiment._commit() is None
+    git("add", ".")
+    git("commit", "-qm", "vendored")
+    assert experiment._commit() is None
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'tf-mmloss'\n")
+    assert re.fullmatch("[0-9a-f]{12}-dirty", experiment._commit())
+    git("rm", "-q", "--cached", str(module))
+    assert experiment._commit() is None
 
 
 def test_the_processor_of_a_run_is_its_accelerator_where_it_has_one(monkeypatch):

@@ -37,7 +37,7 @@ from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 from tf_mmloss.models import add_head
-from tf_mmloss.runs import plots
+from tf_mmloss.runs import plots, saved
 from tf_mmloss.runs.folder import (
     RunFolderError,
     check_own,
@@ -266,13 +266,7 @@ def _last_model(folder: Path) -> keras.Model:
     Raises:
         RunFolderError: last.keras is none, or another than metrics.json is of.
     """
-    path = folder / "last.keras"
-    check_own(folder, files=[path.name], folders=())
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras' own are of every kind
-        said = " ".join(str(error).split())[:200]
-        raise RunFolderError(f"{path} is no model of a run: {said or type(error).__name__}") from error
+    model: keras.Model = saved.load(folder / "last.keras", compile=False)
     if checksum(model) != read_json(folder, "metrics.json", ["checksum"])["checksum"]:
         raise RunFolderError(f"{folder} has in last.keras other weights than those that metrics.json is of.")
     return model

@@ -47,7 +47,7 @@ LOSS_OPTIONS = (
 
 # No run is longer, deeper, or has larger batches: a slip of the finger must not take the memory or the day.
 MOST_EPOCHS, MOST_LAYERS, MOST_IMAGES = 100_000, 2_000, 2**20
-MOST_RATIO = 1e6
+MOST_RATIO, MOST_PIXELS = 1e6, 4096
 
 # The options that say how a run is made and not what it is, with the value that stands for all.
 HOW: dict[str, Any] = {"precision": "float32", "eval_every": 1, "jit": "auto", "input": "host", "strategy": "none"}
@@ -393,7 +393,9 @@ def image_size(config: Config) -> tuple[int, int] | None:
         raise ValueError(
             f"`image_size` must be a side or HEIGHTxWIDTH, in pixels. Received: image_size={config.image_size!r}"
         )
-    return int(sides[1]), int(sides[2] or sides[1])
+    height, width = int(sides[1]), int(sides[2] or sides[1])
+    integer("image_size", max(height, width), at_least=1, at_most=MOST_PIXELS)
+    return height, width
 
 
 def has_gaps(config: Config) -> bool:
