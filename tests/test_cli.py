@@ -196,7 +196,7 @@ def test_a_missing_package_is_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert main(["fit", "--dataset", "digits", "--ratio", "20", "--out", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
-    assert "`digits` needs scikit-learn" in said
+    assert "The data set `digits`, which comes with scikit-learn, needs `pip install tf-mmloss[training]`" in said
     assert said.count("\n") == 1
     monkeypatch.setitem(sys.modules, "keras_tuner", None)
     monkeypatch.delitem(sys.modules, "tf_mmloss.cli.tune", raising=False)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 import zipfile
 
@@ -423,6 +424,15 @@ def test_tfds(tmp_path):
         assert label_of[np.asarray(Image.open(io.BytesIO(content))).tobytes()] == source.labels[index]
     refused("tfds:tiny", "not prepared in", "nothing is downloaded", "It has tiny_set.", data_dir=tmp_path)
     refused("tfds:../tiny_set", "tfds:NAME", data_dir=tmp_path)
+    # TFDS would import what the folder names.
+    (file,) = tmp_path.rglob("features.json")
+    text = file.read_text()
+    (tmp_path / "booby_trap_of_the_test.py").write_text("raise SystemExit('imported')")
+    for name in ("booby_trap_of_the_test.Image", "tensorflow_datasets.core.features.x; import os", "os.path"):
+        file.write_text(re.sub(r'"tensorflow_datasets[^"]*Image"', f'"{name}"', text))
+        refused("tfds:tiny_set", "refused, it names the class", data_dir=tmp_path)
+    file.write_text("[" * 100_000)
+    refused("tfds:tiny_set", "is no data set that TFDS can read", data_dir=tmp_path)
 
 
 def test_digits_by_name():

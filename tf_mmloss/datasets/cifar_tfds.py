@@ -4,6 +4,7 @@ import json
 import os
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def read_tfds(folder: Path, spec: CifarSpec) -> ImageDataset:
     except ImportError as error:
         raise missing_package(f"Reading {folder}", error) from error
     lengths = _shard_lengths(folder, spec)
-    _check_classes(_json(folder / "features.json"), folder / "features.json")
+    check_classes(_json(folder / "features.json"), folder / "features.json")
     names = _label_names(folder, spec)
     splits = {}
     for split in ("train", "test"):
@@ -130,8 +131,14 @@ def _shard_lengths(folder: Path, spec: CifarSpec) -> dict[str, list[int]]:
     return lengths
 
 
-def _check_classes(features: Any, path: Path) -> None:
-    """Raise a `ValueError` if `features.json` names another class than a feature of CIFAR has."""
+def check_classes(features: Any, path: Path, known: Callable[[Any], bool] = FEATURES.__contains__) -> None:
+    """Raise a `ValueError` if `features.json` names a class that is not known: TFDS imports what is named.
+
+    Args:
+        features: the content of the file.
+        path: of it, for the message.
+        known: whether a name may stay; default: those of the features that CIFAR has.
+    """
     left = [features]
     while left:
         value = left.pop()
@@ -140,7 +147,7 @@ def _check_classes(features: Any, path: Path) -> None:
         elif isinstance(value, dict):
             left += value.values()
             for key in ("pythonClassName", "python_class_name", "type"):  # the last before TFDS 4.6
-                if key in value and value[key] not in FEATURES:
+                if key in value and not known(value[key]):
                     raise ValueError(f"{path}: refused, it names the class {str(value[key])[:100]!r}")
 
 

@@ -1,6 +1,7 @@
 """A data set that TensorFlow Datasets (TFDS) has prepared on this machine; nothing is downloaded."""
 
 import itertools
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -11,7 +12,11 @@ import numpy as np
 
 from tf_mmloss.data.source import SPLIT_NAMES, DataError, ImageError, Source, named, shown
 from tf_mmloss.data.sources._files import Stamp
-from tf_mmloss.datasets.cifar_tfds import MARKER, tfds_cache
+from tf_mmloss.datasets.cifar_tfds import MARKER, check_classes, tfds_cache
+from tf_mmloss.files import read_bytes
+
+_FEATURES_LIMIT = 2**24
+_OWN_CLASS = re.compile(r"tensorflow_datasets\.core\.features(\.\w+)+")
 
 PREFIX = "tfds"
 FORM = "tfds:NAME"
@@ -35,6 +40,7 @@ def open_prefix(rest: str, data_dir: str | os.PathLike[str] | None = None) -> So
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise ImportError(f"tfds:{rest} needs `pip install tf-mmloss[training]`: {error}") from error
+    _check_features(folder)
     try:
         builder = tfds.builder_from_directory(folder)
         features = dict(builder.info.features.items())
@@ -68,6 +74,16 @@ def open_prefix(rest: str, data_dir: str | os.PathLike[str] | None = None) -> So
         stamp=str(stamp),
         licence=builder.info.redistribution_info.license or "not stated",
     )
+
+
+def _check_features(folder: Path) -> None:
+    """Raise a `DataError` if TFDS would import a module that is not its own: the folder names the classes."""
+    path = folder / "features.json"
+    try:
+        content = json.loads(read_bytes(path, limit=_FEATURES_LIMIT, within=folder))
+        check_classes(content, path, lambda name: isinstance(name, str) and bool(_OWN_CLASS.fullmatch(name)))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{shown(str(folder))} is no data set that TFDS can read: {error}") from error
 
 
 class _Reader:
