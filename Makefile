@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH_VENV := .venv-torch
 TORCH ?= torch==2.13.0
+# A process a processor; a file of tests stays in one, for what its tests share.
+TEST := -m pytest -n auto --dist loadfile
 RUN ?= runs/digits-longtail20-mm-drw-seed0
 LOCK := uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
   --custom-compile-command "make lock" --quiet
@@ -46,11 +48,11 @@ train: setup  ## train on embedded data (long-tailed digits): about a minute, no
 	$(BIN)/python training/fit.py --dataset digits --ratio 20 --method mm-drw --out $(RUN) --resume
 
 test: setup  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python $(TEST)
 
 test-backends: setup $(TORCH_VENV)/.complete  ## run them on JAX, and on PyTorch in .venv-torch
-	KERAS_BACKEND=jax $(BIN)/python -m pytest
-	KERAS_BACKEND=torch $(TORCH_VENV)/bin/python -m pytest
+	KERAS_BACKEND=jax $(BIN)/python $(TEST)
+	KERAS_BACKEND=torch $(TORCH_VENV)/bin/python $(TEST)
 
 lint: setup  ## check style and types
 	$(BIN)/ruff check .

@@ -297,7 +297,7 @@ class Parsed(Exception):  # noqa: N818
     """The command line was understood."""
 
 
-@pytest.mark.parametrize("words", documented())
+@pytest.mark.parametrize("words", list(documented()))
 def test_documented_commands_and_their_options_exist(words, monkeypatch):
     real = argparse.ArgumentParser.parse_args
 
