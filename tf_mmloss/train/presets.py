@@ -450,6 +450,8 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     from tf_mmloss.models import check_depth  # here: it imports Keras, which --help does not need
 
     text("dataset", config.dataset)
+    if config.depth is not None:
+        check_depth(integer("depth", config.depth, at_most=MOST_LAYERS))
     config = dataclasses.replace(config, **_resolved_data(config, data))
     choice("imbalance", config.imbalance, (*IMBALANCES, "none"))
     choice("method", config.method, METHODS)
@@ -495,8 +497,8 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
             f"Received: pretraining={config.pretraining!r}"
         )
     epochs = integer("epochs", resolved.epochs or 0, at_least=1, at_most=MOST_EPOCHS)
-    if resolved.depth is not None:
-        check_depth(resolved.depth)
+    if resolved.depth is not None:  # of the backbone
+        integer("depth", resolved.depth, at_most=MOST_LAYERS)
     if (method.reweighting, method.resampling) == ("never", "never") and config.weights != Config.weights:
         raise ValueError(
             f"`weights` is no option of method {config.method}, which re-balances nothing. "
