@@ -45,8 +45,8 @@ LOSS_OPTIONS = (
 )
 
 
-# No run is longer or has larger batches: a slip of the finger must not take the memory or the day.
-MOST_EPOCHS, MOST_IMAGES = 100_000, 2**20
+# No run is longer, deeper, or has larger batches: a slip of the finger must not take the memory or the day.
+MOST_EPOCHS, MOST_LAYERS, MOST_IMAGES = 100_000, 2_000, 2**20
 MOST_RATIO, MOST_PIXELS = 1e6, 4096
 
 # The options that say how a run is made and not what it is, with the value that stands for all.
@@ -450,8 +450,6 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     from tf_mmloss.models import check_depth  # here: it imports Keras, which --help does not need
 
     text("dataset", config.dataset)
-    if config.depth is not None:
-        check_depth(config.depth)
     config = dataclasses.replace(config, **_resolved_data(config, data))
     choice("imbalance", config.imbalance, (*IMBALANCES, "none"))
     choice("method", config.method, METHODS)
@@ -497,7 +495,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
             f"Received: pretraining={config.pretraining!r}"
         )
     epochs = integer("epochs", resolved.epochs or 0, at_least=1, at_most=MOST_EPOCHS)
-    if resolved.depth is not None:  # of the backbone
+    if resolved.depth is not None:
         check_depth(resolved.depth)
     if (method.reweighting, method.resampling) == ("never", "never") and config.weights != Config.weights:
         raise ValueError(
