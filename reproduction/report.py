@@ -253,7 +253,7 @@ def _is_full(config: Config) -> bool:
 def _options(config: Config, hidden: Sequence[str] = ()) -> str:
     """The options that are not the preset's. `eval_every` is seen in the number of evaluated epochs."""
     preset = resolve(Config(config.dataset, config.imbalance, config.ratio, config.method, epochs=config.epochs))
-    hidden = ("seed", "eval_every", *hidden)
+    hidden = ("seed", "eval_every", *(["backbone"] if config.depth is not None else []), *hidden)  # the depth says it
     return _values(config, [n for n in vars(config) if getattr(config, n) != getattr(preset, n) and n not in hidden])
 
 
