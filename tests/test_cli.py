@@ -194,7 +194,8 @@ def test_an_unknown_backend_is_refused_in_one_line(monkeypatch, capsys):
 
 def test_a_missing_package_is_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    assert main(["fit", "--dataset", "digits", "--ratio", "20", "--out", str(tmp_path / "run")]) == 2
+    options = ["--dataset", "digits", "--ratio", "20", "--input", "device", "--out", str(tmp_path / "run")]
+    assert main(["fit", *options]) == 2
     said = capsys.readouterr().err
     assert "The data set `digits`, which comes with scikit-learn, needs `pip install tf-mmloss[training]`" in said
     assert said.count("\n") == 1

@@ -161,6 +161,11 @@ def test_a_terminated_command_ends_its_processes(tmp_path):
             os.kill(int(part.stem), 0)
 
 
+def test_the_papers_grid_is_that_of_the_default_training_set(tmp_path, capsys):
+    assert tune.main(["--over", "tables-2-and-3", "--data-dir", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "cifar10 was not found" in capsys.readouterr().err
+
+
 def test_the_papers_grid_is_around_its_optimum():
     assert set(presets.ABLATION_BETAS) == set(presets.MM_CONSTANTS)
     for (dataset, imbalance, ratio), (_, beta) in presets.MM_CONSTANTS.items():

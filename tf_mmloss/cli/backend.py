@@ -35,7 +35,7 @@ def choose(arguments: list[str]) -> None:
     wanted = chosen or variable
     if wanted and importlib.util.find_spec(wanted) is None:
         source = "--backend " if chosen else "KERAS_BACKEND="
-        parser.error(f'{source}{wanted} needs it: pip install "tf-mmloss[{wanted}]"')
+        parser.error(f"{source}{wanted} needs `pip install tf-mmloss[{wanted}]`")
     if chosen:
         os.environ["KERAS_BACKEND"] = chosen
 

@@ -256,6 +256,7 @@ def search(
     if trials is None:
         trials = math.prod(len(d.values) for d in dimensions) if kind == "grid" else 10
     presets.integer("holdout", config.holdout, at_least=1)
+    config = _with_setting(config)
     if not dimensions or len({d.name for d in dimensions}) < len(dimensions):
         raise ValueError(f"`over` must name at least one option, each once. Received: {[d.name for d in dimensions]}")
     if kind == "grid" and any(d.high is not None for d in dimensions):
@@ -300,6 +301,12 @@ def search(
     table.sort(key=lambda row: (row["error"], row["trial"]))
     _write_table(root / "trials.csv", table)
     return table
+
+
+def _with_setting(config: presets.Config) -> presets.Config:
+    """The config with its training set named in full."""
+    resolved = presets.resolve(config)
+    return dataclasses.replace(config, imbalance=resolved.imbalance, ratio=resolved.ratio)
 
 
 def share(arguments: list[str], workers: int, pool: cluster.Pool | None = None) -> int:
@@ -410,6 +417,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not config.holdout:
             presets.choice("dataset", config.dataset, presets.RECIPES)
             config = dataclasses.replace(config, holdout=presets.RECIPES[config.dataset].holdout)
+        config = _with_setting(config)
         if over == ["tables-2-and-3"]:
             dimensions, kind = [ablation(config)], "grid"
         else:
