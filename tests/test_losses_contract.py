@@ -24,15 +24,22 @@ from keras import ops
 
 import tf_mmloss
 from tf_mmloss import (
+    CDTLoss,
+    ClassBalancedSigmoidLoss,
     CrossEntropyLoss,
+    EqualizationLoss,
     FocalLoss,
+    GCLLoss,
     HingeLoss,
+    LabelAwareSmoothingLoss,
+    LADELoss,
     LDAMHingeLoss,
     LDAMLoss,
     LogitAdjustedLoss,
     LongTailLoss,
     MaxMarginLoss,
     UniformMarginLoss,
+    VSLoss,
 )
 from tf_mmloss.losses import base as losses_base
 from tf_mmloss.losses import cross_entropy, hinge
@@ -59,6 +66,15 @@ def mm(**arguments):
         MaxMarginLoss,
         {"cls_counts": COUNTS, **arguments},
         lambda labels, logits, **frozen: oracles.max_margin(labels, logits, COUNTS, **hyper, **frozen),
+    )
+
+
+def counted(loss, oracle, **arguments):
+    """A case of a loss with class counts; its oracle takes the same hyper-parameters."""
+    return Case(
+        loss,
+        {"cls_counts": COUNTS, **arguments},
+        lambda labels, logits, **frozen: oracle(labels, logits, COUNTS, **arguments, **frozen),
     )
 
 
@@ -94,7 +110,27 @@ CASES = {
         {"cls_counts": COUNTS, "max_margin": 0.6, "scale": 2.0},
         lambda y, u: oracles.ldam_hinge(y, u, COUNTS, 0.6, 2.0),
     ),
+    "vs": counted(VSLoss, oracles.vs),
+    "vs-scaled": counted(VSLoss, oracles.vs, gamma=0.3, tau=0.6, scale=20.0),
+    "cdt": Case(CDTLoss, {"cls_counts": COUNTS}, lambda y, u: oracles.vs(y, u, COUNTS, 0.2, 0.0)),
+    "equalization": counted(EqualizationLoss, oracles.equalization),
+    "equalization-scaled": counted(EqualizationLoss, oracles.equalization, gamma=0.5, threshold=0.1, scale=7.0, seed=3),
+    "gcl": counted(GCLLoss, oracles.gcl),
+    "gcl-margin": counted(GCLLoss, oracles.gcl, noise=1.0, margin=0.1, scale=20.0, seed=5),
+    "label-aware-smoothing": counted(LabelAwareSmoothingLoss, oracles.label_aware_smoothing),
+    "label-aware-smoothing-linear": counted(
+        LabelAwareSmoothingLoss, oracles.label_aware_smoothing, head=0.4, tail=0.1, shape="linear", scale=3.0
+    ),
+    "label-aware-smoothing-convex": counted(LabelAwareSmoothingLoss, oracles.label_aware_smoothing, shape="convex"),
+    "class-balanced-sigmoid": counted(ClassBalancedSigmoidLoss, oracles.class_balanced_sigmoid),
+    "class-balanced-focal": counted(
+        ClassBalancedSigmoidLoss, oracles.class_balanced_sigmoid, beta=0.99, gamma=0.5, scale=3.0
+    ),
+    "lade": counted(LADELoss, oracles.lade),
+    "lade-scaled": counted(LADELoss, oracles.lade, alpha=0.3, penalty=0.01, scale=3.0),
 }
+DRAWN = (EqualizationLoss, GCLLoss)  # from the logits, which finite differences must not move
+COUPLED = (LADELoss,)  # a row's loss depends on the batch
 
 # Values that a constructor must refuse, naming the argument.
 BAD_NUMBERS = [math.nan, math.inf, "0.5", None]
@@ -112,10 +148,25 @@ BAD_ARGUMENTS = {
     "dtype": ["float16", "bfloat16", "mixed_bfloat16", "int32", "double trouble"],
     "reduction": ["average"],
     "name": [1, 0.5, ["a"]],
+    "threshold": [-0.1, 1.1, *BAD_NUMBERS],
+    "noise": [-0.1, *BAD_NUMBERS],
+    "seed": [-1, 0.5, True, "0", None],
+    "head": [-0.1, 1.1, *BAD_NUMBERS],
+    "tail": [-0.1, 1.1, *BAD_NUMBERS],
+    "shape": ["concav", None, 1],
+    "alpha": [-0.1, *BAD_NUMBERS],
+    "penalty": [-0.1, *BAD_NUMBERS],
+}
+# Where a loss refuses others than its namesakes.
+BAD_ARGUMENTS_OF = {
+    (ClassBalancedSigmoidLoss, "beta"): [-0.1, 1.0, *BAD_NUMBERS],
+    (EqualizationLoss, "gamma"): [-0.1, 1.1, *BAD_NUMBERS],
 }
 ANYTHING_GOES = {"stop_margin_gradient"}
 
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+SEPARATE = {name: case for name, case in CASES.items() if case.loss not in COUPLED}
+each_separate = pytest.mark.parametrize("case", SEPARATE.values(), ids=SEPARATE)
 # One case of every class, where what is tested does not depend on the arguments.
 CLASSES = {case.loss.__name__: case for case in CASES.values()}
 each_class = pytest.mark.parametrize("case", CLASSES.values(), ids=CLASSES)
@@ -151,7 +202,7 @@ def refused():
         pytest.param(case, argument, value, id=f"{name}-{argument}-{value}")
         for name, case in CLASSES.items()
         for argument in sorted(constructor_parameters(case.loss) - ANYTHING_GOES)
-        for value in BAD_ARGUMENTS[argument]
+        for value in BAD_ARGUMENTS_OF.get((case.loss, argument), BAD_ARGUMENTS[argument])
     ]
 
 
@@ -200,6 +251,8 @@ def test_value_and_gradient_in_float64(case):
     logits, expected = cosines().astype("float64"), case.oracle
     if case.loss is MaxMarginLoss and case.arguments.get("stop_margin_gradient", True):
         gradient = oracles.gradient(lambda u: expected(LABELS, u, margin_at=logits), logits)
+    elif case.loss in DRAWN:
+        gradient = oracles.gradient(lambda u: expected(LABELS, u, drawn_at=logits), logits)
     else:
         gradient = oracles.gradient(lambda u: expected(LABELS, u), logits)
     with float64():
@@ -304,7 +357,7 @@ def test_permuting_the_batch(case):
     assert_close(mean(LABELS[order], logits[order]), mean(LABELS, logits), 1e-6)
 
 
-@each_case
+@each_separate
 def test_a_row_does_not_depend_on_the_others(case):
     loss, logits = case.build(), cosines()
     alone = [to_numpy(loss(LABELS[i : i + 1], logits[i : i + 1]))[0] for i in range(len(LABELS))]
@@ -335,7 +388,7 @@ def test_weights_of_one_change_nothing(case):
     assert_close(loss(LABELS, logits, ones[:, None]), plain, 1e-6)
 
 
-@each_case
+@each_separate
 def test_weight_two_is_the_example_twice(case):
     loss, logits = case.build(reduction="mean_with_sample_weight"), cosines()
     twice = np.array([*range(len(LABELS)), 0, 4])

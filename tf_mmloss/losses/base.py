@@ -206,6 +206,14 @@ def rival_logits(labels: Any, logits: Any) -> Any:
     return ops.max(update_targets(labels, logits, ops.full_like(logits[:, 0], -np.inf)), axis=-1, initial=-np.inf)
 
 
+def over_targets(targets: Any, losses: Any) -> Any:
+    """Return the losses (B,) of the targets, labels (B,) or rows t (B, C), from those of each class (B, C).
+
+    l_y of a label y,   sum_c t_c l_c of a row
+    """
+    return target_logits(targets, losses) if len(targets.shape) == 1 else ops.sum(targets * losses, axis=-1)
+
+
 def update_targets(labels: Any, logits: Any, values: Any, *, add: bool = False) -> Any:
     """Return logits (B, C) whose target logits are `values` (B,), or are raised by them with `add`."""
     if keras.backend.backend() == "jax":
