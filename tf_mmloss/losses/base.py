@@ -135,7 +135,7 @@ def as_labels(y_true: Any, y_pred: Any, *, of: str = "This function") -> Any:
         soft = int(np.flatnonzero(rows.max(axis=-1) != 1)[0])
         raise ValueError(
             f"`y_true` must be labels or one-hot rows: {of} is not defined for soft targets, CrossEntropyLoss, "
-            f"LogitAdjustedLoss, FocalLoss and UniformMarginLoss are. Received: y_true[{soft}]={rows[soft]}"
+            f"LogitAdjustedLoss, VSLoss and FocalLoss are, among others. Received: y_true[{soft}]={rows[soft]}"
         )
     hard = ops.max(targets, axis=-1, initial=0.0) == 1
     return ops.where(hard, ops.cast(ops.argmax(targets, axis=-1), "int32"), -1)

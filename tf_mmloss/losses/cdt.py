@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from tf_mmloss._validation import number
-from tf_mmloss.losses.base import LongTailLoss
+from tf_mmloss.losses.base import LARGEST, LongTailLoss
 from tf_mmloss.losses.cross_entropy import cross_entropy
 from tf_mmloss.losses.vs import scaled_by_class, vector_scaling, vs
 
@@ -23,7 +23,7 @@ def cdt(
     """Cross-entropy of each example with class-dependent temperatures; see `CDTLoss`.
 
     Args:
-        y_true: labels (B,), (B, 1) or one-hot (B, C).
+        y_true: labels (B,), (B, 1), or one-hot or soft rows (B, C).
         y_pred: (B, C) logits.
         cls_counts: (C,) training examples per class.
         gamma: exponent of the temperatures, >= 0.
@@ -33,7 +33,7 @@ def cdt(
         (B,) losses.
 
     Raises:
-        ValueError: bad counts, a hyper-parameter out of range; other shapes.
+        ValueError: bad counts, a hyper-parameter out of range; other shapes; what is no label.
 
     Example:
         >>> cdt([1], [[1.0, 4.0]], cls_counts=[40, 10], gamma=1.0)    # log 2 = 0.6931
@@ -48,6 +48,7 @@ class CDTLoss(LongTailLoss):
         l = -log softmax(s u / a)_y,   a_c = (n_max / n_c)^gamma
 
     The model learns to give the rare classes larger logits; its largest u is the decision. `VSLoss` with tau = 0.
+    Soft targets t, rows (B, C) that sum to one, give  sum_c t_c l_c.
 
     Args:
         cls_counts: (C,) training examples per class.
@@ -77,11 +78,14 @@ class CDTLoss(LongTailLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(cls_counts, scale=scale, **kwargs)
-        self.gamma = number("gamma", gamma, at_least=0)
+        self.gamma = number("gamma", gamma, at_least=0, below=LARGEST)
         self._scaling = vector_scaling(cls_counts, self.gamma, 0.0, self.scale)
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
         return cross_entropy(labels, scaled_by_class(logits, *self._scaling))
+
+    def soft_loss(self, targets: Any, logits: Any) -> Any:
+        return self.example_loss(targets, logits)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "gamma": self.gamma}

@@ -9,7 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import effective_number_weights
-from tf_mmloss.losses.base import LongTailLoss, as_labels, check_counts_of_logits
+from tf_mmloss.losses.base import LARGEST, LongTailLoss, as_targets, check_counts_of_logits, check_scale
 
 
 def class_balanced_sigmoid(
@@ -24,7 +24,7 @@ def class_balanced_sigmoid(
     """Class-balanced sigmoid or sigmoid focal loss of each example; see `ClassBalancedSigmoidLoss`.
 
     Args:
-        y_true: labels (B,), (B, 1) or one-hot (B, C).
+        y_true: labels (B,), (B, 1), or one-hot or soft rows (B, C).
         y_pred: (B, C) logits.
         cls_counts: (C,) training examples per class.
         beta: of the effective number, in [0, 1).
@@ -35,15 +35,15 @@ def class_balanced_sigmoid(
         (B,) losses, which the class weights multiply.
 
     Raises:
-        ValueError: bad counts, a hyper-parameter out of range; other shapes.
+        ValueError: bad counts, a hyper-parameter out of range; other shapes; what is no label.
 
     Example:
         >>> class_balanced_sigmoid([0], [[0.0, 0.0]], cls_counts=[10, 10])    # 2 log 2 = 1.3863
     """
-    labels, logits = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
+    targets, logits = as_targets(y_true, y_pred), ops.convert_to_tensor(y_pred)
     weights = effective_number_weights(cls_counts, beta)
     check_counts_of_logits(weights, logits)
-    return _sigmoid(labels, logits, weights, number("gamma", gamma, at_least=0), scale)
+    return _sigmoid(targets, logits, weights, number("gamma", gamma, at_least=0, below=LARGEST), check_scale(scale))
 
 
 def _sigmoid(targets: Any, logits: Any, weights: np.ndarray, gamma: float, scale: float) -> Any:
@@ -67,6 +67,7 @@ class ClassBalancedSigmoidLoss(LongTailLoss):
     The weights are part of the loss, whose batch mean is over the examples (sum_i l_i / B) and not over the weights:
     do not re-weight by class a second time. Every class starts at p = 1/2, so that C - 1 of C questions are far off
     in the first steps: start the head's bias at -log(C - 1), as published.
+    Soft targets t, rows (B, C) that sum to one, give  sum_c t_c l_c.
 
     Args:
         cls_counts: (C,) training examples per class.
@@ -99,10 +100,13 @@ class ClassBalancedSigmoidLoss(LongTailLoss):
     ) -> None:
         super().__init__(cls_counts, scale=scale, **kwargs)
         self._weights = effective_number_weights(cls_counts, beta)
-        self.beta, self.gamma = float(beta), number("gamma", gamma, at_least=0)
+        self.beta, self.gamma = float(beta), number("gamma", gamma, at_least=0, below=LARGEST)
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
         return _sigmoid(labels, logits, self._weights, self.gamma, self.scale)
+
+    def soft_loss(self, targets: Any, logits: Any) -> Any:
+        return self.example_loss(targets, logits)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta": self.beta, "gamma": self.gamma}

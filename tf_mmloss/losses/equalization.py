@@ -9,7 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import integer, number
 from tf_mmloss.imbalance import check_counts
-from tf_mmloss.losses.base import LongTailLoss, as_labels, check_counts_of_logits, over_targets
+from tf_mmloss.losses.base import LongTailLoss, as_targets, check_counts_of_logits, check_scale, over_targets
 from tf_mmloss.losses.draws import uniforms
 
 _NOWHERE = -1e30  # a logit whose exponential is 0 and whose product with 0 is not NaN
@@ -29,7 +29,7 @@ def equalization(
     """Softmax equalisation loss of each example; see `EqualizationLoss`.
 
     Args:
-        y_true: labels (B,), (B, 1) or one-hot (B, C).
+        y_true: labels (B,), (B, 1), or one-hot or soft rows (B, C).
         y_pred: (B, C) logits.
         cls_counts: (C,) training examples per class.
         gamma: chance that a rare class is spared, in [0, 1].
@@ -42,17 +42,17 @@ def equalization(
         (B,) losses.
 
     Raises:
-        ValueError: bad counts, a hyper-parameter out of range; other shapes.
+        ValueError: bad counts, a hyper-parameter out of range; other shapes; what is no label.
 
     Example:
         >>> equalization([0], [[0.0, 0.0]], cls_counts=[99, 1], gamma=1.0)    # the only rival is spared: 0
     """
-    labels, logits = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
+    targets, logits = as_targets(y_true, y_pred), ops.convert_to_tensor(y_pred)
     rare = rare_classes(cls_counts, threshold)
     check_counts_of_logits(rare, logits)
     if drawn is None:
         drawn = uniforms(logits, integer("seed", seed)) < number("gamma", gamma, at_least=0, at_most=1)
-    return over_targets(labels, _class_losses(logits * scale, rare, drawn))
+    return over_targets(targets, _class_losses(logits * check_scale(scale), rare, drawn))
 
 
 def _class_losses(logits: Any, rare: np.ndarray, drawn: Any) -> Any:
@@ -78,6 +78,7 @@ class EqualizationLoss(LongTailLoss):
     b_k is 1 with the chance `gamma`, drawn for each example and class. The draw is a hash of the seed and of the
     example's logits (`tf_mmloss.losses.draws`): other logits, as in every step of a training, draw anew. It is drawn in
     the evaluation too, as in the published code, which differs from this where logits exceed 88: its sum overflows.
+    Soft targets t, rows (B, C) that sum to one, give  sum_c t_c l_c.
 
     Args:
         cls_counts: (C,) training examples per class.
@@ -119,6 +120,9 @@ class EqualizationLoss(LongTailLoss):
     def example_loss(self, labels: Any, logits: Any) -> Any:
         drawn = uniforms(logits, self.seed) < self.gamma
         return over_targets(labels, _class_losses(logits * self.scale, self._rare, drawn))
+
+    def soft_loss(self, targets: Any, logits: Any) -> Any:
+        return self.example_loss(targets, logits)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "gamma": self.gamma, "threshold": self.threshold, "seed": self.seed}

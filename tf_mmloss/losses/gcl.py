@@ -9,7 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import integer, number
 from tf_mmloss.imbalance import check_counts
-from tf_mmloss.losses.base import LongTailLoss, as_labels, check_counts_of_logits
+from tf_mmloss.losses.base import LARGEST, LongTailLoss, check_counts_of_logits
 from tf_mmloss.losses.cross_entropy import cross_entropy
 from tf_mmloss.losses.draws import normals
 
@@ -30,7 +30,7 @@ def gcl(
     """Gaussian clouded logit loss of each example; see `GCLLoss`.
 
     Args:
-        y_true: labels (B,), (B, 1) or one-hot (B, C).
+        y_true: labels (B,), (B, 1), or one-hot or soft rows (B, C).
         y_pred: (B, C) cosines.
         cls_counts: (C,) training examples per class.
         noise: k >= 0, in cosine units.
@@ -43,22 +43,23 @@ def gcl(
         (B,) losses.
 
     Raises:
-        ValueError: bad counts, a hyper-parameter out of range; other shapes.
+        ValueError: bad counts, a hyper-parameter out of range; other shapes; what is no label.
 
     Example:
         >>> gcl([0], [[0.9, 0.1]], cls_counts=[100, 10])
     """
-    labels, logits = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
-    sizes, margin = cloud_sizes(cls_counts, noise), number("margin", margin, at_least=0)
+    logits = ops.convert_to_tensor(y_pred)
+    sizes, margin = cloud_sizes(cls_counts, noise), number("margin", margin, at_least=0, below=LARGEST)
     check_counts_of_logits(sizes, logits)
-    return cross_entropy(labels, _clouded(logits, sizes, integer("seed", seed), drawn), margin=margin, scale=scale)
+    logits = _clouded(logits, sizes, integer("seed", seed), drawn)
+    return cross_entropy(y_true, logits, margin=margin or None, scale=scale)
 
 
 def cloud_sizes(cls_counts: Sequence[int] | np.ndarray, noise: float = 0.5) -> np.ndarray:
     """Return k (log n_max - log n_c) / (log n_max - log n_min), float64 (C,); zeros for equal counts."""
     counts = check_counts(cls_counts)
     sizes = np.log(counts.max() / counts)
-    return number("noise", noise, at_least=0) * sizes / (sizes.max() or 1.0)
+    return number("noise", noise, at_least=0, below=LARGEST) * sizes / (sizes.max() or 1.0)
 
 
 def _clouded(logits: Any, sizes: np.ndarray, seed: int, drawn: Any = None) -> Any:
@@ -79,7 +80,8 @@ class GCLLoss(LongTailLoss):
     so that other logits, as in every step of a training, draw anew. It is drawn in the evaluation too, as in the
     published code; with equal counts, where that divides by zero, there is no noise. Published for the first of two
     stages, with mixup; the second trains a new head on balanced batches with margin 0.1, scale 20 and a focal factor,
-    which is not here.
+    which is not here. Soft targets t, rows (B, C) that sum to one, give  sum_c t_c l_c  with one draw; the published
+    mixup draws for each of its two labels.
 
     Args:
         cls_counts: (C,) training examples per class.
@@ -114,11 +116,16 @@ class GCLLoss(LongTailLoss):
         super().__init__(cls_counts, scale=scale, **kwargs)
         self._sizes = cloud_sizes(cls_counts, noise)
         self.noise = float(noise)
-        self.margin = number("margin", margin, at_least=0)
+        self.margin = number("margin", margin, at_least=0, below=LARGEST)
         self.seed = integer("seed", seed)
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
-        return cross_entropy(labels, _clouded(logits, self._sizes, self.seed), margin=self.margin, scale=self.scale)
+        return cross_entropy(
+            labels, _clouded(logits, self._sizes, self.seed), margin=self.margin or None, scale=self.scale
+        )
+
+    def soft_loss(self, targets: Any, logits: Any) -> Any:
+        return self.example_loss(targets, logits)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "noise": self.noise, "margin": self.margin, "seed": self.seed}

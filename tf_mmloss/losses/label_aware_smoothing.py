@@ -9,7 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import choice, number
 from tf_mmloss.imbalance import check_counts
-from tf_mmloss.losses.base import LongTailLoss, as_labels, check_counts_of_logits, over_targets
+from tf_mmloss.losses.base import LongTailLoss, as_targets, check_counts_of_logits, check_scale, over_targets
 
 SHAPES = ("concave", "linear", "convex")
 
@@ -27,7 +27,7 @@ def label_aware_smoothing(
     """Cross-entropy of each example with label-aware smoothing; see `LabelAwareSmoothingLoss`.
 
     Args:
-        y_true: labels (B,), (B, 1) or one-hot (B, C).
+        y_true: labels (B,), (B, 1), or one-hot or soft rows (B, C).
         y_pred: (B, C) logits.
         cls_counts: (C,) training examples per class.
         head, tail: smoothing of the largest and of the smallest class, in [0, 1].
@@ -38,15 +38,15 @@ def label_aware_smoothing(
         (B,) losses.
 
     Raises:
-        ValueError: bad counts, a hyper-parameter out of range; other shapes.
+        ValueError: bad counts, a hyper-parameter out of range; other shapes; what is no label.
 
     Example:
         >>> label_aware_smoothing([0], [[2.0, 0.0]], cls_counts=[30, 10], head=0.5)    # 0.1269 + 0.25 * 2 = 0.6269
     """
-    labels, logits = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
+    targets, logits = as_targets(y_true, y_pred), ops.convert_to_tensor(y_pred)
     smoothing = smoothing_by_class(cls_counts, head, tail, shape)
     check_counts_of_logits(smoothing, logits)
-    return _smoothed(labels, logits, smoothing, scale)
+    return _smoothed(targets, logits, smoothing, check_scale(scale))
 
 
 def smoothing_by_class(
@@ -61,10 +61,10 @@ def smoothing_by_class(
     return tail + (head - tail) * risen[choice("shape", shape, SHAPES)]
 
 
-def _smoothed(labels: Any, logits: Any, smoothing: np.ndarray, scale: float) -> Any:
+def _smoothed(targets: Any, logits: Any, smoothing: np.ndarray, scale: float) -> Any:
     share = ops.convert_to_tensor(smoothing, dtype=logits.dtype)
     losses = -ops.log_softmax(logits * scale, axis=-1)
-    return over_targets(labels, losses + share * (ops.mean(losses, axis=-1, keepdims=True) - losses))
+    return over_targets(targets, losses + share * (ops.mean(losses, axis=-1, keepdims=True) - losses))
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -77,6 +77,7 @@ class LabelAwareSmoothingLoss(LongTailLoss):
 
     It is made for the second stage of MiSLAS, which trains a scale for each class on balanced batches. With
     head = tail it is label smoothing; with equal counts every class is smoothed by `tail`.
+    Soft targets t, rows (B, C) that sum to one, give  sum_c t_c l_c.
 
     Args:
         cls_counts: (C,) training examples per class.
@@ -114,6 +115,9 @@ class LabelAwareSmoothingLoss(LongTailLoss):
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
         return _smoothed(labels, logits, self._smoothing, self.scale)
+
+    def soft_loss(self, targets: Any, logits: Any) -> Any:
+        return self.example_loss(targets, logits)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "head": self.head, "tail": self.tail, "shape": self.shape}

@@ -9,7 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import check_counts
-from tf_mmloss.losses.base import LongTailLoss, as_labels, check_counts_of_logits
+from tf_mmloss.losses.base import LARGEST, LongTailLoss, as_labels, check_counts_of_logits, check_scale
 from tf_mmloss.losses.cross_entropy import cross_entropy
 
 
@@ -36,16 +36,19 @@ def lade(
         (B,) losses.
 
     Raises:
-        ValueError: bad counts, a hyper-parameter out of range; other shapes.
+        ValueError: bad counts, a hyper-parameter out of range; other shapes; what is no label, soft rows.
 
     Example:
         >>> lade([0, 1], [[1.0, 0.0], [0.0, 1.0]], cls_counts=[10, 10], alpha=0.0)    # log(1 + 1 / e) = 0.3133, twice
     """
-    labels, logits = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
-    alpha, penalty = number("alpha", alpha, at_least=0), number("penalty", penalty, at_least=0)
+    labels, logits = as_labels(y_true, y_pred, of="lade"), ops.convert_to_tensor(y_pred)
+    alpha, penalty = (
+        number("alpha", alpha, at_least=0, below=LARGEST),
+        number("penalty", penalty, at_least=0, below=LARGEST),
+    )
     priors = _priors(cls_counts)
     check_counts_of_logits(priors, logits)
-    return _lade(labels, logits * scale, priors, alpha, penalty)
+    return _lade(labels, logits * check_scale(scale), priors, alpha, penalty)
 
 
 def _priors(cls_counts: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -53,14 +56,13 @@ def _priors(cls_counts: Sequence[int] | np.ndarray) -> np.ndarray:
     return counts / counts.sum()
 
 
-def _lade(targets: Any, logits: Any, priors: np.ndarray, alpha: float, penalty: float) -> Any:
-    losses = cross_entropy(targets, logits + ops.convert_to_tensor(np.log(priors), dtype=logits.dtype))
-    return losses + alpha * _regularizer(targets, logits, priors, penalty) if alpha else losses
+def _lade(labels: Any, logits: Any, priors: np.ndarray, alpha: float, penalty: float) -> Any:
+    losses = cross_entropy(labels, logits + ops.convert_to_tensor(np.log(priors), dtype=logits.dtype))
+    return losses + alpha * _regularizer(labels, logits, priors, penalty) if alpha else losses
 
 
-def _regularizer(targets: Any, logits: Any, priors: np.ndarray, penalty: float) -> Any:
-    if len(targets.shape) == 1:
-        targets = ops.one_hot(targets, len(priors), dtype=logits.dtype)
+def _regularizer(labels: Any, logits: Any, priors: np.ndarray, penalty: float) -> Any:
+    targets = ops.one_hot(labels, len(priors), dtype=logits.dtype)
     of_class = ops.divide_no_nan(ops.sum(targets * logits, axis=0), ops.sum(targets, axis=0))
     shifted = logits - ops.convert_to_tensor(np.log(priors * len(priors)), dtype=logits.dtype)
     of_all = ops.logsumexp(shifted, axis=0) - ops.log(ops.cast(ops.shape(logits)[0], logits.dtype))
@@ -111,8 +113,8 @@ class LADELoss(LongTailLoss):
     ) -> None:
         super().__init__(cls_counts, scale=scale, **kwargs)
         self._priors = _priors(cls_counts)
-        self.alpha = number("alpha", alpha, at_least=0)
-        self.penalty = number("penalty", penalty, at_least=0)
+        self.alpha = number("alpha", alpha, at_least=0, below=LARGEST)
+        self.penalty = number("penalty", penalty, at_least=0, below=LARGEST)
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
         return _lade(labels, logits * self.scale, self._priors, self.alpha, self.penalty)

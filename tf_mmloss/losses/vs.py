@@ -9,7 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import check_counts
-from tf_mmloss.losses.base import LongTailLoss, as_labels, check_counts_of_logits
+from tf_mmloss.losses.base import LARGEST, LongTailLoss, check_counts_of_logits, check_scale
 from tf_mmloss.losses.cross_entropy import cross_entropy
 
 
@@ -25,7 +25,7 @@ def vs(
     """Vector-scaling loss of each example; see `VSLoss`.
 
     Args:
-        y_true: labels (B,), (B, 1) or one-hot (B, C).
+        y_true: labels (B,), (B, 1), or one-hot or soft rows (B, C).
         y_pred: (B, C) logits.
         cls_counts: (C,) training examples per class.
         gamma: exponent of the factors, >= 0.
@@ -36,15 +36,15 @@ def vs(
         (B,) losses.
 
     Raises:
-        ValueError: bad counts, a hyper-parameter out of range; other shapes.
+        ValueError: bad counts, a hyper-parameter out of range; other shapes; what is no label.
 
     Example:
         >>> vs([0], [[0.0, 0.0]], cls_counts=[30, 10], tau=1.0)    # log(4 / 3) = 0.2877
     """
-    labels, logits = as_labels(y_true, y_pred), ops.convert_to_tensor(y_pred)
+    logits, scale = ops.convert_to_tensor(y_pred), check_scale(scale)
     check_counts_of_logits(check_counts(cls_counts), logits)
-    gamma, tau = number("gamma", gamma, at_least=0), number("tau", tau, at_least=0)
-    return cross_entropy(labels, scaled_by_class(logits, *vector_scaling(cls_counts, gamma, tau, scale)))
+    gamma, tau = number("gamma", gamma, at_least=0, below=LARGEST), number("tau", tau, at_least=0, below=LARGEST)
+    return cross_entropy(y_true, scaled_by_class(logits, *vector_scaling(cls_counts, gamma, tau, scale)))
 
 
 def vector_scaling(cls_counts: Sequence[int] | np.ndarray, gamma: float, tau: float, scale: float) -> tuple[Any, Any]:
@@ -67,6 +67,7 @@ class VSLoss(LongTailLoss):
 
     With gamma = 0 it is logit adjustment, with tau = 0 class-dependent temperatures (`CDTLoss`), with both
     cross-entropy. The model's largest u is the decision: nothing is divided or raised after the training.
+    Soft targets t, rows (B, C) that sum to one, give  sum_c t_c l_c.
 
     Args:
         cls_counts: (C,) training examples per class.
@@ -97,12 +98,15 @@ class VSLoss(LongTailLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(cls_counts, scale=scale, **kwargs)
-        self.gamma = number("gamma", gamma, at_least=0)
-        self.tau = number("tau", tau, at_least=0)
+        self.gamma = number("gamma", gamma, at_least=0, below=LARGEST)
+        self.tau = number("tau", tau, at_least=0, below=LARGEST)
         self._scaling = vector_scaling(cls_counts, self.gamma, self.tau, self.scale)
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
         return cross_entropy(labels, scaled_by_class(logits, *self._scaling))
+
+    def soft_loss(self, targets: Any, logits: Any) -> Any:
+        return self.example_loss(targets, logits)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "gamma": self.gamma, "tau": self.tau}
