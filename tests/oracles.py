@@ -92,9 +92,9 @@ def hashed_normals(logits, seed):
     return np.sqrt(-2 * np.log(hashed_uniforms(logits, seed))) * np.cos(2 * np.pi * hashed_uniforms(logits, seed, 1))
 
 
-def equalization(labels, logits, counts, gamma=0.9, threshold=0.05, scale=1.0, seed=0, drawn_at=None):
-    """Tan et al. 2020, Eq. 5 to 7; `drawn_at`: the logits that the draw is made from, to freeze it."""
-    drawn = hashed_uniforms(logits if drawn_at is None else drawn_at, seed) < gamma
+def equalization(labels, logits, counts, gamma=0.9, threshold=0.05, scale=1.0, seed=0, frozen_at=None):
+    """Tan et al. 2020, Eq. 5 to 7; `frozen_at`: the logits that the draw is made from, to freeze it."""
+    drawn = hashed_uniforms(logits if frozen_at is None else frozen_at, seed) < gamma
     losses = []
     for (y, u), spared in zip(per_example(labels, logits), drawn, strict=True):
         rare = [n / sum(counts) < threshold for n in counts]
@@ -103,9 +103,9 @@ def equalization(labels, logits, counts, gamma=0.9, threshold=0.05, scale=1.0, s
     return np.array(losses)
 
 
-def gcl(labels, logits, counts, noise=0.5, margin=0.0, scale=30.0, seed=0, drawn_at=None):
-    """Li et al. 2022; `drawn_at` as above."""
-    drawn = np.minimum(np.abs(hashed_normals(logits if drawn_at is None else drawn_at, seed) / 3), 1)
+def gcl(labels, logits, counts, noise=0.5, margin=0.0, scale=30.0, seed=0, frozen_at=None):
+    """Li et al. 2022; `frozen_at` as above."""
+    drawn = np.minimum(np.abs(hashed_normals(logits if frozen_at is None else frozen_at, seed) / 3), 1)
     rarity = np.array([math.log(max(counts)) - math.log(n) for n in counts])
     clouded = np.asarray(logits, np.float64) - noise * drawn * rarity / rarity.max()
     return cross_entropy(labels, clouded, [margin] * len(labels), scale)
@@ -147,6 +147,34 @@ def lade(labels, logits, counts, alpha=0.1, penalty=0.1, scale=1.0):
         of_all = log_sum_exp([u[c] - math.log(prior) - math.log(len(priors)) for u in logits]) - math.log(len(logits))
         regularizer -= prior * (of_class - of_all - penalty * of_all**2)
     return logit_adjusted(labels, logits, counts) + alpha * regularizer
+
+
+def seesaw(labels, logits, counts, p=0.8, q=2.0, floor=0.01, scale=1.0, frozen_at=None):
+    """Wang et al. 2021, Eq. 3 to 7; `frozen_at`: the logits that the probabilities are of."""
+    losses = []
+    frozen = per_example(labels, logits if frozen_at is None else frozen_at)
+    for (y, u), (_, v) in zip(per_example(labels, logits), frozen, strict=True):
+        share = [math.exp(-softmax_loss([scale * x for x in v], k)) for k in range(len(v))]
+        z = []
+        for k, x in enumerate(u):
+            factor = min(1, max(counts[k], 1) / max(counts[y], 1)) ** p * max(1, share[k] / max(share[y], floor)) ** q
+            z.append(scale * x + (0 if k == y else math.log(factor)))
+        losses.append(softmax_loss(z, y))
+    return np.array(losses)
+
+
+def asymmetric(targets, logits, gamma_negative=4.0, gamma_positive=1.0, clip=0.05, frozen_at=None):
+    """Ridnik et al. 2021, Eq. 5 to 7; `frozen_at`: the logits that the focusing factors are of."""
+    losses, targets = [], np.asarray(targets, np.float64)
+    for t, u, v in zip(targets, logits, logits if frozen_at is None else frozen_at, strict=True):
+        total = 0.0
+        for y, x, f in zip(*(a.astype(np.float64) for a in (t, u, v)), strict=True):
+            p, frozen = 1 / (1 + math.exp(-x)), 1 / (1 + math.exp(-f))
+            q, frozen_q = max(p - clip, 0), max(frozen - clip, 0)
+            total -= y * (1 - frozen) ** gamma_positive * math.log(p)
+            total -= (1 - y) * frozen_q**gamma_negative * math.log(1 - q)
+        losses.append(total)
+    return np.array(losses)
 
 
 def maximum_margin(z, y, delta_neg, beta):

@@ -38,6 +38,7 @@ from tf_mmloss import (
     LogitAdjustedLoss,
     LongTailLoss,
     MaxMarginLoss,
+    SeesawLoss,
     UniformMarginLoss,
     VSLoss,
 )
@@ -126,10 +127,13 @@ CASES = {
     "class-balanced-focal": counted(
         ClassBalancedSigmoidLoss, oracles.class_balanced_sigmoid, beta=0.99, gamma=0.5, scale=3.0
     ),
+    "seesaw": counted(SeesawLoss, oracles.seesaw),
+    "seesaw-scaled": counted(SeesawLoss, oracles.seesaw, p=0.3, q=1.0, floor=0.1, scale=5.0),
     "lade": counted(LADELoss, oracles.lade),
     "lade-scaled": counted(LADELoss, oracles.lade, alpha=0.3, penalty=0.01, scale=3.0),
 }
-DRAWN = (EqualizationLoss, GCLLoss)  # from the logits, which finite differences must not move
+# What the gradient takes for constant comes from the logits, which finite differences must not move.
+FROZEN = (EqualizationLoss, GCLLoss, SeesawLoss)
 COUPLED = (LADELoss,)  # a row's loss depends on the batch
 
 # Values that a constructor must refuse, naming the argument.
@@ -155,6 +159,9 @@ BAD_ARGUMENTS = {
     "tail": [-0.1, 1.1, *BAD_NUMBERS],
     "shape": ["concav", None, 1],
     "alpha": [-0.1, *BAD_NUMBERS],
+    "p": [-0.1, *BAD_NUMBERS],
+    "q": [-0.1, *BAD_NUMBERS],
+    "floor": [0.0, 1.1, *BAD_NUMBERS],
     "penalty": [-0.1, *BAD_NUMBERS],
 }
 # Where a loss refuses others than its namesakes.
@@ -251,8 +258,8 @@ def test_value_and_gradient_in_float64(case):
     logits, expected = cosines().astype("float64"), case.oracle
     if case.loss is MaxMarginLoss and case.arguments.get("stop_margin_gradient", True):
         gradient = oracles.gradient(lambda u: expected(LABELS, u, margin_at=logits), logits)
-    elif case.loss in DRAWN:
-        gradient = oracles.gradient(lambda u: expected(LABELS, u, drawn_at=logits), logits)
+    elif case.loss in FROZEN:
+        gradient = oracles.gradient(lambda u: expected(LABELS, u, frozen_at=logits), logits)
     else:
         gradient = oracles.gradient(lambda u: expected(LABELS, u), logits)
     with float64():
@@ -672,7 +679,7 @@ def test_soft_targets_in_float64_and_at_extreme_logits(case):
     logits = cosines()[: len(SOFT)].astype("float64")
 
     def expected(u):
-        frozen = {"drawn_at": logits} if case.loss in DRAWN else {}
+        frozen = {"frozen_at": logits} if case.loss in FROZEN else {}
         return sum(SOFT[:, c].astype("float64") * case.oracle([c] * len(SOFT), u, **frozen) for c in range(len(COUNTS)))
 
     with float64():

@@ -4,15 +4,20 @@
 and the first rows of their gradients.
 """
 
+import contextlib
+import functools
+
 import keras
 import numpy as np
 import oracles
 import pytest
-from helpers import BACKEND, assert_close, official, to_numpy, value_and_gradient
+from helpers import BACKEND, assert_close, float64, official, to_numpy, value_and_gradient
 from keras import ops
 
 from tf_mmloss import (
+    AsymmetricLoss,
     CDTLoss,
+    Checkpoint,
     ClassBalancedSigmoidLoss,
     CrossEntropyLoss,
     EqualizationLoss,
@@ -20,6 +25,8 @@ from tf_mmloss import (
     LabelAwareSmoothingLoss,
     LADELoss,
     LogitAdjustedLoss,
+    SeesawCounts,
+    SeesawLoss,
     VSLoss,
 )
 from tf_mmloss.losses import (
@@ -30,6 +37,7 @@ from tf_mmloss.losses import (
     label_aware_smoothing,
     lade,
     logit_adjusted,
+    seesaw,
     vs,
 )
 from tf_mmloss.losses.draws import normals, uniforms
@@ -176,6 +184,8 @@ IDENTITIES = {
             )
         ),
     ),
+    "seesaw, p=0, q=0": (lambda: rows(SeesawLoss, COUNTS, 0.0, 0.0), plain),
+    "seesaw, equal counts, q=0": (lambda: rows(SeesawLoss, EQUAL, q=0.0, scale=2.0), lambda: plain(2.0)),
     "LADE, alpha=0": (lambda: rows(LADELoss, COUNTS, alpha=0.0), lambda: rows(LogitAdjustedLoss, COUNTS)),
 }
 
@@ -195,6 +205,7 @@ def test_identities(actual, expected):
         (label_aware_smoothing, LabelAwareSmoothingLoss),
         (class_balanced_sigmoid, ClassBalancedSigmoidLoss),
         (lade, LADELoss),
+        (seesaw, SeesawLoss),
     ],
 )
 def test_functions_are_the_classes_unreduced(function, loss):
@@ -264,3 +275,105 @@ def test_training_twice_is_the_same(loss):
         return model.fit(x, y, epochs=3, batch_size=16, shuffle=False, verbose=0).history["loss"]
 
     assert losses() == losses()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_published_seesaw(published, size):
+    """Two batches, with the labels seen so far as counts, at least one of each class."""
+    for batch, x, y in (("batch1", "x", "y"), ("batch2", "x2", "y2")):
+        counts = np.maximum(published[f"{size}/seesaw/{batch}/cum"], 1).astype(int)
+        labels = published[f"{size}/{y}"].astype("int64")
+        assert_published(
+            published,
+            f"{size}/seesaw/{batch}",
+            lambda u, labels=labels, counts=counts: ops.mean(seesaw(labels, u, cls_counts=counts)),
+            published[f"{size}/{x}"],
+        )
+
+
+def test_seesaw_counts_the_labels_of_the_training(published, tmp_path):
+    """As the published code does, in the compiled step; not those of the evaluation; and a resumed run goes on."""
+    x = np.concatenate([published["c10/x"], published["c10/x2"]])
+    y = np.concatenate([published["c10/y"], published["c10/y2"]]).astype("int64")
+    seen = published["c10/seesaw/batch2/cum"]
+
+    def built():
+        inputs = keras.Input((10,))
+        model = keras.Model(inputs, keras.layers.Dense(10, kernel_initializer="identity")(inputs))
+        model.compile(keras.optimizers.SGD(0.0), SeesawLoss(published["c10/counts"]), jit_compile=BACKEND == "jax")
+        return model
+
+    class Losses(keras.callbacks.Callback):
+        values = ()
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.values += (logs["loss"],)
+
+    model, losses = built(), Losses()
+    arguments = {"batch_size": 64, "shuffle": False, "verbose": 0, "validation_data": (x, y)}
+    model.fit(x, y, callbacks=[SeesawCounts(), losses, Checkpoint(tmp_path)], **arguments)
+    batches = [float(published[f"c10/seesaw/batch{i}/loss"]) for i in (1, 2)]
+    assert_close(losses.values, [batches[0], np.mean(batches)], 1e-5)  # Keras logs the mean so far
+    np.testing.assert_array_equal(to_numpy(model.loss.seen_labels.seen), seen)
+    model.evaluate(x, y, verbose=0)
+    np.testing.assert_array_equal(to_numpy(model.loss.seen_labels.seen), seen)
+
+    resumed, counts = built(), SeesawCounts()
+    counts.attach(resumed)
+    assert Checkpoint(tmp_path).restore(resumed) == 1
+    resumed.fit(x, y, epochs=2, initial_epoch=1, callbacks=[counts], **arguments)
+    np.testing.assert_array_equal(to_numpy(resumed.loss.seen_labels.seen), 2 * seen)
+
+
+def test_seesaw_counts_need_a_seesaw_loss():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
+    model.compile("sgd", VSLoss(COUNTS))
+    with pytest.raises(TypeError, match="SeesawLoss"):
+        SeesawCounts().attach(model)
+
+
+MULTI_HOT = np.random.default_rng(4).integers(0, 2, (8, 4)).astype("float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("stop", [True, False])
+@pytest.mark.parametrize("hyper", [{}, {"gamma_negative": 0.5, "gamma_positive": 0.0, "clip": 0.0}])
+def test_asymmetric_against_the_oracle(dtype, stop, hyper):
+    u = 3 * logits().astype(dtype)
+    oracle = functools.partial(oracles.asymmetric, MULTI_HOT, **hyper)
+    frozen = u.astype("float64") if stop else None
+    gradient = oracles.gradient(lambda v: oracle(v, frozen_at=frozen), u)
+    with float64() if dtype == "float64" else contextlib.nullcontext():
+        loss = AsymmetricLoss(**hyper, stop_focus_gradient=stop, reduction=None, dtype=dtype)
+        value, actual = value_and_gradient(lambda v: loss(MULTI_HOT, v), u)
+        assert_close(value, oracle(u.astype("float64")), 1e-5 if dtype == "float32" else 1e-10)
+        assert_close(actual, gradient, 1e-5 if dtype == "float32" else 1e-7)
+
+
+def test_asymmetric_identities_and_extremes():
+    plain = AsymmetricLoss(0.0, 0.0, 0.0, reduction=None)(MULTI_HOT, logits())
+    binary = keras.losses.BinaryCrossentropy(from_logits=True, reduction=None)(MULTI_HOT, logits())
+    assert_close(plain, 4 * to_numpy(binary), 1e-6)
+    for arguments in ({}, {"clip": 0.0}, {"gamma_negative": 0.5, "gamma_positive": 0.5}):
+        loss = AsymmetricLoss(**arguments, stop_focus_gradient=False, reduction=None)
+        value, gradient = value_and_gradient(lambda u, loss=loss: loss(MULTI_HOT, u), 1e4 * np.sign(logits()))
+        assert np.isfinite(to_numpy(value)).all()
+        assert np.isfinite(to_numpy(gradient)).all()
+
+
+def test_asymmetric_config_and_what_it_refuses():
+    loss = AsymmetricLoss(3.0, 0.5, 0.1, 2.0, False, reduction="sum", name="mine")
+    restored = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert type(restored) is AsymmetricLoss
+    assert restored.get_config() == loss.get_config()
+    for name in ("gamma_negative", "gamma_positive", "clip", "scale"):
+        for value in (-0.1, np.nan, "1", None):
+            with pytest.raises(ValueError, match=name):
+                AsymmetricLoss(**{name: value})
+    with pytest.raises(ValueError, match="clip"):
+        AsymmetricLoss(clip=1.0)
+    with pytest.raises(ValueError, match="dtype"):
+        AsymmetricLoss(dtype="float16")
+    for labels in (LABELS, LABELS[:, None], MULTI_HOT[:, :3], 2 * MULTI_HOT + 1, MULTI_HOT * np.nan):
+        with pytest.raises(ValueError, match="y_true"):
+            loss(labels, logits())

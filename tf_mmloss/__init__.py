@@ -17,10 +17,12 @@ if TYPE_CHECKING:
         DeferredResampling,
         DeferredReweighting,
         NonFiniteLossError,
+        SeesawCounts,
         StopOnNonFinite,
     )
     from tf_mmloss.layers import BatchNormalization, CosineDense, StridedShortcut
     from tf_mmloss.losses import (
+        AsymmetricLoss,
         CDTLoss,
         ClassBalancedSigmoidLoss,
         CrossEntropyLoss,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         LogitAdjustedLoss,
         LongTailLoss,
         MaxMarginLoss,
+        SeesawLoss,
         UniformMarginLoss,
         VSLoss,
     )
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 # Where the names of `__all__` are that are no modules; PEP 562 imports them on first use.
 _MODULE_OF = {
     "SGD": "optimizers",
+    "AsymmetricLoss": "losses",
     "BalancedAccuracy": "metrics",
     "BatchNormalization": "layers",
     "CDTLoss": "losses",
@@ -68,6 +72,8 @@ _MODULE_OF = {
     "LongTailLoss": "losses",
     "MaxMarginLoss": "losses",
     "NonFiniteLossError": "callbacks",
+    "SeesawCounts": "callbacks",
+    "SeesawLoss": "losses",
     "ShotAccuracy": "metrics",
     "StopOnNonFinite": "callbacks",
     "StridedShortcut": "layers",
@@ -81,6 +87,7 @@ _MODULE_OF = {
 
 __all__ = [
     "SGD",
+    "AsymmetricLoss",
     "BalancedAccuracy",
     "BatchNormalization",
     "CDTLoss",
@@ -103,6 +110,8 @@ __all__ = [
     "LongTailLoss",
     "MaxMarginLoss",
     "NonFiniteLossError",
+    "SeesawCounts",
+    "SeesawLoss",
     "ShotAccuracy",
     "StopOnNonFinite",
     "StridedShortcut",

@@ -3,6 +3,7 @@
 # First: Keras' import brings in all that Keras saves (`tf_mmloss._registration`), which needs a whole `losses.base`.
 import keras  # noqa: F401
 
+from tf_mmloss.losses.asymmetric import AsymmetricLoss, asymmetric
 from tf_mmloss.losses.base import LongTailLoss
 from tf_mmloss.losses.cdt import CDTLoss, cdt
 from tf_mmloss.losses.class_balanced_sigmoid import ClassBalancedSigmoidLoss, class_balanced_sigmoid
@@ -17,10 +18,12 @@ from tf_mmloss.losses.ldam import LDAMLoss, ldam
 from tf_mmloss.losses.ldam_hinge import LDAMHingeLoss
 from tf_mmloss.losses.logit_adjusted import LogitAdjustedLoss, logit_adjusted
 from tf_mmloss.losses.max_margin import MaxMarginLoss, max_margin, maximum_margins
+from tf_mmloss.losses.seesaw import SeesawLoss, seesaw
 from tf_mmloss.losses.uniform_margin import UniformMarginLoss
 from tf_mmloss.losses.vs import VSLoss, vs
 
 __all__ = [
+    "AsymmetricLoss",
     "CDTLoss",
     "ClassBalancedSigmoidLoss",
     "CrossEntropyLoss",
@@ -35,8 +38,10 @@ __all__ = [
     "LogitAdjustedLoss",
     "LongTailLoss",
     "MaxMarginLoss",
+    "SeesawLoss",
     "UniformMarginLoss",
     "VSLoss",
+    "asymmetric",
     "cdt",
     "class_balanced_sigmoid",
     "cross_entropy",
@@ -50,5 +55,6 @@ __all__ = [
     "logit_adjusted",
     "max_margin",
     "maximum_margins",
+    "seesaw",
     "vs",
 ]

@@ -251,8 +251,23 @@ def share_of_global_mean(mean: Any, divisor: Any, replicas: int) -> Any:
 CLASS_WEIGHTS = "tf_mmloss_class_weights"  # what the paths of their variables begin with
 
 
+class LossState(keras.layers.Layer):
+    """Variables of a loss, a layer so that a model can keep them: part of its state, but not of its saved weights."""
+
+    @property
+    def weights(self) -> list[Any]:
+        """None: `variables` has them for Keras to train with, `get_weights` of a model does not change."""
+        return []
+
+    def save_own_variables(self, store: Any) -> None:
+        """Save nothing: a model is loadable with and without them."""
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load nothing, see `save_own_variables`."""
+
+
 @keras.saving.register_keras_serializable(package="tf_mmloss")
-class ClassWeights(keras.layers.Layer):
+class ClassWeights(LossState):
     """One weight per class, ones until assigned: the state that re-weighting changes during training.
 
     A layer, so that attaching it to a model makes its variable part of the model's state on every
@@ -272,17 +287,6 @@ class ClassWeights(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {"num_classes": self.weight.shape[0]}
-
-    @property
-    def weights(self) -> list[Any]:
-        """None: `variables` has them for Keras to train with, `get_weights` of a model does not change."""
-        return []
-
-    def save_own_variables(self, store: Any) -> None:
-        """Save nothing: the weights follow from the epoch, and a model is loadable with and without them."""
-
-    def load_own_variables(self, store: Any) -> None:
-        """Load nothing, see `save_own_variables`."""
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
