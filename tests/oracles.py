@@ -1,6 +1,7 @@
 """Float64 oracles: the papers' equations in plain loops, without the package."""
 
 import math
+import statistics
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def vs(labels, logits, counts, gamma=0.15, tau=1.25, scale=1.0):
     return np.array(losses)
 
 
-def hashed_uniforms(logits, seed, stream=0):
+def hashed_uniforms(logits, seed):
     """What `tf_mmloss.losses.draws` says: a hash of the bits of the logits, in NumPy's 32-bit words."""
 
     def mixed(x):
@@ -82,14 +83,14 @@ def hashed_uniforms(logits, seed, stream=0):
         return x ^ (x >> np.uint32(16))
 
     bits = np.ascontiguousarray(np.asarray(logits, np.float32)).view(np.uint32)
-    of_logit, of_row = np.random.SeedSequence([seed, stream]).generate_state(2 * bits.shape[1]).reshape(2, -1)
+    of_logit, of_row = np.random.SeedSequence(seed).generate_state(2 * bits.shape[1]).reshape(2, -1)
     rows = mixed(bits ^ of_logit).sum(axis=1, keepdims=True, dtype=np.uint32)
     return ((mixed(rows + of_row) >> np.uint32(9)) + 0.5) / 2**23
 
 
 def hashed_normals(logits, seed):
-    """Box-Muller."""
-    return np.sqrt(-2 * np.log(hashed_uniforms(logits, seed))) * np.cos(2 * np.pi * hashed_uniforms(logits, seed, 1))
+    inverse = statistics.NormalDist().inv_cdf
+    return np.vectorize(inverse)(hashed_uniforms(logits, seed))
 
 
 def equalization(labels, logits, counts, gamma=0.9, threshold=0.05, scale=1.0, seed=0, frozen_at=None):

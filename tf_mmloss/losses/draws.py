@@ -5,6 +5,7 @@ example to example and from step to step, so the numbers do too; the same logits
 compiled or not, and a resumed training draws what it would have drawn. Two rows of equal logits share theirs.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,12 @@ _MASK = 0xFFFFFFFF
 _BITS = 23  # of a float32's fraction: (k + 1/2) / 2^23 is exact
 
 
-def uniforms(logits: Any, seed: int, stream: int = 0) -> Any:
+def uniforms(logits: Any, seed: int) -> Any:
     """Return numbers (B, C) in (0, 1), float32, for logits (B, C).
 
     Args:
         logits: (B, C), of any float type.
         seed: an integer >= 0.
-        stream: for independent numbers from the same logits and seed.
 
     Returns:
         float32 (B, C), constant in the gradient.
@@ -28,7 +28,7 @@ def uniforms(logits: Any, seed: int, stream: int = 0) -> Any:
     logits = ops.stop_gradient(ops.convert_to_tensor(logits))
     bits = ops.view(ops.cast(logits, "float32"), "int32")
     # PyTorch has uint32 as int64, whose products keep the lower 32 bits that the mask leaves.
-    columns = _column_keys(logits.shape[-1], seed, stream)
+    columns = _column_keys(logits.shape[-1], seed)
     rows = _mixed(_word(ops.cast(bits, "uint32")) ^ ops.convert_to_tensor(columns[0], dtype="uint32"))
     row_keys = ops.sum(rows, axis=-1, keepdims=True)
     hashed = _mixed(_word(row_keys + ops.convert_to_tensor(columns[1], dtype="uint32")))
@@ -37,8 +37,7 @@ def uniforms(logits: Any, seed: int, stream: int = 0) -> Any:
 
 def normals(logits: Any, seed: int) -> Any:
     """Return standard normal numbers (B, C) for logits (B, C), of their dtype; see `uniforms`."""
-    radius, angle = (ops.cast(uniforms(logits, seed, stream), logits.dtype) for stream in (0, 1))
-    return ops.sqrt(-2 * ops.log(radius)) * ops.cos(2 * np.pi * angle)
+    return math.sqrt(2) * ops.erfinv(2 * ops.cast(uniforms(logits, seed), logits.dtype) - 1)
 
 
 def _word(x: Any) -> Any:
@@ -53,6 +52,6 @@ def _mixed(x: Any) -> Any:
     return ops.bitwise_xor(x, ops.right_shift(x, 16))
 
 
-def _column_keys(num_classes: int, seed: int, stream: int) -> np.ndarray:
+def _column_keys(num_classes: int, seed: int) -> np.ndarray:
     """Words (2, C): one for each column to hash its logit with, one to spread the row's key with."""
-    return np.random.SeedSequence([seed, stream]).generate_state(2 * num_classes).reshape(2, num_classes)
+    return np.random.SeedSequence(seed).generate_state(2 * num_classes).reshape(2, num_classes)

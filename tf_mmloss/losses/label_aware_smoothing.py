@@ -64,7 +64,9 @@ def smoothing_by_class(
 def _smoothed(targets: Any, logits: Any, smoothing: np.ndarray, scale: float) -> Any:
     share = ops.convert_to_tensor(smoothing, dtype=logits.dtype)
     losses = -ops.log_softmax(logits * scale, axis=-1)
-    return over_targets(targets, losses + share * (ops.mean(losses, axis=-1, keepdims=True) - losses))
+    # Not ops.mean, which computes in float32 on JAX and PyTorch also for float64.
+    mean = ops.sum(losses, axis=-1, keepdims=True) / len(smoothing)
+    return over_targets(targets, losses + share * (mean - losses))
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")

@@ -63,7 +63,7 @@ def _lade(labels: Any, logits: Any, priors: np.ndarray, alpha: float, penalty: f
 
 def _regularizer(labels: Any, logits: Any, priors: np.ndarray, penalty: float) -> Any:
     targets = ops.one_hot(labels, len(priors), dtype=logits.dtype)
-    of_class = ops.divide_no_nan(ops.sum(targets * logits, axis=0), ops.sum(targets, axis=0))
+    of_class = ops.sum(targets * logits, axis=0) / ops.clip(ops.sum(targets, axis=0), 1, np.inf)
     shifted = logits - ops.convert_to_tensor(np.log(priors * len(priors)), dtype=logits.dtype)
     of_all = ops.logsumexp(shifted, axis=0) - ops.log(ops.cast(ops.shape(logits)[0], logits.dtype))
     return ops.sum(ops.convert_to_tensor(priors, dtype=logits.dtype) * (of_all + penalty * of_all**2 - of_class))
