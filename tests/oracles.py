@@ -1,6 +1,7 @@
 """Float64 oracles: the papers' equations in plain loops, without the package."""
 
 import math
+import statistics
 
 import numpy as np
 
@@ -59,6 +60,122 @@ def logit_adjusted(labels, logits, counts, tau=1.0, scale=1.0):
             for y, u in per_example(labels, logits)
         ]
     )
+
+
+def vs(labels, logits, counts, gamma=0.15, tau=1.25, scale=1.0):
+    """Kini et al. 2021: logits over (n_max / n_c)^gamma, plus tau log pi_c."""
+    losses = []
+    for y, u in per_example(labels, logits):
+        z = [
+            scale * v / (max(counts) / n) ** gamma + tau * math.log(n / sum(counts))
+            for v, n in zip(u, counts, strict=True)
+        ]
+        losses.append(softmax_loss(z, y))
+    return np.array(losses)
+
+
+def hashed_uniforms(logits, seed):
+    """What `tf_mmloss.losses.draws` says: a hash of the bits of the logits, in NumPy's 32-bit words."""
+
+    def mixed(x):
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+            x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
+        return x ^ (x >> np.uint32(16))
+
+    bits = np.ascontiguousarray(np.asarray(logits, np.float32)).view(np.uint32)
+    of_logit, of_row = np.random.SeedSequence(seed).generate_state(2 * bits.shape[1]).reshape(2, -1)
+    rows = mixed(bits ^ of_logit).sum(axis=1, keepdims=True, dtype=np.uint32)
+    return ((mixed(rows + of_row) >> np.uint32(9)) + 0.5) / 2**23
+
+
+def hashed_normals(logits, seed):
+    inverse = statistics.NormalDist().inv_cdf
+    return np.vectorize(inverse)(hashed_uniforms(logits, seed))
+
+
+def equalization(labels, logits, counts, gamma=0.9, threshold=0.05, scale=1.0, seed=0, frozen_at=None):
+    """Tan et al. 2020, Eq. 5 to 7; `frozen_at`: the logits that the draw is made from, to freeze it."""
+    drawn = hashed_uniforms(logits if frozen_at is None else frozen_at, seed) < gamma
+    losses = []
+    for (y, u), spared in zip(per_example(labels, logits), drawn, strict=True):
+        rare = [n / sum(counts) < threshold for n in counts]
+        rivals = [scale * v for k, v in enumerate(u) if k == y or not (spared[k] and rare[k])]
+        losses.append(log_sum_exp(rivals) - scale * u[y])
+    return np.array(losses)
+
+
+def gcl(labels, logits, counts, noise=0.5, margin=0.0, scale=30.0, seed=0, frozen_at=None):
+    """Li et al. 2022; `frozen_at` as above."""
+    drawn = np.minimum(np.abs(hashed_normals(logits if frozen_at is None else frozen_at, seed) / 3), 1)
+    rarity = np.array([math.log(max(counts)) - math.log(n) for n in counts])
+    clouded = np.asarray(logits, np.float64) - noise * drawn * rarity / rarity.max()
+    return cross_entropy(labels, clouded, [margin] * len(labels), scale)
+
+
+def label_aware_smoothing(labels, logits, counts, head=0.3, tail=0.0, shape="concave", scale=1.0):
+    """Zhong et al. 2021, Eq. 4 to 6."""
+    losses = []
+    for y, u in per_example(labels, logits):
+        share = (counts[y] - min(counts)) / (max(counts) - min(counts))
+        risen = {
+            "concave": math.sin(math.pi * share / 2),
+            "linear": share,
+            "convex": 1 + math.sin(1.5 * math.pi + math.pi * share / 2),
+        }[shape]
+        smoothing = tail + (head - tail) * risen
+        each = [softmax_loss([scale * v for v in u], k) for k in range(len(u))]
+        losses.append((1 - smoothing) * each[y] + smoothing * math.fsum(each) / len(each))
+    return np.array(losses)
+
+
+def class_balanced_sigmoid(labels, logits, counts, beta=0.9999, gamma=0.0, scale=1.0):
+    """Cui et al. 2019, Eq. 10 and 12, with the weights of Eq. 2."""
+    weights, losses = effective_number_weights(counts, beta), []
+    for y, u in per_example(labels, logits):
+        signed = [scale * v if k == y else -scale * v for k, v in enumerate(u)]
+        terms = [log_sum_exp([0, -z]) * math.exp(-gamma * log_sum_exp([0, z])) for z in signed]
+        losses.append(weights[y] * math.fsum(terms))
+    return np.array(losses)
+
+
+def lade(labels, logits, counts, alpha=0.1, penalty=0.1, scale=1.0):
+    """Hong et al. 2021, Eq. 8 to 11, with the shift of the published code; the regulariser in every row."""
+    logits, priors = scale * np.asarray(logits, np.float64), [n / sum(counts) for n in counts]
+    regularizer = 0.0
+    for c, prior in enumerate(priors):
+        own = [u[c] for y, u in zip(labels, logits, strict=True) if y == c]
+        of_class = math.fsum(own) / len(own) if own else 0.0
+        of_all = log_sum_exp([u[c] - math.log(prior) - math.log(len(priors)) for u in logits]) - math.log(len(logits))
+        regularizer -= prior * (of_class - of_all - penalty * of_all**2)
+    return logit_adjusted(labels, logits, counts) + alpha * regularizer
+
+
+def seesaw(labels, logits, counts, p=0.8, q=2.0, floor=0.01, scale=1.0, frozen_at=None):
+    """Wang et al. 2021, Eq. 3 to 7; `frozen_at`: the logits that the probabilities are of."""
+    losses = []
+    frozen = per_example(labels, logits if frozen_at is None else frozen_at)
+    for (y, u), (_, v) in zip(per_example(labels, logits), frozen, strict=True):
+        share = [math.exp(-softmax_loss([scale * x for x in v], k)) for k in range(len(v))]
+        z = []
+        for k, x in enumerate(u):
+            factor = min(1, max(counts[k], 1) / max(counts[y], 1)) ** p * max(1, share[k] / max(share[y], floor)) ** q
+            z.append(scale * x + (0 if k == y else math.log(factor)))
+        losses.append(softmax_loss(z, y))
+    return np.array(losses)
+
+
+def asymmetric(targets, logits, gamma_negative=4.0, gamma_positive=1.0, clip=0.05, frozen_at=None):
+    """Ridnik et al. 2021, Eq. 5 to 7; `frozen_at`: the logits that the focusing factors are of."""
+    losses, targets = [], np.asarray(targets, np.float64)
+    for t, u, v in zip(targets, logits, logits if frozen_at is None else frozen_at, strict=True):
+        total = 0.0
+        for y, x, f in zip(*(a.astype(np.float64) for a in (t, u, v)), strict=True):
+            p, frozen = 1 / (1 + math.exp(-x)), 1 / (1 + math.exp(-f))
+            q, frozen_q = max(p - clip, 0), max(frozen - clip, 0)
+            total -= y * (1 - frozen) ** gamma_positive * math.log(p)
+            total -= (1 - y) * frozen_q**gamma_negative * math.log(1 - q)
+        losses.append(total)
+    return np.array(losses)
 
 
 def maximum_margin(z, y, delta_neg, beta):

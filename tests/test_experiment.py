@@ -594,6 +594,15 @@ def test_methods_take_the_defaults_of_their_loss(method):
     assert arguments == defaults
 
 
+def test_constants_of_vs_are_those_of_the_data_set():
+    found = {}
+    for dataset in ("cifar10", "cifar100"):
+        config = resolve(Config(dataset=dataset, method="vs"))
+        found[dataset] = (config.gamma, config.tau)
+    assert found == {"cifar10": (0.15, 1.25), "cifar100": (0.05, 0.75)}
+    assert resolve(Config(dataset="cifar100", method="vs", gamma=0.3)).loss_arguments["gamma"] == 0.3
+
+
 @pytest.mark.parametrize("method", ["mm-drw", "cb-rs", "rotation"])
 def test_device_input_trains_as_the_host_does(method, tmp_path):
     """The same images in the same order: equal but for the rounding of the augmentation's arithmetic."""

@@ -88,8 +88,8 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     loss.add_argument("--margin-space", help="MM: cosine (default) or logit, the unit of the margin")
     loss.add_argument("--max-margin", type=float, help="LDAM, LDAM-HG: margin of the rarest class")
     loss.add_argument("--margin", type=float, help="M, HG: margin of every class")
-    loss.add_argument("--gamma", type=float, help="focal: exponent")
-    loss.add_argument("--tau", type=float, help="balanced-softmax: strength of the logit adjustment")
+    loss.add_argument("--gamma", type=float, help="focal: exponent; vs, cdt: exponent of the factors of the classes")
+    loss.add_argument("--tau", type=float, help="balanced-softmax, vs: strength of the logit adjustment")
     loss.add_argument("--weights", help="class weights of re-weighting and re-sampling: effective (default) or inverse")
     loss.add_argument(
         "--start-epoch", type=int, help="-drw, -drs: first re-balanced epoch; default: first drop of the rate"

@@ -135,7 +135,7 @@ def as_labels(y_true: Any, y_pred: Any, *, of: str = "This function") -> Any:
         soft = int(np.flatnonzero(rows.max(axis=-1) != 1)[0])
         raise ValueError(
             f"`y_true` must be labels or one-hot rows: {of} is not defined for soft targets, CrossEntropyLoss, "
-            f"LogitAdjustedLoss, FocalLoss and UniformMarginLoss are. Received: y_true[{soft}]={rows[soft]}"
+            f"LogitAdjustedLoss, VSLoss and FocalLoss are, among others. Received: y_true[{soft}]={rows[soft]}"
         )
     hard = ops.max(targets, axis=-1, initial=0.0) == 1
     return ops.where(hard, ops.cast(ops.argmax(targets, axis=-1), "int32"), -1)
@@ -206,6 +206,14 @@ def rival_logits(labels: Any, logits: Any) -> Any:
     return ops.max(update_targets(labels, logits, ops.full_like(logits[:, 0], -np.inf)), axis=-1, initial=-np.inf)
 
 
+def over_targets(targets: Any, losses: Any) -> Any:
+    """Return the losses (B,) of the targets, labels (B,) or rows t (B, C), from those of each class (B, C).
+
+    l_y of a label y,   sum_c t_c l_c of a row
+    """
+    return target_logits(targets, losses) if len(targets.shape) == 1 else ops.sum(targets * losses, axis=-1)
+
+
 def update_targets(labels: Any, logits: Any, values: Any, *, add: bool = False) -> Any:
     """Return logits (B, C) whose target logits are `values` (B,), or are raised by them with `add`."""
     if keras.backend.backend() == "jax":
@@ -243,8 +251,23 @@ def share_of_global_mean(mean: Any, divisor: Any, replicas: int) -> Any:
 CLASS_WEIGHTS = "tf_mmloss_class_weights"  # what the paths of their variables begin with
 
 
+class LossState(keras.layers.Layer):
+    """Variables of a loss, a layer so that a model can keep them: part of its state, but not of its saved weights."""
+
+    @property
+    def weights(self) -> list[Any]:
+        """None: `variables` has them for Keras to train with, `get_weights` of a model does not change."""
+        return []
+
+    def save_own_variables(self, store: Any) -> None:
+        """Save nothing: a model is loadable with and without them."""
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load nothing, see `save_own_variables`."""
+
+
 @keras.saving.register_keras_serializable(package="tf_mmloss")
-class ClassWeights(keras.layers.Layer):
+class ClassWeights(LossState):
     """One weight per class, ones until assigned: the state that re-weighting changes during training.
 
     A layer, so that attaching it to a model makes its variable part of the model's state on every
@@ -264,17 +287,6 @@ class ClassWeights(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {"num_classes": self.weight.shape[0]}
-
-    @property
-    def weights(self) -> list[Any]:
-        """None: `variables` has them for Keras to train with, `get_weights` of a model does not change."""
-        return []
-
-    def save_own_variables(self, store: Any) -> None:
-        """Save nothing: the weights follow from the epoch, and a model is loadable with and without them."""
-
-    def load_own_variables(self, store: Any) -> None:
-        """Load nothing, see `save_own_variables`."""
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")

@@ -162,6 +162,7 @@ class Method:
         loss: name of the loss, a class of `tf_mmloss`.
         head: head of the network.
         arguments: of the loss; not those of MM that go with the setting, see MM_CONSTANTS.
+        of_dataset: what is published otherwise for a data set.
         source: where the definition and its numbers stand.
         reweighting, resampling: "never", "deferred" (from the first drop of the learning rate) or "always".
         pretraining: see `Config`.
@@ -176,6 +177,7 @@ class Method:
     resampling: str = "never"
     pretraining: str = "none"
     predicts: str = "class"
+    of_dataset: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def loss_class(self) -> "type[tf_mmloss.LongTailLoss]":
@@ -320,6 +322,19 @@ METHODS |= {
     # No system of the paper, but what a claim must be compared with, too.
     "balanced-softmax": Method(
         "LogitAdjustedLoss", "dense", {"scale": 1.0, "tau": 1.0}, "Ren et al. 2020; Menon et al. 2021, tau = 1."
+    ),
+    "vs": Method(
+        "VSLoss",
+        "dense",
+        {"scale": 1.0, "gamma": 0.15, "tau": 1.25},
+        "Kini et al. 2021; gamma and tau as published for CIFAR-10 long-tailed 100:1; for CIFAR-100, 0.05 and 0.75.",
+        of_dataset={"cifar100": {"gamma": 0.05, "tau": 0.75}},
+    ),
+    "cdt": Method(
+        "CDTLoss",
+        "dense",
+        {"scale": 1.0, "gamma": 0.2},
+        "Ye et al. 2020; gamma as in the BagofTricks code for both CIFAR sets (the paper chose it from 0 to 0.4).",
     ),
     # No system: what `pretraining` starts from.
     "rotation": Method(
@@ -476,7 +491,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
             raise ValueError(f"`{name}` must be below 2^32. {received(name, getattr(config, name))}")
 
     method = METHODS[config.method]
-    defaults: dict[str, Any] = dict(method.arguments)
+    defaults: dict[str, Any] = {**method.arguments, **method.of_dataset.get(config.dataset, {})}
     if method.loss == "MaxMarginLoss":
         (defaults["delta_neg"], defaults["beta"]), _ = _mm_constants(config)
     for name in config.loss_arguments:

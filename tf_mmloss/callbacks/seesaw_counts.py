@@ -1,0 +1,63 @@
+"""Count the labels that a Seesaw loss has seen."""
+
+from typing import Any
+
+import keras
+
+from tf_mmloss.callbacks.deferred_reweighting import _attach
+from tf_mmloss.losses.seesaw import SeenLabels, SeesawLoss
+
+
+class SeesawCounts(keras.callbacks.Callback):
+    """Let the `SeesawLoss` of a model count the labels of its training, as the published code does.
+
+    The counts become part of the model's state, so that `Checkpoint` saves and restores them; the evaluation uses them
+    and adds nothing. A saved `.keras` model does not have them. To resume, `attach` them before `Checkpoint.restore`.
+
+    Raises:
+        TypeError: if no loss of the model is a `SeesawLoss`; on JAX, if the model is a `keras.Sequential`, which does
+            not track them.
+
+    Example:
+        >>> counts, checkpoint = SeesawCounts(), Checkpoint("run/checkpoint")
+        >>> counts.attach(model)
+        >>> first_epoch = checkpoint.restore(model)
+        >>> model.fit(data, initial_epoch=first_epoch, epochs=200, callbacks=[counts, checkpoint])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._layers: list[SeenLabels] = []
+
+    def attach(self, model: keras.Model) -> None:
+        """Make the counts, zeros at first, part of a compiled model; again does nothing."""
+        losses = {id(loss): loss for loss in keras.tree.flatten(model.loss) if isinstance(loss, SeesawLoss)}
+        if not losses:
+            raise TypeError(f"SeesawCounts needs a model compiled with a SeesawLoss. Received: loss={model.loss!r}")
+        self._layers = [loss.count_labels() for loss in losses.values()]
+        attached = [_attach(model, f"seesaw_counts_{i}", layer) for i, layer in enumerate(self._layers)]
+        tracked = {id(variable) for variable in model.variables}
+        if keras.backend.backend() == "jax" and any(id(layer.seen) not in tracked for layer in self._layers):
+            raise TypeError(
+                "SeesawCounts on JAX needs a model that tracks layers set as attributes: functional or subclassed. "
+                f"Received: {type(model).__name__}. Use keras.Model(model.inputs, model.outputs)"
+            )
+        if any(attached) and model.train_function is not None:
+            model.make_train_function(force=True)  # an earlier fit traced the loss without the counts
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        self.attach(model)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._count(True)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._count(False)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._count(False)
+
+    def _count(self, counting: bool) -> None:
+        for layer in self._layers:
+            layer.counting.assign(float(counting))
