@@ -444,7 +444,7 @@ def test_a_loss_object_of_two_outputs_cannot_be_aimed_at():
             aim(two_outputs(losses), DeferredReweighting(0, output="a"))
 
 
-@pytest.mark.parametrize("output", [0, b"a", MaxMarginLoss(COUNTS)], ids=str)
+@pytest.mark.parametrize("output", [0, b"a", MaxMarginLoss(COUNTS)], ids=["number", "bytes", "loss"])
 def test_an_output_is_a_name(output):
     with pytest.raises(ValueError, match="`output` must be"):
         DeferredReweighting(0, COUNTS, output=output)
