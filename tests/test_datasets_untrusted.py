@@ -562,7 +562,9 @@ def test_flipped_byte(tmp_path):
         load_cifar(TINY10, path)
 
 
-@pytest.mark.parametrize("content", [b"<html>404</html>", gzip.compress(b"<html>404</html>" * 100)])
+@pytest.mark.parametrize(
+    "content", [b"<html>404</html>", gzip.compress(b"<html>404</html>" * 100)], ids=["page", "zipped page"]
+)
 def test_no_archive_at_all(tmp_path, content):
     path = tmp_path / TINY10.archive
     path.write_bytes(content)

@@ -388,7 +388,7 @@ def test_missing_labels_are_named():
         (3, None),
         (object(), None),
     ],
-    ids=lambda value: repr(value)[:30],
+    ids=lambda value: "an object" if type(value) is object else repr(value)[:30],
 )
 def test_other_bad_labels_are_refused(labels, num_classes):
     with pytest.raises(ValueError, match="`labels` must"):
