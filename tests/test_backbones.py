@@ -10,7 +10,7 @@ from tf_mmloss.backbones import BackboneError, applications, check, open_backbon
 from tf_mmloss.cli import fit
 from tf_mmloss.runs import saved
 from tf_mmloss.runs.folder import read_config, read_json
-from tf_mmloss.train.presets import Config, optimizer, resolve
+from tf_mmloss.train.presets import Config, code_named, optimizer, resolve
 
 OWN = """
 import keras
@@ -106,7 +106,7 @@ def test_images_that_a_network_does_not_take():
         open_backbone("keras:Xception", (8, 8, 3))
 
 
-def test_training_on_an_own_network(own, tmp_path):
+def test_training_on_an_own_network(own, tmp_path, capsys):
     small = ["--dataset", "digits", "--ratio", "20", "--epochs", "1", "--jit", "off", "--optimizer", "adamw"]
     way = ["--input", "host" if BACKEND == "tensorflow" else "device"]
     out = tmp_path / "run"
@@ -114,6 +114,10 @@ def test_training_on_an_own_network(own, tmp_path):
     config = read_config(out)
     assert (config.backbone, config.depth, config.learning_rate) == (f"{own}:network", None, 1e-3)
     assert read_json(out, "metrics.json")["error"] < 0.9
+
+    assert fit.main(["--resume", str(out)]) == 2  # a folder may be anybody's
+    assert f"give --backbone {own}:network again to say that you trust it" in capsys.readouterr().err
+    assert fit.main(["--resume", str(out), "--backbone", f"{own}:network"]) == 0
 
 
 def test_statistics_of_a_network_that_takes_pixels():
@@ -146,6 +150,13 @@ def test_names_and_depths():
         resolve(Config(backbone="keras:VGG16", depth=32))
     with pytest.raises(ValueError, match="`optimizer` must be one of sgd, adamw"):
         resolve(Config(optimizer="adam"))
+
+
+def test_what_of_a_config_is_code():
+    assert code_named(resolve(Config())) == {}
+    assert code_named(Config(dataset="tfds:flowers", backbone="keras:VGG16")) == {}
+    assert code_named(Config(dataset="a.b:c", backbone="os:abort")) == {"dataset": "a.b:c", "backbone": "os:abort"}
+    assert code_named(Config(dataset="C:\\images")) == code_named(Config(dataset="my photos: cats")) == {}
 
 
 def test_optimizers():

@@ -57,8 +57,13 @@ def evaluate(run: str, dataset: str | None = None, data_dir: str | None = None, 
 
 
 def _own(run: str, model: "RunModel", data_dir: str | None) -> "tuple[str, Any, np.ndarray]":
-    from tf_mmloss.train import experiment, inputs
+    from tf_mmloss.train import experiment, inputs, presets
 
+    if "dataset" in presets.code_named(model.config):
+        raise ValueError(
+            f"`dataset` of {run} is a function that would be called: give --dataset {model.config.dataset} to say that "
+            "you trust it."
+        )
     data = inputs.load(model.config, data_dir)
     experiment.check_data(Path(run).expanduser(), data)
     splits = inputs.split(data, model.config)

@@ -162,6 +162,12 @@ def main(
         asked = dataclasses.replace(config, **options)
         if named:
             run_folder.check_same(resume, config, asked)
+            for name, value in presets.code_named(config).items():
+                if name not in options:
+                    raise ValueError(
+                        f"`{name}` of {resume} is a function that the run would call: give --{name} {value} again to "
+                        "say that you trust it."
+                    )
         data, why = None, tuple[str, ...]()
         if presets.has_gaps(asked):
             data = inputs.load(asked, data_dir)

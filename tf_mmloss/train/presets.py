@@ -413,6 +413,20 @@ def image_size(config: Config) -> tuple[int, int] | None:
     return height, width
 
 
+def code_named(config: Config) -> dict[str, str]:
+    """The options of a config that name functions, `package.module:function`, which are imported and called.
+
+    A config that was read from a folder is somebody's; a command calls what it names only if it was asked to.
+    """
+    named = {name: str(getattr(config, name)) for name in ("dataset", "backbone")}
+    known = {"backbone": ("keras:",), "dataset": ("tfds:",)}
+    return {
+        name: value
+        for name, value in named.items()
+        if re.fullmatch(r"[\w.]+:\w+", value) and not value.startswith(known[name])
+    }
+
+
 def has_gaps(config: Config) -> bool:
     """Whether a config needs its images to be resolved: images of one's own, whose presets follow from them."""
     text("dataset", config.dataset)
