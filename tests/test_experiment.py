@@ -393,6 +393,11 @@ def test_killed_at_any_write_a_run_ends_with_the_same_files(tmp_path, monkeypatc
             assert found[name] == content, (folder, name)
 
 
+@pytest.mark.parametrize("change", [{}, {"imbalance": "step", "ratio": 10}, {"imbalance": "none"}, {"method": "erm"}])
+def test_a_config_with_gaps_has_the_name_that_it_has_without(change):
+    assert Config(**change).name == resolve(Config(**change)).name
+
+
 def test_times_beyond_a_day():
     assert experiment._clock(27 * 3600 + 62) == "27:01:02"
 

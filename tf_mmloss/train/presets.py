@@ -149,8 +149,9 @@ class Config:
     def name(self) -> str:
         """Name of the run's folder, by default."""
         own = re.sub(r"[^\w.-]+", "-", Path(self.dataset).stem).strip("-.") or "images"
-        imbalance = "" if self.imbalance == "none" and self.is_own else f"-{self.imbalance}"
-        ratio = "" if self.imbalance == "none" else f"{self.ratio:g}"
+        kind = self.imbalance or ("none" if self.is_own else "longtail")  # as `resolve` fills it
+        imbalance = "" if kind == "none" and self.is_own else f"-{kind}"
+        ratio = "" if kind == "none" else f"{100 if self.ratio is None else self.ratio:g}"
         return f"{own if self.is_own else self.dataset}{imbalance}{ratio}-{self.method}-seed{self.seed}"
 
 
