@@ -18,6 +18,7 @@ from tf_mmloss import export as library
 from tf_mmloss.cli import export
 from tf_mmloss.datasets import load
 from tf_mmloss.runs import folder as run_folder
+from tf_mmloss.runs.model import RunModel
 from tf_mmloss.train import experiment
 from tf_mmloss.train.presets import RECIPES, Config
 
@@ -266,6 +267,10 @@ def test_a_hinge_run_is_exported_without_probabilities(tmp_path, capsys):
     assert '["scores"]' in card
     assert "A hinge loss has no\nprobabilities" in card
     assert "The weights are under CC0." in card
+    model = RunModel.load(tmp_path / "run")
+    np.testing.assert_allclose(model.logits(data.test_images), scores, atol=1e-5)
+    with pytest.raises(ValueError, match="method hg-drs has no probabilities"):
+        model.probabilities(data.test_images)
 
 
 def rewritten(path, member, change):
