@@ -12,16 +12,19 @@ from tf_mmloss.imbalance import MAX_CLASSES
 
 
 def inverse_norm(x: Any, axis: int) -> tuple[Any, Any]:
-    """Return (m, r) with 1 / |x| = r / m along `axis` (kept): m the largest |x_i|, so that no square leaves float32.
+    """Return (m, r) with 1 / |x| = r / m along `axis` (kept), such that no square of x / m leaves the number range.
 
-    A vector of zeros has m = r = 1, which keeps value and gradient finite in half precision too.
+    m is the power of two next below the largest |x_i|: dividing by it rounds nothing. A vector of zeros has m = r = 1,
+    which keeps value and gradient finite in half precision too.
     """
     # Constant in the gradient: r / m does not depend on m.
     largest = ops.stop_gradient(ops.max(ops.abs(x), axis=axis, keepdims=True, initial=0.0))
     is_zero = largest == 0
-    largest = ops.where(is_zero, ops.ones_like(largest), largest)
-    squares = ops.sum(ops.square(x / largest), axis=axis, keepdims=True)
-    return largest, ops.rsqrt(ops.where(is_zero, ops.ones_like(squares), squares))
+    exponent = ops.floor(ops.log2(ops.where(is_zero, ops.ones_like(largest), largest)))
+    most = 1020 if keras.backend.standardize_dtype(x.dtype) == "float64" else 126
+    power = ops.power(ops.full_like(largest, 2), ops.clip(exponent, -most, most))
+    squares = ops.sum(ops.square(x / power), axis=axis, keepdims=True)
+    return power, ops.rsqrt(ops.where(is_zero, ops.ones_like(squares), squares))
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -68,10 +71,10 @@ class CosineDense(keras.layers.Layer):
         # Half precision would round the squares of small features to zero: the cosine is taken in float32.
         dtype = "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
         features, kernel = ops.cast(features, dtype), ops.cast(self.kernel, dtype)
-        longest, of_features = inverse_norm(features, axis=-1)
-        largest, of_kernel = inverse_norm(kernel, axis=0)
-        dots = (features / longest * of_features) @ kernel
-        return ops.cast(ops.clip(dots / largest * of_kernel, -1.0, 1.0), self.compute_dtype)
+        power, inverse = inverse_norm(features, axis=-1)
+        dots = (features / power * inverse) @ kernel
+        power, inverse = inverse_norm(kernel, axis=0)
+        return ops.cast(ops.clip(dots / power * inverse, -1.0, 1.0), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.units)
@@ -82,5 +85,5 @@ class CosineDense(keras.layers.Layer):
 
 def _unit_columns(shape: tuple[int, ...], dtype: Any = None) -> Any:
     kernel = keras.initializers.RandomUniform(-1.0, 1.0)(shape, dtype=dtype)
-    largest, inverse = inverse_norm(kernel, axis=0)
-    return kernel / largest * inverse
+    power, inverse = inverse_norm(kernel, axis=0)
+    return kernel / power * inverse
