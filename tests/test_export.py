@@ -43,6 +43,8 @@ def test_saved_model_takes_raw_images_and_returns_probabilities(exported):
     probabilities = served(tf.constant(data.test_images))["probabilities"].numpy()
     assert probabilities.shape == (500, 10)
     assert probabilities.dtype == np.float32
+    if keras.backend.backend() == "tensorflow":
+        assert served(tf.constant(data.test_images[:0]))["probabilities"].shape == (0, 10)
     np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
     trained = keras.models.load_model(root / "run" / "last.keras")
     cosines = trained.predict(tf_mmloss.normalization(data.mean, data.std)(data.test_images), verbose=0)
@@ -162,6 +164,14 @@ def test_metadata_and_names_of_numpy_beside_traps(small, tmp_path, monkeypatch):
     }
     assert not list(tmp_path.glob("*.ran"))
     assert not list(tmp_path.glob(".*.export-partial"))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's convolution of no images is wrong")
+def test_no_images(tmp_path):
+    model, normalize = tf_mmloss.resnet(8, 3, input_shape=(8, 8, 3)), tf_mmloss.normalization((0.5,) * 3, (0.5,) * 3)
+    library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=1.0, class_names=NAMES)
+    served = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"]
+    assert served(tf.zeros((0, 8, 8, 3), tf.uint8))["probabilities"].shape == (0, 3)
 
 
 def test_a_model_of_floats_keeps_its_input_and_a_hinge_has_scores(tmp_path):

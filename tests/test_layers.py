@@ -7,7 +7,7 @@ import pytest
 from helpers import BACKEND, assert_close, float64, jitted, needs_jit, to_numpy, value_and_gradient
 from keras import ops
 
-from tf_mmloss import BatchNormalization, CosineDense, StridedShortcut
+from tf_mmloss import BatchNormalization, CosineDense, StridedShortcut, resnet
 
 
 def random(*shape, seed=0, dtype="float32"):
@@ -333,6 +333,18 @@ def test_no_rows(shape):
     for layer in (BatchNormalization(), CosineDense(4) if len(shape) == 2 else StridedShortcut(6)):
         expected = (0, *built(layer, shape).compute_output_shape(shape)[1:])
         assert tuple(layer(np.zeros(shape, "float32")).shape) == tuple(expected)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's convolution of no images has a wrong shape")
+@pytest.mark.parametrize(("channels", "jit"), [(1, False), (3, False), (3, True)])
+def test_no_images_after_a_convolution(channels, jit):
+    """Keras' predict refuses an empty array; one batch of none, as of a data set, it takes."""
+    model = resnet(8, 3, input_shape=(8, 8, channels))
+    model.compile(jit_compile=jit)
+    assert model.predict_on_batch(np.zeros((0, 8, 8, channels), "float32")).shape == (0, 3)
+    x = random(2, 8, 8, channels)
+    np.testing.assert_allclose(model.predict_on_batch(x), to_numpy(model(x)), rtol=1e-4, atol=1e-5)
+    assert model.predict_on_batch(x[:0]).shape == (0, 3)  # the number of images is no longer part of the program
 
 
 @pytest.mark.parametrize(("arguments", "mask"), [({"axis": 1}, None), ({}, np.ones((5, 4, 3), bool))])

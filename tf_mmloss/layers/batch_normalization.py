@@ -47,6 +47,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 f"Received: axis={self.axis}, mask={mask}, input shape={inputs.shape}"
             )
         training = bool(training and self.trainable)
+        if keras.backend.backend() == "tensorflow" and not (training and num_replicas() == 1):
+            inputs = _in_its_shape(inputs)
         outputs, mean, variance = self._kernel(inputs, training)(inputs, training)
         if training:
             for running, averaged in ((self.moving_mean, mean), (self.moving_variance, variance)):
@@ -120,6 +122,29 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if self.center:
             shift = shift + ops.cast(self.beta, x.dtype)
         return ops.cast(x * scale + shift, inputs.dtype), running_mean, running_variance
+
+
+def _in_its_shape(x: Any) -> Any:
+    """The same images, or none of the shape that they should have.
+
+    On a CPU, TensorFlow's convolution of no images has the shape of what goes in, not of what should come out.
+    """
+    import tensorflow as tf
+
+    if len(x.shape) < 3 or x.shape[0]:
+        return x
+
+    # Its own gradient, as that of the convolution needs the right shape as well.
+    @tf.custom_gradient
+    def corrected(given: Any) -> Any:
+        shape = tf.shape(given)
+        right = [n if right is None else right for n, right in zip(tf.unstack(shape), x.shape, strict=True)]
+        # XLA wants the same shape of both branches, hence not zero rows.
+        result = tf.cond(tf.equal(shape[0], 0), lambda: tf.zeros(right, given.dtype), lambda: given)
+        result.set_shape(x.shape)
+        return result, lambda gradient: gradient
+
+    return corrected(x)
 
 
 def _moments(x: Any) -> tuple[Any, Any, Any]:
