@@ -198,6 +198,14 @@ def test_rotations_of_images_that_are_not_square_are_refused_with_nothing_writte
     assert not (tmp_path / "run").exists()
 
 
+def test_a_network_that_cannot_be_built_leaves_no_run(folder, tmp_path):
+    config = dataclasses.replace(inputs_config(folder), depth=None, backbone="no_such_module:network")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^`backbone`: there is no module 'no_such_module', here or installed"):
+            experiment.run(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
 def test_all_of_other_images_are_evaluated(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "few" / name).mkdir(parents=True)
