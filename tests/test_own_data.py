@@ -58,6 +58,8 @@ def test_one_command_on_a_folder(folder, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "my images: 19 images of 3 classes, from 12 (a cat) to 1 (rare)" in printed
     assert "so not evaluated: rare" in printed
+    assert "\nbatches of 16: " in printed
+    assert "epochs: 400,000 images in all" not in printed  # given
     config, metrics, data = read_config(out), read_json(out, "metrics.json"), read_json(out, "data.json")
     assert (config.imbalance, config.ratio, config.image_size, config.pad) == ("none", 1, "16", 2)
     assert metrics["class_names"] == list(COUNTS)
