@@ -243,6 +243,13 @@ def test_a_folder_to_write_that_is_something_else_is_refused_first(kind, command
     assert os.listdir(tmp_path) == ["place"]
 
 
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_file_to_write_that_is_a_folder_is_refused_first(command, tmp_path, capsys):
+    more = [str(tmp_path)] if command == "predict" else []
+    assert importlib.import_module(f"tf_mmloss.cli.{command}").main([str(tmp_path), *more, "--out", str(tmp_path)]) == 2
+    assert "`out` must be a file, or not there yet" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tf_mmloss import normalization
 from tf_mmloss.cli import evaluate, fit, predict, runs
+from tf_mmloss.data import load_images
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.pipeline import eval_dataset, train_dataset
@@ -57,6 +58,8 @@ def test_one_command_on_a_folder(folder, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "my images: 19 images of 3 classes, from 12 (a cat) to 1 (rare)" in printed
     assert "so not evaluated: rare" in printed
+    assert "\nbatches of 16: " in printed
+    assert "epochs: 400,000 images in all" not in printed  # given
     config, metrics, data = read_config(out), read_json(out, "metrics.json"), read_json(out, "data.json")
     assert (config.imbalance, config.ratio, config.image_size, config.pad) == ("none", 1, "16", 2)
     assert metrics["class_names"] == list(COUNTS)
@@ -88,6 +91,11 @@ def test_one_command_on_a_folder(folder, tmp_path, capsys):
     assert found["not_evaluated"] == ["rare"]
     assert found["evaluated_on"] == "my images, test split"
     assert evaluate.main([str(out), "--dataset", str(folder), "--draws", "0"]) == 0
+    assert "my images, all images: 19 images" in capsys.readouterr().out
+    (folder / "rare" / "torn.png").write_bytes((folder / "rare" / "0 ü.png").read_bytes()[:60])
+    assert evaluate.main([str(out), "--dataset", str(folder), "--draws", "0"]) == 2
+    assert "give `skip_broken` to leave them out" in capsys.readouterr().err
+    assert evaluate.main([str(out), "--dataset", str(folder), "--draws", "0", "--skip-broken"]) == 0
     assert "my images, all images: 19 images" in capsys.readouterr().out
     (folder / "rare").rename(folder / "unheard of")
     assert evaluate.main([str(out), "--dataset", str(folder)]) == 2
@@ -180,6 +188,32 @@ def test_images_that_are_not_square_keep_their_size():
     assert config.image_size == "10x6"
     assert image_size(config) == (10, 6)
     assert config.pad == 0
+
+
+@pytest.mark.parametrize("changes", [{"method": "rotation"}, {"method": "ldam", "pretraining": "rotation"}])
+def test_rotations_of_images_that_are_not_square_are_refused_with_nothing_written(changes, tmp_path):
+    images, labels = np.zeros((8, 10, 6, 3), np.uint8), np.arange(8) % 2
+    data = ImageDataset("x", images, labels, images, labels, ("a", "b"), (0.5,) * 3, (0.2,) * 3, "none")
+    way = "host" if BACKEND == "tensorflow" else "device"
+    with pytest.raises(ValueError, match=r"`image_size` must be a square's .* Received: image_size='10x6'"):
+        experiment.run(Config(dataset="mine", input=way, **changes), tmp_path / "run", data=data)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_cannot_be_built_leaves_no_run(folder, tmp_path):
+    config = dataclasses.replace(inputs_config(folder), depth=None, backbone="no_such_module:network")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^`backbone`: there is no module 'no_such_module', here or installed"):
+            experiment.run(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_all_of_other_images_are_evaluated(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), {"a": "red", "b": "blue"}[name]).save(tmp_path / "few" / name / "0.png")
+    images = load_images(tmp_path / "few", test_share=None)
+    assert (images.train.tolist(), images.test.tolist()) == ([], [0, 1])
 
 
 def test_presets_of_own_images_need_the_images():

@@ -20,7 +20,7 @@ from tf_mmloss.cli import tune
 from tf_mmloss.cli.tune import Dimension
 from tf_mmloss.runs import plots
 from tf_mmloss.runs.folder import read_config
-from tf_mmloss.train import experiment, presets
+from tf_mmloss.train import experiment, inputs, presets
 from tf_mmloss.train.presets import Config
 
 pytestmark = pytest.mark.skipif(BACKEND == "jax", reason="every trial compiles anew, many minutes; runs are tested")
@@ -49,6 +49,31 @@ def test_command_searches_and_leaves_table_plot_and_runs(tmp_path, capsys):
         assert metrics["evaluated_on"] == "held-out training images"
         assert read_config(run).beta == float(row["beta"])
         assert read_config(run).holdout == 12
+
+
+def test_images_of_ones_own_are_searched(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TF_MMLOSS_CACHE", str(tmp_path / "cache"))
+    pixels = np.random.default_rng(0).integers(0, 256, (36, 8, 8, 3), np.uint8)
+    trials = []
+
+    def run(config, folder, *, data, **_):
+        trials.append((presets.resolve(config, data), inputs.split(data, config)))
+        return {"error": 0.5}
+
+    monkeypatch.setattr(experiment, "run", run)
+    command = ["--over", "beta=1,2", "--search", "grid", "--epochs", "1", "--out", str(tmp_path / "search")]
+    for change in (0, 1):
+        np.savez(tmp_path / "birds.npz", x=pixels + np.uint8(change), y=np.repeat([0, 1, 2], [20, 10, 6]))
+        status = tune.main(["--dataset", str(tmp_path / "birds.npz"), *command])
+        if not change:
+            assert status == 0
+            assert "36 images of 3 classes" in capsys.readouterr().out
+            assert {config.beta for config, _ in trials} == {1.0, 2.0}
+            assert [(config.imbalance, config.holdout) for config, _ in trials] == [("none", 1)] * 2
+            assert np.bincount(trials[0][1].eval_labels).tolist() == [1, 1, 1]
+    assert status == 2
+    assert "holds another search" in capsys.readouterr().err
+    assert len(trials) == 2
 
 
 def test_a_stopped_search_continues(tmp_path, monkeypatch):
@@ -193,7 +218,7 @@ def test_other_forms_are_refused(text):
         (["--search", "bayes"], "Did you mean 'bayesian'?"),
         (["--trials", "0"], "`trials` must be an integer >= 1"),
         (["--over", "beta=1:2", "--over", "beta=1,2"], "each once"),
-        (["--dataset", "mnist"], "`dataset` must be one of"),
+        (["--dataset", "mnist"], "mnist is not there"),
         (["--over", "beta=1:2", "--beta", "1.7"], "`over` must not search what is given. Received: beta=1.7"),
         (["--depth", "9"], "`depth` must be 6n+2"),
         (["--holdout", "500"], "`holdout` must leave training images of every class"),

@@ -15,6 +15,7 @@ from tf_mmloss.metrics import expected_calibration_error, shot_masks
 
 # Sums of rounded probabilities are not exactly 1.
 _SUM_TOLERANCE = 1e-3
+MOST_DRAWS = 100_000
 
 
 def evaluate(
@@ -74,7 +75,7 @@ def evaluate(
     names = [str(c) for c in range(count)] if class_names is None else [str(name) for name in class_names]
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)} names")
-    draws = integer("draws", draws, at_most=100_000)
+    draws = integer("draws", draws, at_most=MOST_DRAWS)
     ks = sorted({integer("top_k", k, at_least=1) for k in top_k})
     masks = {} if cls_counts is None else shot_masks(cls_counts)
     if masks and len(masks["many"]) != count:

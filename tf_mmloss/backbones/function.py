@@ -24,19 +24,30 @@ def statistics(spec: str, channels: int) -> None:
 
 def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> keras.Model:
     """See `tf_mmloss.backbones.open_backbone`."""
+    from tf_mmloss.data.source import DataError
     from tf_mmloss.data.sources.module import function_of
 
     check(spec, weights)
     try:
-        model = function_of(spec)(input_shape)
+        function = function_of(spec)
+    except DataError as error:
+        raise BackboneError(f"`backbone`: {error}") from error
+    except (Exception, SystemExit) as error:  # of its module
+        raise _raised(spec, error) from error
+    try:
+        model = function(input_shape)
     except BackboneError:
         raise
     except (Exception, SystemExit) as error:
-        text = " ".join(str(error).split())
-        raise BackboneError(f"{spec} raised {type(error).__name__}: {text}") from error
+        raise _raised(spec, error) from error
     if not isinstance(model, keras.Model) or model.input_shape != (None, *input_shape):
         raise BackboneError(
             f"{spec} must return a keras.Model of images {input_shape}. Received: "
             f"{f'input shape {model.input_shape}' if isinstance(model, keras.Model) else type(model).__name__}"
         )
     return model
+
+
+def _raised(spec: str, error: BaseException) -> BackboneError:
+    text = " ".join(str(error).split())
+    return BackboneError(f"{spec} raised {type(error).__name__}{f': {text}' if text else ''}")

@@ -117,6 +117,17 @@ def check_out(folder: Path) -> None:
             )
 
 
+def check_out_file(file: Path) -> None:
+    """Refuse a file to write that is a folder, or in something else than one, before any work.
+
+    Raises:
+        ValueError: it is.
+    """
+    check_out(file.parent)
+    if file.is_dir():
+        raise ValueError(f"`out` must be a file, or not there yet. Received: out={str(file)!r}, a folder")
+
+
 @contextlib.contextmanager
 def imports() -> Iterator[None]:
     """Import frameworks without their log lines, and let ctrl-C end the process at once.

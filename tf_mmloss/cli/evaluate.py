@@ -1,19 +1,20 @@
 """Evaluate the model of a run, with intervals over the test images.
 
-    {command} RUN                          # on the images that the run was evaluated on
-    {command} RUN --dataset more_photos/   # on other images, with the same class names
-    {command} RUN --out evaluation.json
+    tf-mmloss evaluate RUN                          # on the images that the run was evaluated on
+    tf-mmloss evaluate RUN --dataset more_photos/   # on other images, with the same class names
+    tf-mmloss evaluate RUN --out evaluation.json
 
 Other images are evaluated on their test split where they have one, else all of them. The calibration error is given
 before and after temperature scaling; the temperature of each half of the images is fitted on the other half.
 """
 
 import argparse
-import sys
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tf_mmloss.cli import program
+from tf_mmloss import cli
+from tf_mmloss.cli import backend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
     from tf_mmloss.runs.model import RunModel
 
 
-def evaluate(run: str, dataset: str | None = None, data_dir: str | None = None, draws: int = 1000) -> dict[str, Any]:
+def evaluate(
+    run: str | os.PathLike[str],
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    draws: int = 1000,
+    skip_broken: bool = False,
+    accept_odd: bool = False,
+) -> dict[str, Any]:
     """Evaluate a run's model; return what `tf_mmloss.evaluation.evaluate` does, and what was evaluated.
 
     Args:
@@ -29,6 +37,7 @@ def evaluate(run: str, dataset: str | None = None, data_dir: str | None = None, 
         dataset: other images; default: those that the run was evaluated on.
         data_dir: where CIFAR or `tfds:NAME` is.
         draws: of the bootstrap.
+        skip_broken, accept_odd: how other images are read, see `tf_mmloss.data.load_images`.
 
     Raises:
         ValueError: no such run, other images than it was trained on, or images of classes that it does not know.
@@ -36,14 +45,22 @@ def evaluate(run: str, dataset: str | None = None, data_dir: str | None = None, 
     import numpy as np
 
     from tf_mmloss import evaluation
+    from tf_mmloss._validation import integer
     from tf_mmloss.metrics import expected_calibration_error
     from tf_mmloss.runs.folder import read_json
     from tf_mmloss.runs.model import RunModel
     from tf_mmloss.train.experiment import softmax
 
+    integer("draws", draws, at_most=evaluation.MOST_DRAWS)
     model = RunModel.load(run)
     cls_counts = read_json(Path(run).expanduser(), "metrics.json", ["cls_counts"])["cls_counts"]
-    of, images, labels = _own(run, model, data_dir) if dataset is None else _other(dataset, model, data_dir)
+    reading = {"skip_broken": skip_broken, "accept_odd": accept_odd}
+    if dataset is None and any(reading.values()):
+        raise ValueError(f"`dataset` must be given with {', '.join(name for name in reading if reading[name])}.")
+    if dataset is None:
+        of, images, labels = _own(run, model, data_dir)
+    else:
+        of, images, labels = _other(dataset, model, data_dir, **reading)
     logits = model.scale * model.logits(np.asarray(images))
     found = evaluation.evaluate(
         labels, softmax(logits), cls_counts=cls_counts, class_names=model.class_names, draws=draws
@@ -56,7 +73,7 @@ def evaluate(run: str, dataset: str | None = None, data_dir: str | None = None, 
     return {"run": str(run), "evaluated_on": of, **found}
 
 
-def _own(run: str, model: "RunModel", data_dir: str | None) -> "tuple[str, Any, np.ndarray]":
+def _own(run: str | os.PathLike[str], model: "RunModel", data_dir: str | None) -> "tuple[str, Any, np.ndarray]":
     from tf_mmloss.train import experiment, inputs, presets
 
     if "dataset" in presets.code_named(model.config):
@@ -71,7 +88,7 @@ def _own(run: str, model: "RunModel", data_dir: str | None) -> "tuple[str, Any, 
     return f"{data.name}, {part}", splits.eval_images, splits.eval_labels
 
 
-def _other(dataset: str, model: "RunModel", data_dir: str | None) -> "tuple[str, Any, np.ndarray]":
+def _other(dataset: str, model: "RunModel", data_dir: str | None, **reading: bool) -> "tuple[str, Any, np.ndarray]":
     import numpy as np
 
     from tf_mmloss.data import load_images, open_source
@@ -87,28 +104,28 @@ def _other(dataset: str, model: "RunModel", data_dir: str | None) -> "tuple[str,
             f"`dataset` must have the run's classes, {', '.join(model.class_names)}. Received: {', '.join(unknown)}"
         )
     height, width, channels = model.image_shape
-    options = decode_options(model.config)
-    images = load_images(source, image_size=(height, width), grey=channels == 1, **options)
-    chosen = images.test if source.split is not None else np.sort(np.concatenate([images.train, images.test]))
+    options = {**decode_options(model.config), **reading}
+    images = load_images(source, image_size=(height, width), grey=channels == 1, test_share=None, **options)
     part = "test split" if source.split is not None else "all images"
-    labels = np.array([known[name] for name in source.class_names])[images.y[chosen]]
-    return f"{images.name}, {part}", Rows(images.x, chosen), labels
+    labels = np.array([known[name] for name in source.class_names])[images.y[images.test]]
+    return f"{images.name}, {part}", Rows(images.x, images.test), labels
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    command = program("evaluate")
-    main = argparse.ArgumentParser(
-        prog=command,
-        description=__doc__.format(command=command),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    main.add_argument("run", metavar="RUN", help="a finished run folder")
+    main = cli.parser("evaluate", __doc__)
+    main.add_argument("run", type=cli.path, metavar="RUN", help="a finished run folder")
     main.add_argument("--dataset", metavar="PATH", help="other images; default: what the run was evaluated on")
-    main.add_argument("--data-dir", metavar="DIR", help="where CIFAR is, as for fit")
+    main.add_argument("--skip-broken", action="store_true", help="other images: leave out what cannot be read")
+    main.add_argument(
+        "--accept-odd", action="store_true", help="other images: read files of another format than their name says"
+    )
+    main.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR is, as for fit")
     main.add_argument("--draws", type=int, default=1000, help="of the bootstrap; default 1000")
-    main.add_argument("--out", metavar="FILE", help="write what was found as JSON, the confusion matrix included")
-    main.add_argument("--backend", choices=("tensorflow", "jax", "torch"), help="of Keras")
+    main.add_argument(
+        "--out", type=cli.path, metavar="FILE", help="write what was found as JSON, the confusion matrix included"
+    )
+    backend.add_option(main)
     return main
 
 
@@ -116,16 +133,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options = parser().parse_args(arguments)
     try:
-        from tf_mmloss.evaluation import summary
-        from tf_mmloss.files import write_json
-
-        found = evaluate(options.run, options.dataset, options.data_dir, options.draws)
         if options.out:
-            out = Path(options.out).expanduser()
-            out.parent.mkdir(parents=True, exist_ok=True)
-            write_json(out, found)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+            cli.check_out_file(options.out)
+        with cli.imports():
+            from tf_mmloss.evaluation import summary
+            from tf_mmloss.files import write_json
+            from tf_mmloss.runs import model  # noqa: F401
+        backend.check(options.backend)
+        reading = {"skip_broken": options.skip_broken, "accept_odd": options.accept_odd}
+        found = evaluate(options.run, options.dataset, options.data_dir, options.draws, **reading)
+        if options.out:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            write_json(options.out, found)
+    except cli.USER_ERRORS as error:
+        return cli.failed(error)
     print(f"{found['evaluated_on']}: {found['images']:,} images\n{summary(found)}")
     return 0

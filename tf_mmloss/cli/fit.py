@@ -168,11 +168,10 @@ def main(
                         f"`{name}` of {resume} is a function that the run would call: give --{name} {value} again to "
                         "say that you trust it."
                     )
-        data, why = None, tuple[str, ...]()
+        data = None
         if presets.has_gaps(asked):
             data = inputs.load(asked, data_dir)
-            why = (*data.report, *presets.own_recipe(data).why)
-            print("\n".join(why), flush=True)
+            print("\n".join((*data.report, *presets.why(asked, data))), flush=True)
         config = presets.resolve(asked, data)
         if show:
             print(presets.show(config))

@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         if options.out:
-            cli.check_out(options.out.parent)
+            cli.check_out_file(options.out)
         found = files(options.images)
         with cli.imports():
             import keras  # noqa: F401

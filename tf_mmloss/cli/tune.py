@@ -41,7 +41,7 @@ import keras_tuner
 from tf_mmloss import NonFiniteLossError, cli
 from tf_mmloss._validation import path as checked_path
 from tf_mmloss.cli import backend, fit
-from tf_mmloss.datasets import load
+from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, write_json
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs import plots
@@ -195,9 +195,16 @@ class GridOracle(_Recorded):
 class RunTuner(keras_tuner.engine.base_tuner.BaseTuner):
     """Keras Tuner over runs: each trial is a run folder like any other."""
 
-    def __init__(self, oracle: keras_tuner.Oracle, config: presets.Config, root: Path, data_dir: str | None) -> None:
+    def __init__(
+        self,
+        oracle: keras_tuner.Oracle,
+        config: presets.Config,
+        root: Path,
+        data_dir: str | None,
+        data: ImageDataset | None = None,
+    ) -> None:
         super().__init__(oracle, directory=str(root), project_name="tuner")
-        self.config, self.root, self.data_dir = config, root, data_dir
+        self.config, self.root, self.data_dir, self.data = config, root, data_dir, data
         # A search that other processes began is reloaded too: Keras Tuner looks for a file of this one's name.
         if not self._is_worker() and not oracle.trials and Path(oracle._get_oracle_fname()).exists():
             self.reload()
@@ -217,7 +224,8 @@ class RunTuner(keras_tuner.engine.base_tuner.BaseTuner):
         config, folder = dataclasses.replace(self.config, **chosen), self.root / f"trial-{trial.trial_id}"
         try:
             _own_folder(folder)
-            return {"error": experiment.run(config, folder, data_dir=self.data_dir, resume=True)["error"]}
+            metrics = experiment.run(config, folder, data_dir=self.data_dir, resume=True, data=self.data)
+            return {"error": metrics["error"]}
         except NonFiniteLossError as error:
             print(error, flush=True)
             return {"error": 1.0}
@@ -233,6 +241,7 @@ def search(
     kind: str = "bayesian",
     trials: int | None = None,
     data_dir: str | None = None,
+    data: ImageDataset | None = None,
 ) -> list[dict[str, Any]]:
     """Run or continue a search, and leave its table and plot.
 
@@ -243,6 +252,7 @@ def search(
         kind: "bayesian", "random" or "grid".
         trials: number of trials at most. Default: 10; of a grid, all combinations.
         data_dir: where CIFAR is.
+        data: images of one's own, if they are loaded already.
 
     Returns:
         The table, best trial first: trial, the searched options, held-out error. Empty in a worker of a shared
@@ -256,7 +266,9 @@ def search(
     if trials is None:
         trials = math.prod(len(d.values) for d in dimensions) if kind == "grid" else 10
     presets.integer("holdout", config.holdout, at_least=1)
-    config = _with_setting(config)
+    if data is None and config.is_own:
+        data = inputs.load(config, data_dir)
+    config = _with_setting(config, data)
     if not dimensions or len({d.name for d in dimensions}) < len(dimensions):
         raise ValueError(f"`over` must name at least one option, each once. Received: {[d.name for d in dimensions]}")
     if kind == "grid" and any(d.high is not None for d in dimensions):
@@ -268,7 +280,7 @@ def search(
     for dimension in dimensions:  # every bound must be a config that can be run
         for value in dimension.values or (dimension.low, dimension.high):
             change: dict[str, Any] = {dimension.name: value}
-            presets.resolve(dataclasses.replace(config, **change))
+            presets.resolve(dataclasses.replace(config, **change), data)
 
     root = checked_path("folder", folder)
     space = keras_tuner.HyperParameters()
@@ -286,10 +298,12 @@ def search(
     seed = config.seed + 1  # Keras Tuner takes 0 for none
     oracle = oracles[kind](objective=objective, max_trials=trials, hyperparameters=space, seed=seed)
 
-    inputs.split(load(config.dataset, data_dir), config)  # refuses what cannot be split before the folder is taken
+    # Refuses what cannot be split before the folder is taken.
+    inputs.split(inputs.load(config, data_dir) if data is None else data, config)
     over = [dataclasses.asdict(d) for d in dimensions]
-    _check_folder(root, {"config": dataclasses.asdict(config), "over": over, "search": kind})
-    tuner = RunTuner(oracle, config, root, data_dir)
+    same = {"config": dataclasses.asdict(config), "over": over, "search": kind}
+    _check_folder(root, same | ({"fingerprint": data.fingerprint} if data is not None else {}))
+    tuner = RunTuner(oracle, config, root, data_dir, data)
     tuner.save()
     tuner.search(verbose=0)
     if _is_worker():
@@ -303,9 +317,9 @@ def search(
     return table
 
 
-def _with_setting(config: presets.Config) -> presets.Config:
+def _with_setting(config: presets.Config, data: ImageDataset | None) -> presets.Config:
     """The config with its training set named in full."""
-    resolved = presets.resolve(config)
+    resolved = presets.resolve(config, data)
     return dataclasses.replace(config, imbalance=resolved.imbalance, ratio=resolved.ratio)
 
 
@@ -414,10 +428,13 @@ def main(arguments: list[str] | None = None) -> int:
         backend.check(chosen)
         cluster.check_options(ray, cpus, gpus)
         config = dataclasses.replace(presets.Config(), **options)
+        data = inputs.load(config, data_dir) if config.is_own else None
+        if data is not None:
+            print("\n".join(data.report), flush=True)
         if not config.holdout:
-            presets.choice("dataset", config.dataset, presets.RECIPES)
-            config = dataclasses.replace(config, holdout=presets.RECIPES[config.dataset].holdout)
-        config = _with_setting(config)
+            recipe = presets.own_recipe(data) if data is not None else presets.RECIPES[config.dataset]
+            config = dataclasses.replace(config, holdout=recipe.holdout)
+        config = _with_setting(config, data)
         if over == ["tables-2-and-3"]:
             dimensions, kind = [ablation(config)], "grid"
         else:
@@ -431,7 +448,7 @@ def main(arguments: list[str] | None = None) -> int:
             there = [f"{option}={place.absolute()}" for option, place in places.items()]
             with cluster.connect(ray, cpus, gpus) if ray else contextlib.nullcontext() as pool:
                 return share([*arguments, *there], workers, pool)
-        table = search(config, dimensions, folder, kind=kind, trials=trials, data_dir=data_dir)
+        table = search(config, dimensions, folder, kind=kind, trials=trials, data_dir=data_dir, data=data)
         if not table:
             return 0
         plots.search(table, folder / "search")

@@ -36,7 +36,7 @@ class Images:
         test: int64 positions of what is evaluated.
         val: int64 positions of a validation split beside a test split; empty without one.
         names: N file names or keys.
-        mean: Mean of the training pixels divided by 255, one per channel.
+        mean: Mean of the training pixels (without any, of the evaluated ones) divided by 255, one per channel.
         std: Standard deviation of the same, above 0.
         not_evaluated: Names of the classes without a test image.
         dirt: Files that are not what they should be: left out, or accepted.
@@ -93,7 +93,7 @@ def load_images(
     image_size: int | tuple[int, int] | None = None,
     fit: str = "crop",
     grey: bool | None = None,
-    test_share: float = 0.2,
+    test_share: float | None = 0.2,
     seed: int = 0,
     group_by: str | None = None,
     skip_broken: bool = False,
@@ -111,7 +111,8 @@ def load_images(
         image_size: The side of a square, or (height, width), in pixels; default: see `images.choose_size`.
         fit: "crop" (the largest centred part of the wanted shape) or "pad" (all of it, on black).
         grey: Whether to read as grey; default: where all of (a sample of) the images are.
-        test_share: Of each class that is held out to evaluate, in (0, 1), where the data have no test split.
+        test_share: Of each class that is held out to evaluate, in (0, 1), where the data have no test split; None: all
+            is evaluated, and nothing is for training.
         seed: Of that split, >= 0.
         group_by: A regular expression on file names without folder and extension: images for which it finds the same
             are kept on one side of the split, such as `^[^_]+` for what comes before the first `_`.
@@ -139,7 +140,8 @@ def load_images(
         ((1797, 8, 8, 1), 1297, 500)
     """
     choice("fit", fit, FITS)
-    number("test_share", test_share, above=0, below=1)
+    if test_share is not None:
+        number("test_share", test_share, above=0, below=1)
     source = spec if isinstance(spec, Source) else open_source(spec, data_dir, **options)
     report = [_what(source), *source.notes]
     height, width, channels, why = _size(source, image_size, grey)
@@ -163,7 +165,7 @@ def load_images(
     not_evaluated = tuple(name for name, n in zip(source.class_names, evaluated, strict=True) if not n)
     if not_evaluated:
         report.append(f"Without a test image, so not evaluated: {named(not_evaluated, 20)}.")
-    mean, std = mean_and_std(cached.images, train)
+    mean, std = mean_and_std(cached.images, train if len(train) else test)
     return Images(
         name=source.name,
         x=cached.images,
@@ -308,7 +310,7 @@ def _sort_out(
 
 
 def _split(
-    source: Source, usable: np.ndarray, pixels: np.ndarray, test_share: float, seed: int, group_by: str | None
+    source: Source, usable: np.ndarray, pixels: np.ndarray, test_share: float | None, seed: int, group_by: str | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Positions of training, test and validation images."""
     if source.split is not None:
@@ -324,6 +326,8 @@ def _split(
         sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items() if len(part))
         return parts["train"], parts["test"], parts["val"], [f"Split as the data say: {sizes}.", *notes]
     chosen = np.flatnonzero(usable)
+    if test_share is None:
+        return np.zeros(0, np.int64), chosen, np.zeros(0, np.int64), [f"All are evaluated: {len(chosen):,} images."]
     groups, why = _groups(source, pixels, group_by)
     train, test = split_by_class(source.labels[chosen], test_share, seed, None if groups is None else groups[chosen])
     note = (

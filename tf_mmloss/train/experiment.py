@@ -143,9 +143,16 @@ def run(
                 if data.fingerprint:
                     found = {"fingerprint": data.fingerprint, "origin": data.origin, "report": data.report}
                     write_json(folder / "data.json", found)
-            backbone = None if epochs_saved(folder) else _pretrain(config, folder.parent, data_dir, stop)
-            with strategy.scope(config):
-                _train(config, folder, data, splits, backbone, stop)
+            try:
+                backbone = None if epochs_saved(folder) else _pretrain(config, folder.parent, data_dir, stop)
+                with strategy.scope(config):
+                    _train(config, folder, data, splits, backbone, stop)
+            except (ValueError, ImportError, OSError):
+                # A network that cannot be built: there is no run to resume, and its folder is free for another.
+                if leader and not os.path.lexists(folder / "environment.json"):
+                    for name in ("config.json", "data.json"):
+                        (folder / name).unlink(missing_ok=True)
+                raise
         if leader:
             plots.plot_run(folder)
         strategy.wait()

@@ -84,9 +84,14 @@ def _predicted(
     evaluated: tuple[np.ndarray | Rows, np.ndarray],
 ) -> Splits:
     """The splits of what the method predicts."""
-    if METHODS[config.method].predicts == "rotation":
-        if images.shape[1] != images.shape[2]:
-            raise ValueError(f"`images` must be square to be rotated. Received: shape={images.shape}")
+    predicts_rotation = METHODS[config.method].predicts == "rotation"
+    if (predicts_rotation or config.pretraining == "rotation") and images.shape[1] != images.shape[2]:
+        height, width = images.shape[1:3]
+        raise ValueError(
+            "`image_size` must be a square's where rotations are predicted (method rotation, or pretraining rotation). "
+            f"Received: image_size='{height}x{width}'"
+        )
+    if predicts_rotation:
         turns = np.arange(len(evaluated[0])) % 4
         upright = np.asarray(evaluated[0])
         rotated = np.stack([np.rot90(image, k) for image, k in zip(upright, turns.tolist(), strict=True)])

@@ -465,6 +465,12 @@ def own_recipe(data: "ImageDataset") -> Recipe:
     )
 
 
+def why(config: Config, data: "ImageDataset") -> tuple[str, ...]:
+    """Lines that say what images of one's own choose for a config, and why: not of what it gives itself."""
+    chosen = zip((config.epochs, config.batch_size, config.flip), own_recipe(data).why, strict=True)
+    return tuple(line for given, line in chosen if given is None)
+
+
 def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = False) -> Config:
     """Fill the gaps of a config from its presets, and check every value.
 

@@ -203,14 +203,15 @@ def _columns(where: str, header: Sequence[str], wanted: dict[str, str | None]) -
         fitting = [alias for alias in aliases if alias in lower]
         if len(fitting) > 1:
             raise DataError(
-                f"{where} has several columns that could be the {kind}: {', '.join(fitting)}. Say which: {kind}_column."
+                f"{where} has several columns that could be the {kind}: {', '.join(fitting)}. Leave one, "
+                f"or, in code, give `{kind}_column`."
             )
         if fitting:
             found[kind] = lower[fitting[0]]
         elif kind in ("path", "label"):
             raise DataError(
-                f"{where} has no column {kind!r}. Its columns are {named(header, 20) or 'none'}: rename one, or say "
-                f"which with {kind}_column."
+                f"{where} has no column {kind!r}. Its columns are {named(header, 20) or 'none'}: rename one, or, "
+                f"in code, give `{kind}_column`."
             )
     return found
 
