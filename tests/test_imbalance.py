@@ -485,6 +485,14 @@ def test_counts_are_exact():
     assert imbalanced_counts(2**50, 3, "longtail", 2**50).tolist() == [2**50, 2**25, 1]
 
 
+def test_a_ratio_of_two_counts_gives_those_counts():
+    """100 / 30 as a float is above 10 / 3, whose floor would be 29."""
+    for n_max in (7, 100, 4999):
+        for kind in imbalance.IMBALANCES:
+            counts = [imbalanced_counts(n_max, 3, kind, n_max / k)[-1] for k in range(1, n_max, 1 + n_max // 100)]
+            assert counts == list(range(1, n_max, 1 + n_max // 100))
+
+
 @pytest.mark.parametrize(
     ("argument", "arguments"),
     [

@@ -182,10 +182,13 @@ def imbalanced_counts(n_max: int, num_classes: int, imbalance: str, ratio: float
         )
     if ratio == 1:
         return np.full(num_classes, n_max, np.int64)
+    # 100 / 30 as a float is above 10 / 3: the fraction that was meant, where the float is that of a simple one.
+    exact, simple = Fraction(ratio), Fraction(ratio).limit_denominator(n_max)
+    exact = simple if float(simple) == ratio else exact
     if imbalance == "longtail":
-        return _longtail(n_max, num_classes, ratio)
+        return _longtail(n_max, num_classes, exact)
     counts = np.full(num_classes, n_max, np.int64)
-    counts[num_classes // 2 :] = math.floor(n_max / Fraction(ratio))
+    counts[num_classes // 2 :] = math.floor(n_max / exact)
     return counts
 
 
@@ -357,7 +360,7 @@ def _sum_to_classes(weights: np.ndarray) -> np.ndarray:
     return weights * (len(weights) / weights.sum())
 
 
-def _longtail(n_max: int, num_classes: int, ratio: float) -> np.ndarray:
+def _longtail(n_max: int, num_classes: int, ratio: Fraction) -> np.ndarray:
     """floor(n_max * ratio ** (-c / (C - 1))) of every class c, exact."""
     share = np.arange(num_classes) / (num_classes - 1)
     estimate = n_max * np.exp(-share * math.log(ratio))
@@ -366,7 +369,7 @@ def _longtail(n_max: int, num_classes: int, ratio: float) -> np.ndarray:
     nearest = np.rint(estimate)
     rounding = estimate * (8 + 4 * share * math.log(ratio)) * np.finfo(np.float64).eps
     for c in np.flatnonzero(np.abs(estimate - nearest) <= rounding).tolist():
-        counts[c] = _exact_longtail(n_max, Fraction(ratio), Fraction(c, num_classes - 1))
+        counts[c] = _exact_longtail(n_max, ratio, Fraction(c, num_classes - 1))
     return counts
 
 
