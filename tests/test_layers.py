@@ -347,6 +347,16 @@ def test_no_images_after_a_convolution(channels, jit):
     assert model.predict_on_batch(x[:0]).shape == (0, 3)  # the number of images is no longer part of the program
 
 
+@pytest.mark.parametrize("shape", [(0, 4, 4, 3), (2, 0, 4, 3), (0, 3)])
+def test_batch_norm_keeps_its_statistics_where_there_are_no_values(shape):
+    layer = built(BatchNormalization(), shape)
+    layer.moving_mean.assign([1.0, 2.0, 3.0])
+    layer.moving_variance.assign([4.0, 5.0, 6.0])
+    layer(np.zeros(shape, "float32"), training=True)
+    assert_close(layer.moving_mean, [1, 2, 3], 1e-6)
+    assert_close(layer.moving_variance, [4, 5, 6], 1e-6)
+
+
 @pytest.mark.parametrize(("arguments", "mask"), [({"axis": 1}, None), ({}, np.ones((5, 4, 3), bool))])
 def test_batch_norm_refuses_other_axes_and_masks(arguments, mask):
     layer = built(BatchNormalization(**arguments), images().shape)

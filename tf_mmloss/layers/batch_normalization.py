@@ -85,6 +85,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
             exponential_avg_factor=new_share,
             is_training=training,
         )
+        if training:  # the statistics of no values are NaN
+            seen = tf.size(inputs, out_type=tf.int64) > 0
+            mean = tf.where(seen, mean, _float32(self.moving_mean))
+            variance = tf.where(seen, variance, _float32(self.moving_variance))
         return outputs, mean, variance
 
     def _fused_by_torch(self, inputs: Any, training: bool) -> tuple[Any, Any, Any]:
@@ -110,7 +114,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         running_mean, running_variance = ops.cast(self.moving_mean, x.dtype), ops.cast(self.moving_variance, x.dtype)
         if training:
             mean, biased, count = _moments(x)
-            unbiased = biased * (count / ops.maximum(count - 1, 1))
+            seen = count > 0  # the moments of no values are NaN
+            mean, biased = ops.where(seen, mean, running_mean), ops.where(seen, biased, running_variance)
+            unbiased = biased * (ops.maximum(count, 1) / ops.maximum(count - 1, 1))
             running_mean = running_mean * self.momentum + mean * (1 - self.momentum)
             running_variance = running_variance * self.momentum + unbiased * (1 - self.momentum)
         else:
