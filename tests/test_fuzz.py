@@ -246,18 +246,25 @@ def parameters(target):
     return {p.name: p for p in named if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and not p.name.startswith("_")}
 
 
+def good(target, name):
+    """A right value of an argument; the targets of a multi-label function are rows."""
+    if name == "y_true" and target is tf_mmloss.losses.asymmetric:
+        return np.eye(3, dtype="float32")[LABELS]
+    return GOOD[name]()
+
+
 def good_arguments(target):
     """Arguments that are right; None where one has no known value."""
     required = [p for p in parameters(target).values() if p.default is p.empty]
     if any(p.name not in GOOD for p in required):
         return None
-    return {p.name: GOOD[p.name]() for p in required}
+    return {p.name: good(target, p.name) for p in required}
 
 
 def odd_arguments(target, rng):
     """Right arguments but for one or two, and the names of those."""
     chosen = parameters(target)
-    arguments = {name: GOOD[name]() for name, p in chosen.items() if p.default is p.empty and name in GOOD}
+    arguments = {name: good(target, name) for name, p in chosen.items() if p.default is p.empty and name in GOOD}
     missing = [name for name, p in chosen.items() if p.default is p.empty and name not in GOOD]
     odd = {*missing, *rng.sample(sorted(chosen), min(len(chosen), rng.choice((1, 1, 1, 2))))}
     for name in sorted(odd):
@@ -275,9 +282,11 @@ def use(result):
         list(vars(result).values()) if module.startswith(("tf_mmloss", "keras")) and hasattr(result, "__dict__") else []
     )
     if isinstance(result, keras.losses.Loss) and type(result) is not tf_mmloss.LongTailLoss:
-        width = len(result.cls_counts or [0] * 3)
+        width = len(getattr(result, "cls_counts", None) or [0] * 3)
         y_pred = np.linspace(-1, 1, 4 * width, dtype="float32").reshape(4, width)
-        values.append(result(np.arange(4) % width, y_pred))
+        labels = np.arange(4) % width
+        multi_label = isinstance(result, tf_mmloss.AsymmetricLoss)
+        values.append(result(np.eye(width, dtype="float32")[labels] if multi_label else labels, y_pred))
     if isinstance(result, tf_mmloss.WarmupStepSchedule):
         values += [result(epoch) for epoch in (0, 10**6)]
     return [result, *values]

@@ -17,7 +17,7 @@ from helpers import BACKEND, epochs_done, in_new_process, wait_for_epoch
 from tf_mmloss.cli import fit
 from tf_mmloss.runs.folder import read_history
 from tf_mmloss.train import experiment, strategy
-from tf_mmloss.train.presets import Config
+from tf_mmloss.train.presets import Config, resolve
 from tf_mmloss.train.strategy import Accelerator
 
 HERE = {"tensorflow": "mirrored", "jax": "data-parallel"}.get(BACKEND)
@@ -331,9 +331,9 @@ def test_a_precision_that_the_devices_lack_is_refused(monkeypatch, tmp_path):
         experiment.run(dataclasses.replace(SMALL, precision="bfloat16"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     for precision in ("float16", "float32"):
-        strategy.check(dataclasses.replace(SMALL, precision=precision))
+        strategy.check(resolve(dataclasses.replace(SMALL, precision=precision)))
     monkeypatch.setattr(strategy, "accelerators", lambda: [a100, other])
-    strategy.check(dataclasses.replace(SMALL, precision="bfloat16"))
+    strategy.check(resolve(dataclasses.replace(SMALL, precision="bfloat16")))
 
 
 def test_processors_are_no_accelerators():

@@ -4,11 +4,12 @@ from typing import Any
 
 import keras
 
+from tf_mmloss.callbacks.base import RunCallback
 from tf_mmloss.callbacks.deferred_reweighting import _attach
 from tf_mmloss.losses.seesaw import SeenLabels, SeesawLoss
 
 
-class SeesawCounts(keras.callbacks.Callback):
+class SeesawCounts(RunCallback):
     """Let the `SeesawLoss` of a model count the labels of its training, as the published code does.
 
     The counts become part of the model's state, so that `Checkpoint` saves and restores them; the evaluation uses them
@@ -19,14 +20,15 @@ class SeesawCounts(keras.callbacks.Callback):
             not track them.
 
     Example:
+        >>> model.compile(SGD(0.1), SeesawLoss(cls_counts))
         >>> counts, checkpoint = SeesawCounts(), Checkpoint("run/checkpoint")
         >>> counts.attach(model)
         >>> first_epoch = checkpoint.restore(model)
         >>> model.fit(data, initial_epoch=first_epoch, epochs=200, callbacks=[counts, checkpoint])
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def _forget(self) -> None:
+        super()._forget()
         self._layers: list[SeenLabels] = []
 
     def attach(self, model: keras.Model) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from tf_mmloss._validation import numeric
+
 _MASK = 0xFFFFFFFF
 _BITS = 23  # of a float32's fraction: (k + 1/2) / 2^23 is exact
 
@@ -38,6 +40,19 @@ def uniforms(logits: Any, seed: int) -> Any:
 def normals(logits: Any, seed: int) -> Any:
     """Return standard normal numbers (B, C) for logits (B, C), of their dtype; see `uniforms`."""
     return math.sqrt(2) * ops.erfinv(2 * ops.cast(uniforms(logits, seed), logits.dtype) - 1)
+
+
+def given(drawn: Any, logits: Any, dtype: str) -> Any:
+    """Return numbers that somebody gives in place of a draw as a tensor of the shape of the logits.
+
+    Raises:
+        ValueError: no numbers, or of another shape.
+    """
+    if not ops.is_tensor(drawn):
+        drawn = numeric("drawn", drawn)
+    if tuple(drawn.shape) != tuple(logits.shape):
+        raise ValueError(f"`drawn` must have the shape {tuple(logits.shape)}. Received: {tuple(drawn.shape)}")
+    return ops.cast(ops.convert_to_tensor(drawn), dtype)
 
 
 def _word(x: Any) -> Any:

@@ -10,7 +10,7 @@ from keras import ops
 from tf_mmloss._validation import integer, number
 from tf_mmloss.imbalance import check_counts
 from tf_mmloss.losses.base import LongTailLoss, as_targets, check_counts_of_logits, check_scale, over_targets
-from tf_mmloss.losses.draws import uniforms
+from tf_mmloss.losses.draws import given, uniforms
 
 _NOWHERE = -1e30  # a logit whose exponential is 0 and whose product with 0 is not NaN
 
@@ -52,6 +52,8 @@ def equalization(
     check_counts_of_logits(rare, logits)
     if drawn is None:
         drawn = uniforms(logits, integer("seed", seed)) < number("gamma", gamma, at_least=0, at_most=1)
+    else:
+        drawn = given(drawn, logits, "bool")
     return over_targets(targets, _class_losses(logits * check_scale(scale), rare, drawn))
 
 

@@ -11,7 +11,7 @@ from tf_mmloss._validation import integer, number
 from tf_mmloss.imbalance import check_counts
 from tf_mmloss.losses.base import LARGEST, LongTailLoss, check_counts_of_logits
 from tf_mmloss.losses.cross_entropy import cross_entropy
-from tf_mmloss.losses.draws import normals
+from tf_mmloss.losses.draws import given, normals
 
 DEVIATION = 1 / 3  # of the published noise, which is clipped at three times it
 
@@ -63,9 +63,8 @@ def cloud_sizes(cls_counts: Sequence[int] | np.ndarray, noise: float = 0.5) -> n
 
 
 def _clouded(logits: Any, sizes: np.ndarray, seed: int, drawn: Any = None) -> Any:
-    if drawn is None:
-        drawn = DEVIATION * normals(logits, seed)
-    clouds = ops.clip(ops.abs(ops.convert_to_tensor(drawn, dtype=logits.dtype)), 0, 1)
+    drawn = DEVIATION * normals(logits, seed) if drawn is None else given(drawn, logits, logits.dtype)
+    clouds = ops.clip(ops.abs(drawn), 0, 1)
     return logits - clouds * ops.convert_to_tensor(sizes, dtype=logits.dtype)
 
 
