@@ -208,6 +208,14 @@ def test_a_missing_package_is_one_line(monkeypatch, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_letters_that_the_locale_cannot_name_are_refused_before_any_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--dataset", "digits", "--ratio", "20", "--out", "\udcc3\udcbc"]) == 2
+    said = capsys.readouterr().err
+    assert "`out` must have letters that this locale can name, or PYTHONUTF8=1 be set. Received: out=" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_a_terminal_cannot_show_is_escaped(tmp_path):
     (tmp_path / "é").mkdir()
     done = python("-m", "tf_mmloss", "runs", str(tmp_path / "é"), PYTHONIOENCODING="ascii")

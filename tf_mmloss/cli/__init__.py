@@ -105,8 +105,13 @@ def check_out(folder: Path) -> None:
     """Refuse a folder to write into that is something else, before any work.
 
     Raises:
-        ValueError: it, or what it is in, is there and no folder.
+        ValueError: it, or what it is in, is there and no folder; or its name has letters that the locale cannot name,
+            which TensorFlow does not take.
     """
+    if re.search("[\ud800-\udfff]", os.fspath(folder)):
+        raise ValueError(
+            f"`out` must have letters that this locale can name, or PYTHONUTF8=1 be set. Received: out={str(folder)!r}"
+        )
     for place in (folder, *folder.parents):
         if place.is_dir():
             return
