@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_mmloss._validation import number
-from tf_mmloss.losses.base import LARGEST, check_scale, seen
+from tf_mmloss._validation import flag, number, received
+from tf_mmloss.losses.base import LARGEST, check_scale, loss_arguments, seen
 
 
 def asymmetric(
@@ -41,6 +41,7 @@ def asymmetric(
     """
     logits = ops.convert_to_tensor(y_pred) * check_scale(scale)
     targets = _multi_hot(y_true, logits)
+    flag("stop_focus_gradient", stop_focus_gradient)
     gamma_negative = number("gamma_negative", gamma_negative, at_least=0, below=LARGEST)
     gamma_positive = number("gamma_positive", gamma_positive, at_least=0, below=LARGEST)
     clip = number("clip", clip, at_least=0, below=1)
@@ -129,14 +130,14 @@ class AsymmetricLoss(keras.losses.Loss):
         name: str | None = None,
         dtype: str | None = None,
     ) -> None:
-        super().__init__(name=name, reduction=reduction, dtype=dtype or "float32")
+        super().__init__(**loss_arguments(reduction, name, dtype))
         if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype!r}")
+            raise ValueError(f"`dtype` must be float32 or float64. {received('dtype', dtype)}")
         self.gamma_negative = number("gamma_negative", gamma_negative, at_least=0, below=LARGEST)
         self.gamma_positive = number("gamma_positive", gamma_positive, at_least=0, below=LARGEST)
         self.clip = number("clip", clip, at_least=0, below=1)
         self.scale = check_scale(scale)
-        self.stop_focus_gradient = bool(stop_focus_gradient)
+        self.stop_focus_gradient = flag("stop_focus_gradient", stop_focus_gradient)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return asymmetric(

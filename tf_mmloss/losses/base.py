@@ -20,6 +20,14 @@ LARGEST = 1e18  # the product of two numbers below it is a float32
 SUM_TOLERANCE = 5e-3
 
 
+def loss_arguments(reduction: str | None, name: str | None, dtype: str | None) -> dict[str, Any]:
+    """Return the arguments of `keras.losses.Loss` if it takes them."""
+    if reduction is not None:
+        choice("reduction", reduction, REDUCTIONS)
+    dtype = "float32" if dtype is None else float_type(dtype)
+    return {"name": keras_name(name, slash=False), "reduction": reduction, "dtype": dtype}
+
+
 def check_scale(scale: float) -> float:
     """Return s as a float if float32 can scale logits with it."""
     return number("scale", scale, at_least=1 / LARGEST, below=LARGEST)
@@ -336,10 +344,7 @@ class LongTailLoss(keras.losses.Loss):
         name: str | None = None,
         dtype: str | None = None,
     ) -> None:
-        if reduction is not None:
-            choice("reduction", reduction, REDUCTIONS)
-        dtype = "float32" if dtype is None else float_type(dtype)
-        super().__init__(name=keras_name(name, slash=False), reduction=reduction, dtype=dtype)
+        super().__init__(**loss_arguments(reduction, name, dtype))
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"`dtype` must be float32 or float64. {received('dtype', dtype)}")
         self.scale = check_scale(scale)
