@@ -71,6 +71,10 @@ def _multi_hot(y_true: Any, logits: Any) -> Any:
             f"`y_true` must be multi-hot rows of shape (batch, {logits.shape[-1]}): for labels, of which each example "
             f"has one, take another loss. Received: y_true.shape={tuple(y_true.shape)}"
         )
+    if None not in (y_true.shape[0], logits.shape[0]) and y_true.shape[0] != logits.shape[0]:
+        raise ValueError(
+            f"`y_true` must have a row for each of {logits.shape[0]} rows of `y_pred`. Received: {y_true.shape[0]} rows"
+        )
     rows = seen(y_true)
     if rows is not None:
         exact = rows.astype("float64")
