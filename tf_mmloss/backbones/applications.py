@@ -65,7 +65,7 @@ def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> keras.M
         ) from error
     if _preprocessing(make, input_shape[-1])[2]:
         inputs = keras.Input(input_shape, name="images")
-        model = keras.Model(inputs, model(inputs[..., ::-1]), name=model.name)
+        model = keras.Model(inputs, model(keras.ops.flip(inputs, axis=-1)), name=model.name)
     return model
 
 

@@ -98,10 +98,7 @@ def _check_class(thing: dict[str, Any]) -> None:
         return
     ours = isinstance(registered, str) and registered.startswith(f"{_PACKAGE}>")
     own_module = isinstance(module, str) and (module == _PACKAGE or module.startswith(f"{_PACKAGE}."))
-    if (
-        name in ("__keras_tensor__", "__tuple__", "__numpy__", "__tensor__", "__slice__", "__ellipsis__")
-        and module is None
-    ):
+    if name in ("__keras_tensor__", "__tuple__", "__numpy__", "__tensor__") and module is None:
         return
     if not isinstance(name, str) or name in _REFUSED or name.startswith("__"):
         raise ValueError(f"config.json has a {str(name)[:60]}")
