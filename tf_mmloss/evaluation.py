@@ -63,15 +63,10 @@ def evaluate(
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993; Guo et al., On Calibration of Modern Neural
         Networks, ICML 2017 (calibration error).
     """
-    probabilities = numeric("probabilities", probabilities).astype(np.float64)
-    if probabilities.ndim != 2 or not probabilities.size:
-        raise ValueError(f"`probabilities` must have shape (N, C). Received: shape={probabilities.shape}")
+    labels, probabilities = _labelled(labels, "probabilities", probabilities)
     if probabilities.min() < 0 or np.abs(probabilities.sum(axis=1) - 1).max() > _SUM_TOLERANCE:
         raise ValueError("`probabilities` must be >= 0, in rows that sum to 1; pass the softmax of the logits.")
     count = probabilities.shape[1]
-    labels = check_labels(labels, count)
-    if len(labels) != len(probabilities):
-        raise ValueError(f"`labels` must be one for each of {len(probabilities)} rows. Received: {len(labels)} labels")
     names = [str(c) for c in range(count)] if class_names is None else [str(name) for name in class_names]
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)} names")
@@ -161,12 +156,7 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    logits = numeric("logits", logits).astype(np.float64)
-    if logits.ndim != 2 or not logits.size:
-        raise ValueError(f"`logits` must have shape (N, C). Received: shape={logits.shape}")
-    labels = check_labels(labels, logits.shape[1])
-    if len(labels) != len(logits):
-        raise ValueError(f"`labels` must be one for each of {len(logits)} rows. Received: {len(labels)} labels")
+    labels, logits = _labelled(labels, "logits", logits)
 
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
@@ -193,17 +183,20 @@ def calibrated(labels: np.ndarray, logits: np.ndarray, seed: int = 0) -> np.ndar
     Raises:
         ValueError: as `fit_temperature`.
     """
-    logits = numeric("logits", logits).astype(np.float64)
-    labels = check_labels(labels, logits.shape[-1])
+    labels, logits = _labelled(labels, "logits", logits)
     shuffled = np.random.default_rng(integer("seed", seed)).permutation(len(labels))
     second = np.zeros(len(labels), bool)
     second[shuffled[np.argsort(labels[shuffled], kind="stable")][1::2]] = True
     after = np.empty_like(logits)
     for half in (second, ~second):
-        scaled = logits[half] / fit_temperature(labels[~half], logits[~half])
-        exponent = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        after[half] = exponent / exponent.sum(axis=1, keepdims=True)
+        after[half] = softmax(logits[half] / fit_temperature(labels[~half], logits[~half]))
     return after
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (N, C) of logits, in float64."""
+    exponent = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return exponent / exponent.sum(axis=-1, keepdims=True)
 
 
 def summary(found: dict[str, Any]) -> str:
@@ -228,6 +221,17 @@ def summary(found: dict[str, Any]) -> str:
 
 
 _WIDTHS = {"recall": 6, "precision": 9, "f1": 6, "auroc": 6}
+
+
+def _labelled(labels: np.ndarray, argument: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (N,), and numbers (N, C) in float64 that belong to them."""
+    rows = numeric(argument, rows).astype(np.float64)
+    if rows.ndim != 2 or not rows.size:
+        raise ValueError(f"`{argument}` must have shape (N, C). Received: shape={rows.shape}")
+    labels = check_labels(labels, rows.shape[1])
+    if len(labels) != len(rows):
+        raise ValueError(f"`labels` must be one for each of {len(rows)} rows. Received: {len(labels)} labels")
+    return labels, rows
 
 
 def _by_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -49,7 +49,6 @@ def evaluate(
     from tf_mmloss.metrics import expected_calibration_error
     from tf_mmloss.runs.folder import read_json
     from tf_mmloss.runs.model import RunModel
-    from tf_mmloss.train.experiment import softmax
 
     integer("draws", draws, at_most=evaluation.MOST_DRAWS)
     model = RunModel.load(run)
@@ -63,7 +62,7 @@ def evaluate(
         of, images, labels = _other(dataset, model, data_dir, **reading)
     logits = model.scale * model.logits(np.asarray(images))
     found = evaluation.evaluate(
-        labels, softmax(logits), cls_counts=cls_counts, class_names=model.class_names, draws=draws
+        labels, evaluation.softmax(logits), cls_counts=cls_counts, class_names=model.class_names, draws=draws
     )
     if not model.probabilistic:  # a hinge loss has scores
         del found["value"]["calibration_error"], found["value"]["mean_confidence"]

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_mmloss._validation import flag, number, received
+from tf_mmloss._validation import flag, number
 from tf_mmloss.losses.base import LARGEST, check_scale, loss_arguments, seen
 
 
@@ -135,8 +135,6 @@ class AsymmetricLoss(keras.losses.Loss):
         dtype: str | None = None,
     ) -> None:
         super().__init__(**loss_arguments(reduction, name, dtype))
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"`dtype` must be float32 or float64. {received('dtype', dtype)}")
         self.gamma_negative = number("gamma_negative", gamma_negative, at_least=0, below=LARGEST)
         self.gamma_positive = number("gamma_positive", gamma_positive, at_least=0, below=LARGEST)
         self.clip = number("clip", clip, at_least=0, below=1)

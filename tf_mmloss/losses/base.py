@@ -21,10 +21,12 @@ SUM_TOLERANCE = 5e-3
 
 
 def loss_arguments(reduction: str | None, name: str | None, dtype: str | None) -> dict[str, Any]:
-    """Return the arguments of `keras.losses.Loss` if it takes them."""
+    """Return the arguments of `keras.losses.Loss` if a loss takes them; a dtype below float32 would round labels."""
     if reduction is not None:
         choice("reduction", reduction, REDUCTIONS)
     dtype = "float32" if dtype is None else float_type(dtype)
+    if keras.dtype_policies.get(dtype).compute_dtype not in ("float32", "float64"):
+        raise ValueError(f"`dtype` must be float32 or float64. {received('dtype', dtype)}")
     return {"name": keras_name(name, slash=False), "reduction": reduction, "dtype": dtype}
 
 
@@ -345,8 +347,6 @@ class LongTailLoss(keras.losses.Loss):
         dtype: str | None = None,
     ) -> None:
         super().__init__(**loss_arguments(reduction, name, dtype))
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"`dtype` must be float32 or float64. {received('dtype', dtype)}")
         self.scale = check_scale(scale)
         # A plain list: an array would come back from a saved model as a dictionary.
         self.cls_counts = None if cls_counts is None else check_counts(cls_counts).tolist()

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tf_mmloss._validation import path
+from tf_mmloss.evaluation import softmax
 from tf_mmloss.losses import LongTailLoss
 from tf_mmloss.models import normalization
 from tf_mmloss.runs import saved
@@ -78,8 +79,6 @@ class RunModel:
         Raises:
             ValueError: the loss has none.
         """
-        from tf_mmloss.train.experiment import softmax
-
         if not self.probabilistic:
             raise ValueError(f"A run of method {self.config.method} has no probabilities: use its logits.")
         return softmax(self.scale * self.logits(images))

@@ -34,6 +34,7 @@ import numpy as np
 import tf_mmloss
 from tf_mmloss import backbones
 from tf_mmloss.datasets import ImageDataset
+from tf_mmloss.evaluation import softmax
 from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 from tf_mmloss.models import add_head
@@ -428,12 +429,6 @@ def checksum(model: keras.Model) -> str:
     for variable in sorted(model.weights, key=lambda v: v.path):
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
     return digest.hexdigest()
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities (N, C) of logits, in float64."""
-    exponent = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return exponent / exponent.sum(axis=-1, keepdims=True)
 
 
 def _record_environment(config: Config, folder: Path, first_epoch: int, backbone: Path | None) -> None:
