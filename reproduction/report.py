@@ -1,12 +1,12 @@
-"""Make results.csv and the README's tables of results from run folders.
+"""Make results.csv and the tables of results from run folders.
 
     tf-mmloss report
     tf-mmloss report --check
 
-Reads every run folder below --runs, writes results.csv beside them, and the tables between the README's markers
-<!-- results:begin --> and <!-- results:end -->. Of runs elsewhere than in results/ it writes the tables only where
---readme says. Unfinished runs are named and left out; a folder that is unclear is an error, and then nothing is
-written. The same runs give the same bytes.
+Reads every run folder below --runs and writes results.csv beside them. The tables go into docs/results.md, and a small
+one into README.md, between the markers <!-- results:begin --> and <!-- results:end -->. Of runs elsewhere than in
+results/ they go only where --page and --readme say. Unfinished runs are named and left out; a folder that is unclear is
+an error, and then nothing is written. The same runs give the same bytes.
 """
 
 import csv
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from tf_mmloss import cli
 from tf_mmloss.files import atomic_path
@@ -46,6 +47,7 @@ _NEEDED = (
     *("epochs", "seconds", "images_per_second"),
 )
 RESULTS = Path("results")
+PAGE, README = Path("docs/results.md"), Path("README.md")
 MARKERS = ("<!-- results:begin -->", "<!-- results:end -->")
 
 
@@ -95,7 +97,7 @@ def results_csv(runs: Sequence[Run]) -> str:
 
 
 def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
-    """The README's tables, in Markdown. Runs that differ in nothing but the seed share a line.
+    """The tables of the page, in Markdown. Runs that differ in nothing but the seed share a line.
 
     Args:
         runs: finished runs in order; those that predict rotations are left out, those evaluated on held-out training
@@ -103,8 +105,7 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
         published: rows of published.csv.
     """
     runs = [run for run in runs if METHODS[run.config.method].predicts == "class"]
-    tested = (run for run in runs if not run.config.holdout)
-    groups = [list(group) for _, group in itertools.groupby(tested, lambda run: _order(run)[:-1])]
+    groups = _groups(runs)
     datasets = {row["dataset"] for row in published}
     papers = [group for group in groups if group[0].config.dataset in datasets]
     full = [group for group in papers if _is_full(group[0].config)]
@@ -119,6 +120,7 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
         blocks.append(_table([*head[:4], "Published (best epoch)", "Independent re-run", "Time"], lines))
         if any("†" in line[2] for line in lines):
             blocks.append("† More than 1 point from the published error.")
+    blocks += _differences(full)
     for title, rest in (
         ("Runs shorter or longer than the paper's:", [group for group in papers if group not in full]),
         ("Data sets that are not the paper's:", [group for group in groups if group not in papers]),
@@ -137,6 +139,51 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
         title = f"{label}: error of each class in %, last epoch, mean over seeds:"
         blocks += [title, _table(["Method", *metrics["class_names"]], lines)]
     return "\n\n".join([*blocks, *_searches([run for run in runs if run.config.holdout])])
+
+
+def summary(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
+    """The README's table, in Markdown: the paper's training sets at its length, the best of each first.
+
+    Args:
+        runs, published: see `tables`.
+    """
+    settings = {(row["dataset"], row["imbalance"], float(row["ratio"])) for row in published}
+    groups = [group for group in _groups(runs) if _is_full(group[0].config) and _setting(group) in settings]
+    lines = []
+    for _, same_data in itertools.groupby(groups, _setting):
+        for group in sorted(same_data, key=lambda group: np.mean([run.metrics["error"] for run in group])):
+            data, method, ours, _, theirs, rerun, _ = _compared(group, published)
+            method = method.removesuffix(", precision bfloat16")
+            lines.append([data, method, ours.removesuffix(" †"), theirs, rerun])
+    head = ["Training set", "Method", "Error in %, last epoch", "Published, best epoch", "Independent re-run"]
+    return _table(head, lines)
+
+
+def _groups(runs: Iterable[Run]) -> list[list[Run]]:
+    """Runs in order, evaluated on the test split, that differ in nothing but the seed."""
+    tested = (run for run in runs if not run.config.holdout and METHODS[run.config.method].predicts == "class")
+    return [list(group) for _, group in itertools.groupby(tested, lambda run: _order(run)[:-1])]
+
+
+def _differences(groups: Sequence[list[Run]]) -> list[str]:
+    """The table of what seeds can tell apart: every two methods of one training set with several seeds each."""
+    lines = []
+    repeated = [group for group in groups if len(group) > 1]
+    for one, other in itertools.combinations(repeated, 2):
+        if _setting(one) == _setting(other):
+            a, b = ([100 * run.metrics["error"] for run in group] for group in (one, other))
+            test = stats.ttest_ind(a, b, equal_var=False)
+            low, high = test.confidence_interval()
+            seeds = f"{len(a)} and {len(b)}"
+            difference = f"{np.mean(a) - np.mean(b):+.2f} [{low:+.2f}, {high:+.2f}]"
+            cells = [data_label(vars(one[0].config)), _method(one[0]), _method(other[0]), seeds, difference]
+            lines.append([*cells, f"{test.pvalue:.2f}"])
+    title = (
+        "Differences between methods in points of error, with the 95 % interval of Welch's t-test over the seeds. An "
+        "interval that holds 0 tells nothing apart. p is not corrected for the number of lines:"
+    )
+    head = ["Training set", "Method", "minus", "Seeds", "Difference", "p"]
+    return [title, _table(head, lines)] if lines else []
 
 
 def _searches(runs: Sequence[Run]) -> list[str]:
@@ -168,16 +215,17 @@ def _values(config: Config, names: Sequence[str]) -> str:
     return ", ".join(f"{name} {f'{value:g}' if isinstance(value, float) else value}" for name, value in values)
 
 
-def insert(readme: str, content: str) -> str:
-    """Replace what is between the README's markers.
+def insert(path: Path, content: str) -> str:
+    """The text of a page, with other content between its markers.
 
     Raises:
         ValueError: a marker is missing or there twice, or the end is before the beginning.
     """
+    page = path.read_bytes().decode()
     begin, end = MARKERS
-    if readme.count(begin) != 1 or readme.count(end) != 1 or readme.index(begin) > readme.index(end):
-        raise ValueError(f"The README must have the markers {begin} and, after it, {end}, each once.")
-    before, rest = readme.split(begin)
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+        raise ValueError(f"{path} must have the markers {begin} and, after it, {end}, each once.")
+    before, rest = page.split(begin)
     return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
 
 
@@ -353,9 +401,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status: 1 if --check finds something out of date, 2 for an error."""
     parser = cli.parser("report", __doc__)
     parser.add_argument("--runs", type=cli.path, default=RESULTS, metavar="DIR", help="default: results")
-    parser.add_argument(
-        "--readme", type=cli.path, metavar="FILE", help="default: README.md of the runs in results, none of others"
-    )
+    for name, what, default in (("page", "the tables", PAGE), ("readme", "the small table", README)):
+        help_text = f"where {what} go; default: {default} of the runs in results, nowhere of others"
+        parser.add_argument(f"--{name}", type=cli.path, metavar="FILE", help=help_text)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is not up to date")
     options = parser.parse_args(arguments)
     try:
@@ -365,9 +413,10 @@ def main(arguments: list[str] | None = None) -> int:
         with open(PUBLISHED, newline="", encoding="utf-8") as file:
             published = list(csv.DictReader(file))
         wanted = {options.runs / "results.csv": results_csv(runs)}
-        readme = options.readme or (Path("README.md") if options.runs.resolve() == RESULTS.resolve() else None)
-        if readme:
-            wanted[readme] = insert(readme.read_bytes().decode(), tables(runs, published))
+        is_ours = options.runs.resolve() == RESULTS.resolve()
+        for page, default, content in ((options.page, PAGE, tables), (options.readme, README, summary)):
+            if page := page or (default if is_ours else None):
+                wanted[page] = insert(page, content(runs, published))
         stale = [path for path, text in wanted.items() if not path.exists() or path.read_bytes() != text.encode()]
         if options.check:
             for path in stale:

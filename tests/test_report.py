@@ -1,4 +1,4 @@
-"""results.csv and the README's tables, from run folders written by hand."""
+"""results.csv and the tables of results, from run folders written by hand."""
 
 import csv
 import dataclasses
@@ -11,7 +11,7 @@ from reproduction import report
 from tf_mmloss.train.presets import Config, resolve
 
 NAMES = [f"class{c}" for c in range(10)]
-README = "# Title\n\n<!-- results:begin -->\nold\n<!-- results:end -->\n\nThe rest.\n"
+PAGE = "# Title\n\n<!-- results:begin -->\nold\n<!-- results:end -->\n\nThe rest.\n"
 
 
 def write_run(root, *, folder=None, error=0.22, best=0.21, seconds=7200.0, metrics=(), **options):
@@ -45,47 +45,83 @@ def write_run(root, *, folder=None, error=0.22, best=0.21, seconds=7200.0, metri
 
 @pytest.fixture
 def place(tmp_path):
-    """A folder of runs and a README."""
-    (tmp_path / "README.md").write_text(README)
+    """A folder of runs, a page of results and a README."""
+    (tmp_path / "docs").mkdir()
+    for name in ("docs/results.md", "README.md"):
+        (tmp_path / name).write_text(PAGE)
     return tmp_path
 
 
 def run_report(place, *more):
-    return report.main(["--runs", str(place / "results"), "--readme", str(place / "README.md"), *more])
+    return report.main(["--runs", str(place / "results"), "--page", str(place / "docs" / "results.md"), *more])
+
+
+def page(place):
+    return (place / "docs" / "results.md").read_text()
 
 
 def readme(place):
     return (place / "README.md").read_text()
 
 
-def test_only_the_default_runs_or_a_named_readme_change_a_readme(place, monkeypatch, capsys):
+def test_only_the_default_runs_or_named_pages_change_pages(place, monkeypatch, capsys):
     write_run(place / "results")
     write_run(place / "mine")
     monkeypatch.chdir(place)
-    before = readme(place)
+    before = page(place)
     assert report.main(["--runs", "mine"]) == 0
-    assert readme(place) == before
+    assert page(place) == readme(place) == before
     assert (place / "mine" / "results.csv").exists()
     assert capsys.readouterr().out == "1 runs: mine/results.csv\n"
     assert report.main(["--runs", str(place / "results")]) == 0
+    assert page(place) != before
     assert readme(place) != before
-    (place / "README.md").write_text(before)
-    assert report.main(["--runs", "mine", "--readme", "README.md"]) == 0
-    assert readme(place) != before
+    for option, name in (("--page", "docs/results.md"), ("--readme", "README.md")):
+        (place / name).write_text(before)
+        assert report.main(["--runs", "mine", option, name]) == 0
+        assert (place / name).read_text() != before
+
+
+def test_the_readme_has_the_papers_training_sets_the_best_method_first(place):
+    for seed, error in enumerate([0.22, 0.23, 0.24]):
+        write_run(place / "results", error=error, seed=seed, precision="bfloat16")
+    write_run(place / "results", method="ldam-drw", error=0.2)
+    write_run(place / "results", dataset="cifar100", method="ldam-drw", error=0.6)
+    write_run(place / "results", folder="short", epochs=30, error=0.1)
+    write_run(place / "results", dataset="digits", ratio=20, error=0.09)
+    assert run_report(place, "--readme", str(place / "README.md")) == 0
+    assert """
+| Training set | Method | Error in %, last epoch | Published, best epoch | Independent re-run |
+| --- | --- | --- | --- | --- |
+| CIFAR-10, long-tailed 100:1 | LDAM-DRW | 20.00 (n=1) | 22.97 | 22.03 ± 0.17 (n=3) |
+| CIFAR-10, long-tailed 100:1 | MM-DRW | 23.00 ± 1.00 (n=3) | 21.98 | – |
+| CIFAR-100, long-tailed 100:1 | LDAM-DRW | 60.00 (n=1) | 57.96 | 57.27 ± 0.28 (n=3) |
+""" in readme(place)
+
+
+def test_differences_are_those_of_welchs_test(place):
+    for seed, errors in enumerate([(0.22, 0.20), (0.23, 0.21), (0.27, 0.205)]):
+        for method, error in zip(("mm-drw", "ldam-drw"), errors, strict=True):
+            write_run(place / "results", method=method, seed=seed, error=error)
+    write_run(place / "results", method="erm", error=0.3)
+    assert run_report(place) == 0
+    # By hand: means 20.5 and 24; variances 0.25 and 7; t = -3.5 / sqrt(7.25 / 3) on 2.1424 degrees of freedom.
+    (line,) = [line for line in page(place).splitlines() if "3 and 3" in line]
+    assert line == "| CIFAR-10, long-tailed 100:1 | LDAM-DRW | MM-DRW | 3 and 3 | -3.50 [-9.78, +2.78] | 0.14 |"
 
 
 def line_of(place, start):
-    (line,) = [line for line in readme(place).splitlines() if line.startswith(f"| {start}")]
+    (line,) = [line for line in page(place).splitlines() if line.startswith(f"| {start}")]
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def refused(place, capsys, *said):
     """The report is refused for the said reasons, and nothing is written."""
-    before = readme(place)
+    before = page(place)
     assert run_report(place) == 2
     error = capsys.readouterr().err
     assert all(text in error for text in said), error
-    assert readme(place) == before
+    assert page(place) == before
     assert not (place / "results" / "results.csv").exists()
 
 
@@ -102,7 +138,7 @@ def test_the_whole_report_byte_for_byte(place, capsys):
     assert "6 runs" in said.out
     assert "skipped" in said.err
     assert "growing" in said.err
-    assert readme(place) == (
+    assert page(place) == (
         """# Title
 
 <!-- results:begin -->
@@ -172,8 +208,8 @@ def test_several_training_sets_are_shown_as_the_papers_table(place):
     write_run(place / "results", method="ldam", imbalance="step", ratio=5, error=0.1)
     write_run(place / "results", method="rotation", error=0.4)
     assert run_report(place) == 0
-    begin = readme(place).index("CIFAR-10, ours")
-    assert readme(place)[begin:].startswith(
+    begin = page(place).index("CIFAR-10, ours")
+    assert page(place)[begin:].startswith(
         """CIFAR-10, ours (last epoch) / published (best epoch):
 
 | Method | long-tailed 100:1 | step 10:1 | step 5:1 |
@@ -186,22 +222,22 @@ def test_several_training_sets_are_shown_as_the_papers_table(place):
 
 | Data set | Method |"""
     )
-    assert "CIFAR-100, ours" not in readme(place)  # one imbalance, which the next table shows
-    assert "ROTATION" not in readme(place)
+    assert "CIFAR-100, ours" not in page(place)  # one imbalance, which the next table shows
+    assert "ROTATION" not in page(place)
     assert ",rotation," in (place / "results" / "results.csv").read_text()
 
 
 def test_check_says_what_is_out_of_date(place, capsys):
     write_run(place / "results")
     assert run_report(place, "--check") == 1
-    assert "README.md is not up to date" in capsys.readouterr().err
-    assert readme(place) == README
+    assert "results.md is not up to date" in capsys.readouterr().err
+    assert page(place) == PAGE
     assert run_report(place) == 0
     assert run_report(place, "--check") == 0
     write_run(place / "results", seed=1)
     assert run_report(place, "--check") == 1
     said = capsys.readouterr().err
-    assert "README.md" in said
+    assert "results.md" in said
     assert "results.csv" in said
 
 
@@ -210,7 +246,7 @@ def test_more_than_one_point_from_published_is_marked(place, error, marked):
     write_run(place / "results", error=error)  # published: 21.98
     assert run_report(place) == 0
     assert line_of(place, "CIFAR-10, long-tailed")[2].endswith("†") == marked
-    assert ("† More than 1 point" in readme(place)) == marked
+    assert ("† More than 1 point" in page(place)) == marked
 
 
 def test_every_published_number_is_found_once():
@@ -236,7 +272,7 @@ def test_single_held_out_runs_are_in_the_csv_only(place):
     for search in ("a", "b"):
         write_run(place / "results", folder=f"{search}/trial-0", holdout=100, beta=1.1, error=0.01)
     assert run_report(place) == 0
-    assert "held out" not in readme(place)
+    assert "held out" not in page(place)
     rows = list(csv.DictReader(io.StringIO((place / "results" / "results.csv").read_text())))
     assert [row["options"] for row in rows] == ["", "beta 1.1, holdout 100", "beta 1.1, holdout 100"]
 
@@ -260,7 +296,7 @@ def test_held_out_runs_of_other_methods_and_data_are_no_search(place):
     for name, options in {"a": {"method": "erm"}, "b": {"method": "ldam"}, "c": {"ratio": 10}}.items():
         write_run(place / "results", folder=f"mixed/{name}", holdout=100, epochs=30, **options)
     assert run_report(place) == 0
-    assert "held out" not in readme(place)
+    assert "held out" not in page(place)
 
 
 def test_runs_made_in_different_ways_share_a_line(place):
@@ -273,7 +309,7 @@ def test_runs_made_in_different_ways_share_a_line(place):
         "21.00 ± 1.00 (n=3)",
         "20.00 ± 0.00 (k=2 or 200)",
     ]
-    assert ",input device, " not in readme(place)
+    assert ",input device, " not in page(place)
     assert "input device" in (place / "results" / "results.csv").read_text()
 
 
@@ -283,24 +319,24 @@ def test_a_resumed_run_names_every_machine(place):
     environment["starts"].append({**environment["starts"][0], "processor": "B|C", "commit": None})
     (folder / "environment.json").write_text(json.dumps(environment))
     assert run_report(place) == 0
-    assert r"CPU; B\|C, 2 cores" in readme(place)
+    assert r"CPU; B\|C, 2 cores" in page(place)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["no markers", README.replace(":end", ":fin"), README + README, "<!-- results:end --><!-- results:begin -->"],
+    ["no markers", PAGE.replace(":end", ":fin"), PAGE + PAGE, "<!-- results:end --><!-- results:begin -->"],
 )
-def test_a_readme_without_its_markers_is_refused(place, capsys, text):
+def test_a_page_without_its_markers_is_refused(place, capsys, text):
     write_run(place / "results")
-    (place / "README.md").write_text(text)
+    (place / "docs" / "results.md").write_text(text)
     refused(place, capsys, "<!-- results:begin -->", "<!-- results:end -->")
 
 
-def test_the_readme_outside_the_markers_is_kept_to_the_byte(place):
+def test_a_page_outside_the_markers_is_kept_to_the_byte(place):
     write_run(place / "results")
-    (place / "README.md").write_bytes(b"a\r\n<!-- results:begin --><!-- results:end -->\r\n\xc3\xa4")
+    (place / "docs" / "results.md").write_bytes(b"a\r\n<!-- results:begin --><!-- results:end -->\r\n\xc3\xa4")
     assert run_report(place) == 0
-    content = (place / "README.md").read_bytes()
+    content = (place / "docs" / "results.md").read_bytes()
     assert content.startswith(b"a\r\n<!-- results:begin -->\nTop-1")
     assert content.endswith(b"|\n<!-- results:end -->\r\n\xc3\xa4")
 
