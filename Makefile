@@ -23,7 +23,7 @@ $(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $(
 $(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 endef
 
-.PHONY: help setup train test test-backends lint format lock benchmark clean
+.PHONY: help setup train test test-backends lint format docs docs-serve lock benchmark clean
 
 help:  ## show these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,12 @@ lint: setup  ## check style and types
 format: setup  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup  ## build the site, in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+docs-serve: setup  ## show the site in a browser while it is written
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 lock:  ## write the lock files anew (needs uv)
 	$(LOCK) pyproject.toml --extra dev --universal --output-file requirements/dev.txt

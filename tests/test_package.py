@@ -80,6 +80,22 @@ def test_readme_example_runs_as_written_and_learns():
     assert accuracy > 0.5
 
 
+def test_links_of_the_documents_lead_somewhere():
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    links = [(path, link) for path in documents for link in re.findall(r"\]\(([^)#]+)", path.read_text())]
+    missing = [
+        f"{path.name}: {link}" for path, link in links if "://" not in link and not (path.parent / link).exists()
+    ]
+    assert len(links) > 20
+    assert not missing
+
+
+def test_the_site_has_every_public_name():
+    pages = "".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.md"))
+    shown = set(re.findall(r"^::: tf_mmloss\.(\S+)$", pages, re.M))
+    assert {*tf_mmloss._MODULE_OF.values(), "imbalance"} <= shown
+
+
 def in_order(names):
     """As ruff sorts them: constants, then classes, then the rest."""
     return sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
