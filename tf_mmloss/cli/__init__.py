@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": "say what is on pictures, with the model of a run",
     "evaluate": "evaluate the model of a run, with intervals",
     "runs": "list runs, the best first",
+    "page": "make a page of a run, or of several side by side",
     "export": "export a run as a SavedModel",
     "pretrain": "pre-train a backbone by predicting rotations (SSP)",
 }

@@ -93,6 +93,7 @@ def _is_start(value: Any) -> bool:
         all(map(_is_text, texts))
         and _or_none(_is_text)(value.get("commit"))
         and _or_none(_is_count)(value.get("cores"))
+        and _or_none(_is_count)(value.get("first_epoch"))
     )
 
 

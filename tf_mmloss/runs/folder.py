@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # What a run's own process writes into its folder.
 FILES = (
     *("config.json", "data.json", "environment.json", "history.csv", "metrics.json", "failed.json"),
-    *("best.keras", "last.keras", "checkpoint/latest.json", ".lock"),
+    *("predictions.npy", "index.html", "best.keras", "last.keras", "checkpoint/latest.json", ".lock"),
 )
 FOLDERS = ("checkpoint", "plots", "tensorboard")
 # A longer history is none of ours.

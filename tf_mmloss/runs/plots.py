@@ -6,7 +6,8 @@ A run draws its own figures into its folder when it ends. Every figure is writte
 numbers give the same bytes.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
 from tf_mmloss import cli
+from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.files import atomic_path
 from tf_mmloss.runs import folder as run_folder
+from tf_mmloss.runs.predictions import Predictions
 
 # Okabe and Ito's colours, told apart by every kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -156,6 +159,68 @@ def per_class_error(
         _save(figure, path_stem)
 
 
+def examples(images: np.ndarray | Rows, labels: np.ndarray, class_names: Sequence[str], path: Path) -> None:
+    """Draw up to eight training images of each class, a row a class.
+
+    Args:
+        images: uint8 (N, height, width, channels), or `Rows` of them.
+        labels: (N,).
+        class_names: C names.
+        path: of the PNG.
+    """
+    chosen = [np.flatnonzero(labels == c)[:8] for c in range(min(len(class_names), NAMED_CLASSES))]
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(8, 0.7 * len(chosen)), layout="constrained")
+        for row, positions in zip(figure.subplots(len(chosen), 8, squeeze=False), chosen, strict=True):
+            _tiles(row, images[positions])
+        for axes, name in zip(figure.axes[::8], class_names, strict=False):
+            axes.set_title(_short(name), loc="left", fontsize=7, pad=2)
+        _save_png(figure, path)
+
+
+def mistakes(
+    images: np.ndarray | Rows, found: Predictions, class_names: Sequence[str], path: Path, *, most: int = 12
+) -> None:
+    """Draw the images that a network is most sure of and wrong about.
+
+    Args:
+        images: uint8 (N, height, width, channels) of the predictions, or `Rows` of them.
+        found: what was predicted for them, with a confidence.
+        class_names: C names.
+        path: of the PNG.
+        most: as many images at most.
+    """
+    confidence = found.calibrated if found.confidence is None else found.confidence
+    if confidence is None:
+        return
+    order = np.argsort(-confidence, kind="stable")
+    wrong = order[found.labels[order] != found.predicted[order]][:most]
+    if not len(wrong):
+        return
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(8, 1.7 * -(-len(wrong) // 6)), layout="constrained")
+        tiles = figure.subplots(-(-len(wrong) // 6), 6, squeeze=False).ravel()
+        _tiles(tiles, images[wrong])
+        for axes, i in zip(tiles, wrong, strict=False):
+            true, taken = (_short(class_names[c]) for c in (found.labels[i], found.predicted[i]))
+            axes.set_title(f"{true}\ntaken for {taken}\n{confidence[i]:.0%} sure", fontsize=6, pad=2)
+        _save_png(figure, path)
+
+
+def _tiles(places: Iterable[Axes], images: np.ndarray) -> None:
+    """Show images, uint8 (n, height, width, channels), each in a place; leave the others empty."""
+    for axes, image in itertools.zip_longest(places, np.asarray(images)):
+        axes.set_axis_off()
+        if image is None:
+            continue
+        grey = image.shape[-1] == 1
+        axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 20 else f"{name[:19]}…"
+
+
 def plot_run(folder: str | Path) -> None:
     """Draw class distribution, learning curves and per-class error of a finished run into its plots/.
 
@@ -262,12 +327,14 @@ def _class_axis(axes: Axes, names: Sequence[str], cls_counts: Sequence[int] | No
 
 
 def _save(figure: Figure, path_stem: str | Path) -> None:
-    for suffix, options in (
-        (".svg", {"metadata": {"Date": None, "Creator": None}}),
-        (".png", {"metadata": {"Software": None}, "dpi": 150}),
-    ):
-        with atomic_path(Path(f"{path_stem}{suffix}")) as temporary:
-            figure.savefig(str(temporary), **options)
+    with atomic_path(Path(f"{path_stem}.svg")) as temporary:
+        figure.savefig(str(temporary), metadata={"Date": None, "Creator": None})
+    _save_png(figure, Path(f"{path_stem}.png"))
+
+
+def _save_png(figure: Figure, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(str(temporary), metadata={"Software": None}, dpi=150)
 
 
 def main(arguments: list[str] | None = None) -> int:

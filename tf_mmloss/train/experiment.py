@@ -9,7 +9,9 @@ RUN/
   best.keras         the model of the best evaluated epoch
   last.keras         the model of the last epoch
   metrics.json       the result, written at the end
-  plots/             class distribution, learning curves, per-class error
+  predictions.npy    label, predicted class and confidence of every evaluated image
+  plots/             class distribution, learning curves, per-class error, examples and mistakes
+  index.html         the page of the run: all of it at a glance
   .lock              held by the process that trains here
 """
 
@@ -34,11 +36,11 @@ import numpy as np
 import tf_mmloss
 from tf_mmloss import backbones
 from tf_mmloss.datasets import ImageDataset
-from tf_mmloss.evaluation import softmax
+from tf_mmloss.evaluation import calibrated, softmax
 from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 from tf_mmloss.models import add_head
-from tf_mmloss.runs import plots, saved
+from tf_mmloss.runs import page, plots, predictions, saved
 from tf_mmloss.runs.folder import (
     RunFolderError,
     check_own,
@@ -156,6 +158,7 @@ def run(
                 raise
         if leader:
             plots.plot_run(folder)
+            page.write(folder)
         strategy.wait()
         return read_json(folder, "metrics.json")
 
@@ -227,6 +230,7 @@ def _train(
     logits = feed.model.predict(feed.eval_images, batch_size=feed.eval_batch, verbose=0)
     if leader:
         _save(model, folder / "last.keras")
+        _keep_predictions(folder, splits, logits, model)
         write_json(folder / "metrics.json", _metrics(config, data, splits, logits, checkpoint.history, model))
 
 
@@ -410,6 +414,19 @@ def _metrics(
         "images_per_second": float(np.median([row["images_per_second"] for row in history])),
         "checksum": checksum(model),
     }
+
+
+def _keep_predictions(folder: Path, splits: Splits, logits: np.ndarray, model: keras.Model) -> None:
+    """Keep what was predicted, and pictures for the page of the run."""
+    labels, predicted = splits.eval_labels, logits.argmax(axis=-1)
+    rows = np.arange(len(labels))
+    confidence = softmax(model.loss.scale * logits)[rows, predicted] if model.loss.probabilistic else None
+    scaled = calibrated(labels, logits)[rows, predicted] if len(labels) > 1 else None
+    found = predictions.Predictions(labels, predicted, confidence, scaled)
+    predictions.save(folder, found)
+    make_folder(folder / "plots")
+    plots.mistakes(splits.eval_images, found, splits.class_names, folder / "plots" / "mistakes.png")
+    plots.examples(splits.train_images, splits.train_labels, splits.class_names, folder / "plots" / "examples.png")
 
 
 def _confidence(loss: tf_mmloss.LongTailLoss, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:

@@ -1,0 +1,182 @@
+"""The page of a run and what it is made from, from run folders written by hand, in a browser where there is one."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from test_report import write_run
+
+from tf_mmloss.cli import fit, page
+from tf_mmloss.evaluation import evaluate
+from tf_mmloss.runs import page as run_page
+from tf_mmloss.runs import predictions
+from tf_mmloss.runs.folder import RunFolderError, read_config
+from tf_mmloss.runs.predictions import Predictions
+from tf_mmloss.train.presets import Config, resolve
+
+HOSTILE = "<script>alert(1)</script>"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def predicted(num_classes=10, images=20):
+    """Predictions of which seven in ten are right, at random but always the same."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(num_classes), images)
+    found = np.where(rng.random(len(labels)) < 0.7, labels, rng.integers(0, num_classes, len(labels)))
+    return Predictions(labels, found, rng.random(len(labels)), rng.random(len(labels)))
+
+
+def a_run(root, num_classes=10, **options):
+    """A finished run folder with everything that its page shows."""
+    names = [HOSTILE, *(f"class number {c}" for c in range(1, num_classes))]
+    counts = np.maximum(5000 * 0.9 ** np.arange(num_classes), 2).astype(int).tolist()
+    metrics = {"evaluated_on": "test split", "class_names": names, "cls_counts": counts}
+    metrics["per_class_error"] = [0.25] * (num_classes - 1) + [None]
+    folder = write_run(root, metrics=metrics, **options)
+    rows = ["epoch,accuracy,val_accuracy,learning_rate", "0,0.25,,0.1", "1,0.5,0.75,0.1", "2,0.6,,0.1"]
+    (folder / "history.csv").write_text("\n".join(rows) + "\n")
+    (folder / "data.json").write_text(json.dumps({"fingerprint": "1", "report": [f"found {HOSTILE}"]}))
+    predictions.save(folder, predicted(num_classes))
+    return folder
+
+
+def text_of(html):
+    return " ".join(re.sub(r"<[^>]*>", " ", html.split("</style>")[1]).split())
+
+
+@pytest.mark.parametrize("largest", [9, 70_000])
+def test_predictions_are_read_as_they_were_saved(tmp_path, largest):
+    saved = Predictions(np.array([0, largest]), np.array([largest, 1]), None, np.array([0.0, 1.0]))
+    predictions.save(tmp_path, saved)
+    read = predictions.read(tmp_path, largest + 1)
+    np.testing.assert_array_equal(read.labels, saved.labels)
+    np.testing.assert_array_equal(read.predicted, saved.predicted)
+    np.testing.assert_array_equal(read.calibrated, saved.calibrated)
+    assert read.confidence is None
+    assert predictions.read(tmp_path / "none", 10) is None
+    with pytest.raises(RunFolderError, match="classes that the run does not have"):
+        predictions.read(tmp_path, largest)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        np.zeros((3, 2), np.uint16),
+        np.zeros(3, [("labels", "<u2"), ("predicted", "<f4")]),
+        np.zeros(3, [("labels", "<u2"), ("predicted", "<u2"), ("more", "<u2")]),
+        np.zeros((2, 2), [("labels", "<u2"), ("predicted", "<u2")]),
+        np.array([{}], object),
+        b"no array",
+        b"\x93NUMPY\x01\x00\x76\x00{'descr': '<u2', 'fortran_order': False, 'shape': (999999999999,), }".ljust(128),
+    ],
+    ids=["plain", "float", "another column", "two axes", "pickle", "bytes", "a shape without its content"],
+)
+def test_other_files_are_no_predictions(tmp_path, content):
+    path = tmp_path / predictions.NAME
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content, allow_pickle=True)
+    with pytest.raises(RunFolderError, match="holds no predictions"):
+        predictions.read(tmp_path, 10)
+
+
+def test_the_page_says_how_it_went(tmp_path, capsys):
+    folder = a_run(tmp_path, method="ldam-drw", error=0.25, seed=3)
+    assert page.main([str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder}/index.html\n"
+    text = text_of((folder / "index.html").read_text())
+    for said in ("LDAM-DRW on CIFAR-10, long-tailed 100:1, seed 3", "25.00 % error", "found &lt;script&gt;", "2.0 h"):
+        assert said in text
+    found = predicted()
+    whole = evaluate(found.labels, np.eye(10)[found.predicted], cls_counts=[5] * 10)
+    low, high = whole["interval"]["balanced_accuracy"]
+    value = whole["value"]["balanced_accuracy"]
+    assert f"balanced accuracy {100 * value:.2f} % {100 * low:.2f} % to {100 * high:.2f} %" in text
+    confusion = np.bincount(10 * found.labels + found.predicted, minlength=100).reshape(10, 10)
+    assert f"class number 3 {' '.join(str(n) for n in confusion[3] if n)} class number 4" in text
+    bins, right = np.minimum((15 * found.confidence).astype(int), 14), found.labels == found.predicted
+    gaps = [abs(right[bins == b].mean() - found.confidence[bins == b].mean()) * np.mean(bins == b) for b in set(bins)]
+    assert f"as trained: calibration error {100 * sum(gaps):.2f} %" in text
+
+
+def test_the_command_makes_the_same_config(tmp_path):
+    for options in (
+        {"method": "ldam-drw", "seed": 3, "learning_rate": 0.05, "precision": "bfloat16"},
+        {"dataset": "cifar100", "imbalance": "step", "ratio": 10, "margin_space": "logit", "flip": False},
+        {"dataset": "digits", "ratio": 20, "schedule": "cosine", "depth": 8},
+    ):
+        folder = a_run(tmp_path / str(len(list(tmp_path.iterdir()))), **options)
+        (command,) = re.findall(r"<pre>(.*)</pre>", run_page.write(folder).read_text())
+        words = shlex.split(command)
+        assert words[:2] == ["tf-mmloss", "fit"]
+        assert resolve(Config(**vars(fit.parser().parse_args(words[2:])))) == read_config(folder)
+
+
+def test_a_run_without_predictions_or_an_end_has_a_page(tmp_path):
+    folder = a_run(tmp_path)
+    (folder / "predictions.npy").unlink()
+    assert "What is taken for what" not in run_page.write(folder).read_text()
+    (folder / "metrics.json").unlink()
+    assert "Not finished: 3 of 200 epochs are saved." in run_page.write(folder).read_text()
+
+
+def test_names_are_text_and_nothing_comes_from_elsewhere(tmp_path):
+    folder = a_run(tmp_path)
+    other = a_run(tmp_path, method="erm")
+    out = tmp_path / "compare.html"
+    assert page.main([str(folder), str(other), "--out", str(out)]) == 0
+    for html in (run_page.write(folder).read_text(), out.read_text()):
+        assert HOSTILE not in html
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+        assert not re.search(r"https?://|src=\"(?!data:)|href=", html)
+        assert len(html) < 2_000_000
+
+
+def test_what_cannot_have_a_page_is_refused(tmp_path, capsys):
+    folder = a_run(tmp_path)
+    assert page.main([str(tmp_path / "none")]) == 2
+    assert page.main([str(folder), "--out", "x.html"]) == 2
+    (folder / "index.html").symlink_to(tmp_path / "elsewhere")
+    assert page.main([str(folder)]) == 2
+    (folder / "metrics.json").unlink()
+    assert page.main([str(folder), str(a_run(tmp_path, method="erm")), "--out", str(tmp_path / "c.html")]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert ["no run folder" in said[0], "`out`" in said[1], "no link" in said[2], "no finished" in said[3]] == [
+        True
+    ] * 4
+    assert not (tmp_path / "elsewhere").exists()
+    assert not (tmp_path / "c.html").exists()
+
+
+# Appended to a page: what a person would see, as text of the document.
+PROBE = """<script>
+document.querySelectorAll("table.sortable th button").forEach((button) => button.click());
+const rows = [...document.querySelectorAll("table.sortable tbody tr:first-child")];
+const first = rows.map((row) => row.textContent.trim());
+const seen = { width: innerWidth, content: document.documentElement.scrollWidth, first: first };
+document.body.append(`SEEN${JSON.stringify(seen)}SEEN`);
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+@pytest.mark.parametrize("width", [1280, 500])
+def test_in_a_browser_it_fits_and_sorts_without_an_error(tmp_path, width):
+    folders = [a_run(tmp_path, 40), a_run(tmp_path, 40, method="erm", error=0.1)]
+    run_page.write_comparison(folders, tmp_path / "compare.html")
+    for path in (run_page.write(folders[0]), tmp_path / "compare.html"):
+        path.write_text(path.read_text().replace("</body>", f"{PROBE}</body>"))
+        browser = subprocess.run(
+            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", "--no-first-run", f"--window-size={width},900",
+             f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom", path.as_uri()],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        seen = json.loads(re.search(r"SEEN(\{.*?\})SEEN", browser.stdout)[1].replace("&lt;", "<"))
+        assert seen["content"] <= seen["width"] == width
+        assert "CONSOLE" not in browser.stderr
+    assert seen["first"][0].startswith("ERM")  # sorted by folder, the last button

@@ -1,0 +1,228 @@
+"""The page of a run, RUN/index.html, and of several runs side by side: one file each, which needs nothing else."""
+
+import base64
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from tf_mmloss import _version
+from tf_mmloss.evaluation import evaluate
+from tf_mmloss.files import atomic_path, read_bytes
+from tf_mmloss.runs import folder as run_folder
+from tf_mmloss.runs import predictions
+
+NAME = "index.html"
+# Of the pictures of a page, so that it stays below 2 MB.
+PICTURE_BYTES = 600_000
+# More classes have no room for names beside a matrix.
+NAMED_CLASSES = 30
+# A bootstrap over more numbers takes too long for a page.
+_MOST_NUMBERS = 5 * 10**7
+_BINS = 15  # of confidence, as in the calibration error
+_MEASURES = {
+    "top_1_accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "g_mean": "G-mean",
+    "many_accuracy": "accuracy, classes of more than 100 images",
+    "medium_accuracy": "accuracy, classes of 20 to 100 images",
+    "few_accuracy": "accuracy, classes of fewer than 20 images",
+}
+
+
+def write(folder: Path) -> Path:
+    """Write the page of a run into its folder; return its path.
+
+    Raises:
+        RunFolderError: no run folder, or one of another version.
+    """
+    run_folder.check_own(folder, files=[NAME], folders=())
+    path = folder / NAME
+    _write(path, _template("run.html").render(run=_run(folder), version=_version.__version__))
+    return path
+
+
+def write_comparison(folders: Sequence[Path], out: Path) -> None:
+    """Write a page of several finished runs.
+
+    Raises:
+        RunFolderError: no finished run folder, or one of another version.
+    """
+    runs = [_run(folder) for folder in folders]
+    unfinished = [str(run["folder"]) for run in runs if run["metrics"] is None]
+    if unfinished:
+        raise run_folder.RunFolderError(f"{unfinished[0]} is no finished run folder: it has no metrics.json.")
+    alike = {tuple(run["metrics"]["class_names"]) for run in runs}
+    shared = runs[0]["metrics"]["class_names"] if len(alike) == 1 else None
+    _write(out, _template("runs.html").render(runs=runs, class_names=shared, version=_version.__version__))
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _template(name: str) -> jinja2.Template:
+    """A page's template. Everything that is put into it is text: nothing becomes markup."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tf_mmloss.runs", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "duration": run_folder.duration}
+    return environment.get_template(name)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    """What a page says of a run."""
+    config = run_folder.read_json(folder, "config.json", ["dataset", "imbalance", "ratio", "method", "seed"])
+    metrics = None
+    if run_folder.is_finished(folder):
+        needed = ["error", "balanced_accuracy", "shot_accuracy", "per_class_error", "best_epoch", "evaluated_on"]
+        needed += ["cls_counts", "class_names", "epochs", "seconds", "images_per_second"]
+        metrics = run_folder.read_json(folder, "metrics.json", needed)
+    starts = run_folder.read_json(folder, "environment.json", ["starts"])["starts"]
+    history = run_folder.read_history(folder) if (folder / "history.csv").exists() else []
+    data = run_folder.read_json(folder, "data.json") if (folder / "data.json").exists() else {}
+    return {
+        "folder": folder,
+        "data": run_folder.data_label(config),
+        "method": run_folder.method_label(config["method"]),
+        "config": config,
+        "command": _command(config),
+        "metrics": metrics,
+        "starts": starts,
+        "report": [str(line) for line in data.get("report", [])] if isinstance(data.get("report"), list) else [],
+        "curves": _curves(history, config),
+        "classes": _classes(metrics) if metrics else [],
+        "predictions": _predictions(folder, metrics) if metrics else None,
+        "pictures": {name: _picture(folder / "plots" / f"{name}.png") for name in ("examples", "mistakes")},
+        "epochs": len(history),
+    }
+
+
+def _command(config: Mapping[str, Any]) -> str:
+    """The command line that makes a run of a config again, with every value that an option can give."""
+    words = ["tf-mmloss", "fit"]
+    for name, value in config.items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            switched_off = ["--no-" + option[2:]] if name in ("flip", "grey") else []
+            words += [option] if value else switched_off
+        elif value is not None:
+            words += [option, str(value)]
+    return shlex.join(words)
+
+
+def _curves(history: Sequence[Mapping[str, float]], config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Errors by epoch as points of a drawing of 100 by 100, y downwards."""
+    if not history:
+        return None
+    last = max(len(history), 2)
+    errors = {
+        label: [(row["epoch"] + 1, 1 - row[name]) for row in history if name in row]
+        for label, name in (("training, augmented", "accuracy"), ("evaluation", "val_accuracy"))
+    }
+    top = max([error for points in errors.values() for _, error in points] or [1.0])
+    top = max(math.ceil(10 * top) / 10, 0.1)
+    start = config.get("start_epoch")
+    balanced = start if isinstance(start, int) and start < len(history) else None
+    return {
+        "lines": {
+            label: " ".join(
+                f"{100 * (epoch - 1) / (last - 1):.2f},{100 - 100 * error / top:.2f}" for epoch, error in points
+            )
+            for label, points in errors.items()
+            if points
+        },
+        "last_values": {label: points[-1][1] for label, points in errors.items() if points},
+        "ticks": [(100 - 25 * i, top * i / 4) for i in range(5)],
+        "epochs": len(history),
+        "balanced": None if balanced is None else (100 * balanced / (last - 1), balanced + 1),
+    }
+
+
+def _classes(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a class: name, training images, error, and the lengths of their bars."""
+    most = max(metrics["cls_counts"]) or 1
+    return [
+        {"name": name, "images": count, "error": error, "share": math.log1p(count) / math.log1p(most)}
+        for name, count, error in zip(
+            metrics["class_names"], metrics["cls_counts"], metrics["per_class_error"], strict=True
+        )
+    ]
+
+
+def _predictions(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What follows from the predictions: intervals, confusions, calibration."""
+    names = metrics["class_names"]
+    found = predictions.read(folder, len(names))
+    if found is None or not len(found.labels):
+        return None
+    count = len(names)
+    measures = []
+    if len(found.labels) * count <= _MOST_NUMBERS:
+        one_hot = np.zeros((len(found.labels), count))
+        one_hot[np.arange(len(one_hot)), found.predicted] = 1
+        result = evaluate(found.labels, one_hot, cls_counts=metrics["cls_counts"], top_k=(1,))
+        measures = [
+            (text, result["value"][name], result["interval"][name])
+            for name, text in _MEASURES.items()
+            if result["value"].get(name) is not None
+        ]
+    matrix = np.bincount(found.labels * count + found.predicted, minlength=count * count).reshape(count, count)
+    order = np.argsort(-np.asarray(metrics["cls_counts"]), kind="stable")
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    wrong = matrix * (1 - np.eye(count, dtype=matrix.dtype))
+    worst = [divmod(int(i), count) for i in np.argsort(-wrong, axis=None, kind="stable")[:10]]
+    sorted_shares = shares[np.ix_(order, order)]
+    return {
+        "images": len(found.labels),
+        "measures": measures,
+        "names": [names[c] for c in order],
+        "matrix": matrix[np.ix_(order, order)].tolist(),
+        "shares": sorted_shares.tolist(),
+        "cells": [(int(i), int(j), float(sorted_shares[i, j])) for i, j in np.argwhere(sorted_shares > 0.005)],
+        "named": count <= NAMED_CLASSES,
+        "worst": [
+            {"true": names[i], "as": names[j], "images": int(wrong[i, j]), "share": float(shares[i, j])}
+            for i, j in worst
+            if wrong[i, j]
+        ],
+        "reliability": {
+            label: _reliability(found.labels == found.predicted, confidence)
+            for label, confidence in (("as trained", found.confidence), ("after temperature", found.calibrated))
+            if confidence is not None
+        },
+    }
+
+
+def _reliability(correct: np.ndarray, confidence: np.ndarray) -> dict[str, Any]:
+    """Accuracy by confidence, in equal bins of those that have images, and the calibration error."""
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    sizes = np.bincount(bins, minlength=_BINS)
+    there = np.flatnonzero(sizes)
+    accuracy = np.bincount(bins, correct, _BINS)[there] / sizes[there]
+    mean = np.bincount(bins, confidence, _BINS)[there] / sizes[there]
+    points = [(100 * x, 100 - 100 * y, int(n)) for x, y, n in zip(mean, accuracy, sizes[there], strict=True)]
+    return {"points": points, "error": float((sizes[there] / sizes.sum() * np.abs(accuracy - mean)).sum())}
+
+
+def _picture(path: Path) -> str | None:
+    """A PNG of the run folder as text for a page; None: there is none that fits."""
+    try:
+        content = read_bytes(path, limit=PICTURE_BYTES)
+    except (OSError, ValueError):
+        return None
+    return base64.b64encode(content).decode() if content.startswith(b"\x89PNG\r\n\x1a\n") else None
