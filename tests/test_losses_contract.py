@@ -163,6 +163,7 @@ BAD_ARGUMENTS = {
     "q": [-0.1, *BAD_NUMBERS],
     "floor": [0.0, 1.1, *BAD_NUMBERS],
     "penalty": [-0.1, *BAD_NUMBERS],
+    "ignore_class": [0.5, True, "255", 2**25, math.nan, [255]],
 }
 # Where a loss refuses others than its namesakes.
 BAD_ARGUMENTS_OF = {
