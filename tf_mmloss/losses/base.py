@@ -257,8 +257,8 @@ def flat_labels(y_true: Any, positions: tuple[int | None, ...], num_classes: int
     is_label = len(shape) == len(positions)
     if not fits(shape if is_label else shape[:-1], positions) or not (is_label or shape[-1] in last):
         raise ValueError(
-            f"`y_true` must have shape {positions}, {(*positions, 1)} or, one-hot, {(*positions, num_classes)} for this "
-            f"`y_pred`. Received: y_true.shape={shape}"
+            f"`y_true` must have shape {positions}, {(*positions, 1)} or, one-hot, {(*positions, num_classes)}, as "
+            f"`y_pred` has it. Received: y_true.shape={shape}"
         )
     return ops.reshape(y_true, (-1, *(() if is_label else last[shape[-1]])))
 
@@ -292,7 +292,7 @@ def weights_of_positions(sample_weight: Any, y_pred: Any) -> Any:
     if not fits(tuple(None if n == 1 else n for n in (*shape, *ones)), positions):
         raise ValueError(
             f"`sample_weight` must have one weight for each position or example of `y_pred`, shape {positions} or "
-            f"({positions[0]},). Received: sample_weight.shape={tuple(weights.shape)}, y_pred.shape={tuple(y_pred.shape)}"
+            f"({positions[0]},). Received: sample_weight.shape={tuple(weights.shape)}"
         )
     whole = ops.shape(weights)[: len(shape)]
     return ops.broadcast_to(ops.reshape(weights, (*whole, *ones)), ops.shape(y_pred)[:-1])
@@ -387,9 +387,9 @@ class LongTailLoss(keras.losses.Loss):
         reduction: as in `keras.losses.Loss`. Default "mean_with_sample_weight", the weighted mean above.
         name: name of the loss, a string.
         dtype: float32 (default) or float64. Less would round labels and is refused.
-        ignore_class: a label of what does not count, such as 255 or -1 of pixels without a class: its loss and its weight
-            are 0, and the mean is over the others. A row of one-hot labels is ignored if it is that of `ignore_class`,
-            zeros where this is none of the C classes. Default None.
+        ignore_class: the label of what does not count, such as 255 or -1 of pixels without a class: loss and weight are
+            0, and the mean is over the others. A one-hot row is ignored if it is that of `ignore_class`, which is all
+            zeros where `ignore_class` is none of the C classes. Default None.
 
     Attributes:
         probabilistic: whether softmax(s * logits) are the probabilities that the loss fits; not those of a hinge, whose
@@ -398,8 +398,8 @@ class LongTailLoss(keras.losses.Loss):
 
     probabilistic = True
 
-    # Whether a row's loss depends on the batch's others: `example_loss` has a label of -1 for what is ignored then, which
-    # else has one of 0.
+    # Whether a row's loss depends on the batch's others: `example_loss` then has -1 as the label of what is ignored,
+    # otherwise 0.
     couples_rows = False
 
     # The losses (B,) of soft targets (B, C) and logits (B, C), for a loss that is defined for them.
