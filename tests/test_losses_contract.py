@@ -163,6 +163,7 @@ BAD_ARGUMENTS = {
     "q": [-0.1, *BAD_NUMBERS],
     "floor": [0.0, 1.1, *BAD_NUMBERS],
     "penalty": [-0.1, *BAD_NUMBERS],
+    "ignore_class": [0.5, True, "255", 2**25, math.nan, [255]],
 }
 # Where a loss refuses others than its namesakes.
 BAD_ARGUMENTS_OF = {
@@ -731,3 +732,223 @@ def test_a_batch_without_rows(case, compiled, labels):
     loss.enable_class_weights(len(COUNTS))
     assert np.sum(to_numpy(loss(labels, logits))) == 0
     assert to_numpy(case.build()(labels, logits)).shape == (0,)
+
+
+POSITIONS = [(8, 1), (2, 2, 2)]
+each_shape = pytest.mark.parametrize("positions", POSITIONS, ids=str)
+
+
+def dense(array, positions):
+    return np.reshape(array, (*positions, *np.shape(array)[1:]))
+
+
+@each_case
+@each_shape
+def test_positions_are_examples(case, positions):
+    """Logits (B, ..., C) with labels in every form."""
+    logits, expected = dense(cosines(), positions), case.oracle(LABELS, cosines())
+    labels = dense(LABELS, positions)
+    for of_positions in (labels, labels.astype("uint8"), labels[..., None], dense(one_hot("float32"), positions)):
+        rows, mean = (case.build(reduction=reduction) for reduction in (None, "mean_with_sample_weight"))
+        value = to_numpy(rows(of_positions, logits))
+        assert value.shape == positions
+        assert_close(value.ravel(), expected, 1e-5)
+        assert_close(mean(of_positions, logits), expected.mean(), 1e-5)
+
+
+@each_class
+@unseen
+def test_positions_with_weights(case, compiled):
+    """Of classes, of examples and of positions; the mean is over all positions."""
+    positions = (2, 2, 2)
+    logits, labels = ops.convert_to_tensor(dense(cosines(), positions)), dense(LABELS, positions)
+    class_weights, expected = oracles.inverse_frequency_weights(COUNTS), case.oracle(LABELS, cosines())
+    given = np.random.default_rng(5).uniform(0.5, 2, positions).astype("float32")
+    of_examples = given[:, 0, 0]
+    forms = {"each": (given, given), "column": (given[..., None], given)}
+    forms["example"] = (of_examples, np.broadcast_to(of_examples[:, None, None], positions))
+    losses = [case.build(reduction=reduction) for reduction in (None, "mean_with_sample_weight")]
+
+    def run(y, u, weights):
+        return {name: [loss(y, u, w) for loss in losses] for name, w in weights.items()}
+
+    for of_classes in (np.ones(8), class_weights[LABELS]):
+        found = compiled(lambda *a: run(*a))(
+            ops.convert_to_tensor(labels), logits, {k: ops.convert_to_tensor(w) for k, (w, _) in forms.items()}
+        )
+        for name, (_, each) in forms.items():
+            value, average = found[name]
+            whole = of_classes * each.ravel()
+            assert to_numpy(value).shape == positions
+            assert_close(to_numpy(value).ravel(), whole * expected, 1e-5)
+            assert_close(average, oracles.weighted_mean(expected, whole), 1e-5)
+        for loss in losses:
+            loss.enable_class_weights(len(COUNTS))
+            loss.class_weights.weight.assign(class_weights)
+
+
+@each_class
+def test_soft_targets_of_positions(case):
+    logits, targets = dense(cosines()[:4], (2, 2)), dense(SOFT, (2, 2))
+    if case.loss not in TAKES_SOFT_TARGETS:
+        with pytest.raises(ValueError, match=f"{case.loss.__name__} is not defined for soft targets"):
+            case.build()(targets, logits)
+        return
+    loss = case.build()
+    assert_close(loss(targets, logits), dense(to_numpy(case.build()(SOFT, cosines()[:4])), (2, 2)), 1e-6)
+    class_weights = oracles.inverse_frequency_weights(COUNTS)
+    loss.enable_class_weights(len(COUNTS))
+    loss.class_weights.weight.assign(class_weights)
+    expected = SOFT @ class_weights * to_numpy(case.build()(SOFT, cosines()[:4]))
+    assert_close(loss(targets, logits), dense(expected, (2, 2)), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "logits", "weights", "argument"),
+    [
+        ((2, 3), (2, 4, 5), None, "y_true"),
+        ((4, 2), (2, 4, 5), None, "y_true"),
+        ((2,), (2, 4, 5), None, "y_true"),
+        ((2, 4, 4), (2, 4, 5), None, "y_true"),
+        ((2, 4, 1, 1), (2, 4, 5), None, "y_true"),
+        ((), (2, 4, 5), None, "y_true"),
+        ((2, 4), (2, 4, 1), None, "y_pred"),
+        ((2, 4), (2, 4, 5), (4,), "sample_weight"),
+        ((2, 4), (2, 4, 5), (4, 2), "sample_weight"),
+        ((2, 4), (2, 4, 5), (2, 4, 5), "sample_weight"),
+        ((2, 4), (2, 4, 5), (2, 4, 1, 1), "sample_weight"),
+    ],
+    ids=str,
+)
+def test_positions_that_do_not_fit_are_refused(labels, logits, weights, argument):
+    weights = None if weights is None else np.ones(weights, "float32")
+    for ignored in (None, 255):
+        with pytest.raises(ValueError, match=f"^`{argument}` must have"):
+            CrossEntropyLoss(ignore_class=ignored)(np.zeros(labels, "int32"), np.zeros(logits, "float32"), weights)
+
+
+each_ignored = pytest.mark.parametrize("ignored", [255, -1, 2])
+
+
+def some_ignored(ignored):
+    """Labels of which three are ignored, whose logits are NaN, and which are not."""
+    labels, logits = LABELS.copy(), cosines()
+    labels[[1, 2, 6]] = ignored
+    counted = labels != ignored
+    logits[~counted] = np.nan
+    return labels, logits, counted
+
+
+@each_case
+@each_ignored
+def test_what_is_ignored_is_left_out(case, ignored):
+    """In all forms of labels and reductions: as if the rows were not there."""
+    labels, logits, counted = some_ignored(ignored)
+    rows = (labels[:, None] == np.arange(len(COUNTS))).astype("float32")
+    expected = case.oracle(labels[counted], logits[counted])
+    for given in (labels, labels[:, None], labels.astype("float32"), rows):
+        for reduction, reduced in (
+            ("mean_with_sample_weight", expected.mean()),
+            ("sum_over_batch_size", expected.mean()),
+            ("mean", expected.mean()),
+            ("sum", expected.sum()),
+        ):
+            assert_close(case.build(reduction=reduction, ignore_class=ignored)(given, logits), reduced, 1e-5)
+        value = to_numpy(case.build(ignore_class=ignored)(given, logits))
+        assert_close(value[counted], expected, 1e-5)
+        assert (value[~counted] == 0).all()
+
+
+@each_class
+@unseen
+@pytest.mark.parametrize("positions", [(8,), (2, 2, 2)], ids=str)
+def test_what_is_ignored_has_neither_weight_nor_gradient(case, positions, compiled):
+    """With weights of classes and of samples, of rows and of positions."""
+    ignored = 255 if len(positions) == 1 else 2
+    labels, logits, counted = some_ignored(ignored)
+    class_weights = oracles.inverse_frequency_weights(COUNTS)
+    given = np.random.default_rng(5).uniform(0.5, 2, 8).astype("float32")
+    loss = case.build(reduction="mean_with_sample_weight", ignore_class=ignored)
+    loss.enable_class_weights(len(COUNTS))
+    loss.class_weights.weight.assign(class_weights)
+    expected = oracles.weighted_mean(
+        case.oracle(labels[counted], logits[counted]), (class_weights[labels * counted] * given)[counted]
+    )
+    y, u, w = (ops.convert_to_tensor(dense(a, positions)) for a in (labels, logits, given))
+    value, gradient = compiled(lambda y, u, w: value_and_gradient(lambda v: loss(y, v, w), u))(y, u, w)
+    assert_close(value, expected, 1e-5)
+    gradient = to_numpy(gradient).reshape(8, -1)
+    assert (gradient[~counted] == 0).all()
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient[counted]).max() > 0
+
+
+@each_class
+def test_a_batch_of_which_all_is_ignored(case):
+    labels = np.full(len(LABELS), 255)
+    loss = case.build(reduction="mean_with_sample_weight", ignore_class=255)
+    for weighted in (False, True):
+        value, gradient = value_and_gradient(lambda u: loss(labels, u), cosines())
+        assert float(value) == 0
+        assert (to_numpy(gradient) == 0).all()
+        if not weighted:
+            loss.enable_class_weights(len(COUNTS))
+
+
+@each_class
+def test_what_is_no_label_is_refused_beside_what_is_ignored(case):
+    for bad in (254, -1, 1.5):
+        with pytest.raises(ValueError, match=r"`y_true`.*\(1 of 8 are not\)"):
+            case.build(ignore_class=255)(np.array([bad, 255, *LABELS[2:]]), cosines())
+
+
+def test_ignored_as_keras_does():
+    labels, logits, _ = some_ignored(255)
+    for reduction in ("mean_with_sample_weight", "sum_over_batch_size", "sum", None):
+        same = {"ignore_class": 255, "reduction": reduction}
+        of_keras = keras.losses.SparseCategoricalCrossentropy(from_logits=True, **same)
+        for weights in (None, np.linspace(0.5, 2, 8).astype("float32")):
+            expected = to_numpy(of_keras(labels, logits, weights))
+            assert_close(CrossEntropyLoss(**same)(labels, logits, weights), expected, 1e-6)
+
+
+@pytest.mark.parametrize("ignored", [None, 255])
+@pytest.mark.parametrize("reduction", ["mean_with_sample_weight", "sum_over_batch_size"])
+def test_a_mask_of_keras(ignored, reduction):
+    """Padded words do not count, beside those that are ignored."""
+    words = np.array([[3, 1, 0, 0], [2, 4, 1, 0]])
+    labels = np.array([[0, 1, 2, 3], [1, 0, 4, 2]])
+    counted = words != 0
+    if ignored is not None:
+        labels[1, 0] = ignored
+        counted[1, 0] = False
+    inputs = keras.Input((4,), dtype="int32")
+    model = keras.Model(inputs, keras.layers.Embedding(5, len(COUNTS), mask_zero=True)(inputs))
+    model.compile("sgd", VSLoss(COUNTS, ignore_class=ignored, reduction=reduction))
+    rows = to_numpy(model(words))[counted]
+    assert float(model.evaluate(words, labels, verbose=0)) == pytest.approx(
+        oracles.vs(labels[counted], rows, COUNTS).mean(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_a_model_of_pixels(policy):
+    """Trained as compiled for its backend, in half precision too; accuracy is of the pixels."""
+    keras.config.set_dtype_policy(policy)
+    case = CASES["mm-ldam"]
+    images = np.random.default_rng(1).normal(size=(4, 2, 3, 6)).astype("float32")
+    labels = np.random.default_rng(2).integers(0, len(COUNTS), (4, 2, 3))
+    labels[:, 0, 0] = 255
+    inputs = keras.Input((None, None, 6))
+    model = keras.Model(inputs, keras.layers.Conv2D(len(COUNTS), 1)(inputs))
+    loss = case.build(reduction="mean_with_sample_weight", ignore_class=255)
+    model.compile("sgd", loss, weighted_metrics=["accuracy"])
+    logits, counted = to_numpy(ops.cast(model(images), "float32")), labels != 255
+    expected = case.oracle(labels[counted], logits[counted]).mean()
+    found = model.evaluate(images, labels, sample_weight=counted.astype("float32"), verbose=0)
+    rel = 1e-5 if policy == "float32" else 2e-2
+    assert found[0] == pytest.approx(expected, rel=rel)
+    assert found[1] == pytest.approx((logits.argmax(axis=-1) == labels)[counted].mean())
+    history = model.fit(images, labels, batch_size=4, epochs=2, verbose=0).history
+    assert history["loss"][0] == pytest.approx(expected, rel=rel)
+    assert np.isfinite(history["loss"]).all()

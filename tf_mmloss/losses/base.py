@@ -6,14 +6,16 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from keras.src.backend import set_keras_mask  # as Keras' own losses mark what they ignore; it is nowhere public
 
 from tf_mmloss._replicas import num_replicas, sum_over_replicas
-from tf_mmloss._validation import choice, float_type, number, received
+from tf_mmloss._validation import choice, float_type, integer, number, received
 from tf_mmloss._validation import name as keras_name
 from tf_mmloss.imbalance import check_counts
 
 REDUCTIONS = ("none", "sum", "sum_over_batch_size", "mean", "mean_with_sample_weight")
 
+LARGEST_LABEL = 2**24  # up to it float32, to which Keras casts labels, has every integer
 LARGEST = 1e18  # the product of two numbers below it is a float32
 
 # How far a row of targets may be from a sum of one: bfloat16 rounds each entry by up to 0.2 %.
@@ -236,6 +238,66 @@ def update_targets(labels: Any, logits: Any, values: Any, *, add: bool = False) 
     return ops.scatter_update(logits, positions, values, reduction="add" if add else None)
 
 
+def flat_labels(y_true: Any, positions: tuple[int | None, ...], num_classes: int) -> Any:
+    """Return labels of positions (B, ...) as labels (N,), and rows (B, ..., C) as rows (N, C).
+
+    Args:
+        y_true: labels (B, ...) or (B, ..., 1), or one-hot or soft rows (B, ..., C).
+        positions: the shape (B, ...), None where it is unknown.
+        num_classes: C.
+
+    Returns:
+        A tensor (N,) or (N, C) of the same type, N the number of positions.
+
+    Raises:
+        ValueError: another shape than those three.
+    """
+    y_true = ops.convert_to_tensor(y_true)
+    shape, last = tuple(y_true.shape), {num_classes: (num_classes,), 1: ()}
+    is_label = len(shape) == len(positions)
+    if not fits(shape if is_label else shape[:-1], positions) or not (is_label or shape[-1] in last):
+        raise ValueError(
+            f"`y_true` must have shape {positions}, {(*positions, 1)} or, one-hot, {(*positions, num_classes)}, as "
+            f"`y_pred` has it. Received: y_true.shape={shape}"
+        )
+    return ops.reshape(y_true, (-1, *(() if is_label else last[shape[-1]])))
+
+
+def fits(shape: tuple[int | None, ...], positions: tuple[int | None, ...]) -> bool:
+    """Return whether two shapes may be the same one; None is any number."""
+    return len(shape) == len(positions) and all(
+        a is None or b is None or a == b for a, b in zip(shape, positions, strict=True)
+    )
+
+
+def weights_of_positions(sample_weight: Any, y_pred: Any) -> Any:
+    """Return sample weights of logits (B, ..., C) as one for each position, (B, ...).
+
+    Args:
+        sample_weight: one for each position, (B, ...) or (B, ..., 1); or for each example, (B,), or along the axes
+            between, as (B, H) for positions (B, H, W), or (B, 1, W).
+        y_pred: (B, ..., C) logits.
+
+    Returns:
+        A tensor (B, ...).
+
+    Raises:
+        ValueError: another shape.
+    """
+    weights, positions = ops.convert_to_tensor(sample_weight), tuple(y_pred.shape[:-1])
+    shape = tuple(weights.shape)
+    if len(shape) == len(positions) + 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    ones = (1,) * (len(positions) - len(shape))
+    if not fits(tuple(None if n == 1 else n for n in (*shape, *ones)), positions):
+        raise ValueError(
+            f"`sample_weight` must have one weight for each position or example of `y_pred`, shape {positions} or "
+            f"({positions[0]},). Received: sample_weight.shape={tuple(weights.shape)}"
+        )
+    whole = ops.shape(weights)[: len(shape)]
+    return ops.broadcast_to(ops.reshape(weights, (*whole, *ones)), ops.shape(y_pred)[:-1])
+
+
 def share_of_global_mean(mean: Any, divisor: Any, replicas: int) -> Any:
     """Return a replica's share of the mean over the global batch, from the mean over its own rows.
 
@@ -306,10 +368,14 @@ class LongTailLoss(keras.losses.Loss):
     A loss that is defined for soft targets (B, C), rows that sum to one, has `soft_loss(targets, logits) -> (B,)` too.
     The others refuse them. What is no label is refused where it can be seen; in compiled code its loss is NaN.
 
+    Logits may be (B, ..., C), of pixels or of the words of a sequence, with labels (B, ...) or rows (B, ..., C): each
+    position is then an example, here and wherever a loss speaks of the batch. Sample weights are (B, ...), or (B,) for
+    all positions of an example; `reduction=None` gives (B, ...).
+
     The batch loss is the weighted mean  sum_i w_{y_i} l_i / sum_i w_{y_i},  so that weights are 1 on
     average in the batch (paper, section 4, baseline 2). Class weights w are ones unless
     `DeferredReweighting` changes them. The batch is the global one, also under `tf.distribute`, where Keras
-    alone would divide by the weights of each replica.
+    alone would divide by the weights of each replica. A mask of Keras, as `Masking` makes it, is a weight of 0 or 1.
 
     A pitfall of weighted means: `evaluate(sample_weight=...)` averages those of the batches by their sizes, so it
     depends on the batch size, and in batches of one the weights do nothing. Keras' own losses with this reduction do
@@ -321,6 +387,9 @@ class LongTailLoss(keras.losses.Loss):
         reduction: as in `keras.losses.Loss`. Default "mean_with_sample_weight", the weighted mean above.
         name: name of the loss, a string.
         dtype: float32 (default) or float64. Less would round labels and is refused.
+        ignore_class: the label of what does not count, such as 255 or -1 of pixels without a class: loss and weight are
+            0, and the mean is over the others. A one-hot row is ignored if it is that of `ignore_class`, which is all
+            zeros where `ignore_class` is none of the C classes. Default None.
 
     Attributes:
         probabilistic: whether softmax(s * logits) are the probabilities that the loss fits; not those of a hinge, whose
@@ -328,6 +397,10 @@ class LongTailLoss(keras.losses.Loss):
     """
 
     probabilistic = True
+
+    # Whether a row's loss depends on the batch's others: `example_loss` then has -1 as the label of what is ignored,
+    # otherwise 0.
+    couples_rows = False
 
     # The losses (B,) of soft targets (B, C) and logits (B, C), for a loss that is defined for them.
     soft_loss: Callable[..., Any] | None = None
@@ -345,9 +418,13 @@ class LongTailLoss(keras.losses.Loss):
         reduction: str | None = "mean_with_sample_weight",
         name: str | None = None,
         dtype: str | None = None,
+        ignore_class: int | None = None,
     ) -> None:
         super().__init__(**loss_arguments(reduction, name, dtype))
         self.scale = check_scale(scale)
+        self.ignore_class = ignore_class
+        if ignore_class is not None:
+            self.ignore_class = integer("ignore_class", ignore_class, at_least=-LARGEST_LABEL, at_most=LARGEST_LABEL)
         # A plain list: an array would come back from a saved model as a dictionary.
         self.cls_counts = None if cls_counts is None else check_counts(cls_counts).tolist()
         self.class_weights: ClassWeights | None = None
@@ -375,41 +452,90 @@ class LongTailLoss(keras.losses.Loss):
         raise NotImplementedError
 
     def _targets(self, y_true: Any, y_pred: Any) -> Any:
-        """Labels (B,), or rows (B, C) where the loss is defined for them."""
+        """Labels (N,), or rows (N, C) where the loss is defined for them."""
         return (
             as_labels(y_true, y_pred, of=type(self).__name__) if self.soft_loss is None else as_targets(y_true, y_pred)
         )
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def _examples(self, y_true: Any, y_pred: Any) -> tuple[Any, Any, Any]:
+        """One row for each position: targets (N,) or (N, C), logits (N, C), and whether it counts (N,), None for all.
+
+        Of what does not count, the label is 0, and so are the logits, whatever they were.
+        """
+        y_pred = ops.convert_to_tensor(y_pred)
+        if len(y_pred.shape) > 2:
+            num_classes = y_pred.shape[-1]
+            if num_classes == 1:
+                raise ValueError(
+                    f"`y_pred` must have shape (batch, ..., classes >= 2). Received: y_pred.shape={tuple(y_pred.shape)}"
+                )
+            y_true = flat_labels(y_true, tuple(y_pred.shape[:-1]), num_classes)
+            y_pred = ops.reshape(y_pred, (-1, num_classes))
+        counts = None
+        if self.ignore_class is not None:
+            y_true = ops.cast(ops.convert_to_tensor(y_true), self.dtype)
+            if len(y_pred.shape) != 2:
+                return self._targets(y_true, y_pred), y_pred, None  # which refuses them
+            if len(y_true.shape) == 2 and y_true.shape[-1] == y_pred.shape[-1]:
+                classes = np.arange(y_pred.shape[-1])
+                ignored, first = (ops.cast(classes == c, self.dtype) for c in (self.ignore_class, 0))
+                counts = ops.any(y_true != ignored, axis=-1)
+                y_true = ops.where(counts[:, None], y_true, first)
+            else:
+                counted = y_true != self.ignore_class
+                y_true, counts = ops.where(counted, y_true, 0), ops.reshape(counted, (-1,))
         targets = self._targets(y_true, y_pred)
-        if self.cls_counts is not None and y_pred.shape[-1] != len(self.cls_counts):
+        if counts is not None:
+            y_pred = ops.where(counts[:, None], y_pred, 0)
+        return targets, y_pred, counts
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        targets, logits, counts = self._examples(y_true, y_pred)
+        if self.cls_counts is not None and logits.shape[-1] != len(self.cls_counts):
             raise ValueError(
                 f"`y_pred` must have a logit for each of the {len(self.cls_counts)} classes of `cls_counts`. "
                 f"Received: y_pred.shape={tuple(y_pred.shape)}"
             )
         if self.soft_loss is not None and len(targets.shape) == 2:
-            return self.soft_loss(targets, y_pred)
-        return labelled(self.example_loss(targets, y_pred), targets)
+            losses = self.soft_loss(targets, logits)
+        else:
+            seen_by = ops.where(counts, targets, -1) if self.couples_rows and counts is not None else targets
+            losses = labelled(self.example_loss(seen_by, logits), targets)
+        dense = len(y_pred.shape) > 2
+        if dense:
+            losses = ops.reshape(losses, ops.shape(y_pred)[:-1])
+        if counts is not None:
+            counts = ops.reshape(counts, ops.shape(losses)) if dense else counts
+            losses = ops.where(counts, losses, 0)
+            set_keras_mask(losses, counts)
+        return losses
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         y_pred = ops.convert_to_tensor(y_pred)
+        dense = len(y_pred.shape) > 2
+        if dense and sample_weight is not None:
+            sample_weight = weights_of_positions(sample_weight, y_pred)
         if self.class_weights is not None:
             if self.class_weights.weight.shape[0] != y_pred.shape[-1]:
                 raise ValueError(
                     f"`cls_counts` must have one count for each of the {y_pred.shape[-1]} outputs of the model. "
                     f"Received: {self.class_weights.weight.shape[0]} counts"
                 )
-            weights = self.class_weights(self._targets(y_true, y_pred))
+            weights = self.class_weights(self._examples(y_true, y_pred)[0])
             if sample_weight is not None:
                 weights = weights * ops.reshape(ops.cast(sample_weight, weights.dtype), (-1,))
-            sample_weight = weights
+            sample_weight = ops.reshape(weights, ops.shape(y_pred)[:-1]) if dense else weights
         loss, replicas = super().__call__(y_true, y_pred, sample_weight), num_replicas()
         if replicas == 1 or self.reduction in (None, "none", "sum"):
             return loss
         weighted = self.reduction == "mean_with_sample_weight" and sample_weight is not None
-        weights = ops.cast(sample_weight, self.dtype) if weighted else ops.ones_like(y_pred[:, 0], self.dtype)
+        weights = ops.cast(sample_weight, self.dtype) if weighted else ops.ones_like(y_pred[..., 0], self.dtype)
+        counts = None if self.ignore_class is None else self._examples(y_true, y_pred)[2]
+        for mask in (getattr(y_pred, "_keras_mask", None), counts):  # on TensorFlow, the mask is an attribute
+            if mask is not None:
+                weights = ops.reshape(weights, (-1,)) * ops.reshape(ops.cast(mask, self.dtype), (-1,))
         return share_of_global_mean(loss, ops.sum(weights), replicas)
 
     def get_config(self) -> dict[str, Any]:
-        config = {**super().get_config(), "scale": self.scale, "dtype": self.dtype}
+        config = {**super().get_config(), "scale": self.scale, "dtype": self.dtype, "ignore_class": self.ignore_class}
         return config if self.cls_counts is None else {"cls_counts": self.cls_counts, **config}

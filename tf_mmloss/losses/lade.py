@@ -56,16 +56,24 @@ def _priors(cls_counts: Sequence[int] | np.ndarray) -> np.ndarray:
     return counts / counts.sum()
 
 
-def _lade(labels: Any, logits: Any, priors: np.ndarray, alpha: float, penalty: float) -> Any:
-    losses = cross_entropy(labels, logits + ops.convert_to_tensor(np.log(priors), dtype=logits.dtype))
-    return losses + alpha * _regularizer(labels, logits, priors, penalty) if alpha else losses
+def _lade(
+    labels: Any, logits: Any, priors: np.ndarray, alpha: float, penalty: float, *, some_ignored: bool = False
+) -> Any:
+    adjusted = logits + ops.convert_to_tensor(np.log(priors), dtype=logits.dtype)
+    # A label of -1 is no row's where none is ignored: `cross_entropy` refuses it, or gives NaN.
+    losses = cross_entropy(ops.maximum(labels, 0) if some_ignored else labels, adjusted)
+    return losses + alpha * _regularizer(labels, logits, priors, penalty, some_ignored) if alpha else losses
 
 
-def _regularizer(labels: Any, logits: Any, priors: np.ndarray, penalty: float) -> Any:
+def _regularizer(labels: Any, logits: Any, priors: np.ndarray, penalty: float, some_ignored: bool) -> Any:
     targets = ops.one_hot(labels, len(priors), dtype=logits.dtype)
     of_class = ops.sum(targets * logits, axis=0) / ops.clip(ops.sum(targets, axis=0), 1, np.inf)
     shifted = logits - ops.convert_to_tensor(np.log(priors * len(priors)), dtype=logits.dtype)
-    of_all = ops.logsumexp(shifted, axis=0) - ops.log(ops.cast(ops.shape(logits)[0], logits.dtype))
+    rows: Any = ops.shape(logits)[0]
+    if some_ignored:
+        shifted = ops.where(labels[:, None] >= 0, shifted, -1e30)  # of which the exponential is 0
+        rows = ops.clip(ops.sum(targets), 1, np.inf)
+    of_all = ops.logsumexp(shifted, axis=0) - ops.log(ops.cast(rows, logits.dtype))
     return ops.sum(ops.convert_to_tensor(priors, dtype=logits.dtype) * (of_all + penalty * of_all**2 - of_class))
 
 
@@ -103,6 +111,8 @@ class LADELoss(LongTailLoss):
         Hong et al., Disentangling Label Distribution for Long-tailed Visual Recognition, CVPR 2021, Eq. 8 to 11.
     """
 
+    couples_rows = True
+
     def __init__(
         self,
         cls_counts: Sequence[int] | np.ndarray,
@@ -117,7 +127,8 @@ class LADELoss(LongTailLoss):
         self.penalty = number("penalty", penalty, at_least=0, below=LARGEST)
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
-        return _lade(labels, logits * self.scale, self._priors, self.alpha, self.penalty)
+        some_ignored = self.ignore_class is not None
+        return _lade(labels, logits * self.scale, self._priors, self.alpha, self.penalty, some_ignored=some_ignored)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alpha": self.alpha, "penalty": self.penalty}

@@ -121,6 +121,8 @@ class SeesawLoss(LongTailLoss):
         Wang et al., Seesaw Loss for Long-Tailed Instance Segmentation, CVPR 2021, Eq. 3 to 7.
     """
 
+    couples_rows = True  # by the labels that are counted
+
     def __init__(
         self,
         cls_counts: Sequence[int] | np.ndarray,
@@ -144,6 +146,8 @@ class SeesawLoss(LongTailLoss):
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
         log_counts = ops.convert_to_tensor(self._log_counts) if self.seen_labels is None else self.seen_labels(labels)
+        if self.ignore_class is not None:
+            labels = ops.maximum(labels, 0)
         return _seesaw(labels, logits * self.scale, log_counts, self.p, self.q, self.floor)
 
     def get_config(self) -> dict[str, Any]:
