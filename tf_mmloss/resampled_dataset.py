@@ -16,9 +16,10 @@ from tf_mmloss.sampling import announce, as_resampling, draw_positions, resampli
 class ResampledDataset(keras.utils.PyDataset):
     """Endless class-balanced or shuffled batches of arrays of any kind: epoch `first_epoch`, the next one, and so on.
 
-    Images, numbers, text, tables. Batch i is a pure function of i and the seed: a run that is resumed at an epoch, with
+    Images, numbers, tables; text, too: strings reach a model of the TensorFlow backend as string tensors, on the others
+    `transform` makes numbers of them. Batch i is a pure function of i and the seed: a run that is resumed at an epoch, with
     `first_epoch` and the `initial_epoch` of `fit`, sees what the uninterrupted one saw. As it has no end, pass
-    `steps_per_epoch` to `fit`.
+    `steps_per_epoch` to `fit`; with `shuffle=False` Keras does not warn that it shuffles nothing itself.
 
     Args:
         x: inputs: an array (N, ...) or a list like one, or a dict or tuple of such. A mixed table is a dict of its
@@ -45,7 +46,8 @@ class ResampledDataset(keras.utils.PyDataset):
     Example:
         >>> drs = DeferredResampling(160, cls_counts)
         >>> batches = ResampledDataset(x.astype("float32"), y, resampling=drs)
-        >>> model.fit(batches, steps_per_epoch=batches.steps_per_epoch, epochs=200, callbacks=[drs])
+        >>> steps = batches.steps_per_epoch
+        >>> model.fit(batches, steps_per_epoch=steps, epochs=200, shuffle=False, callbacks=[drs])
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class ResampledDataset(keras.utils.PyDataset):
         if self.transform is not None:
             x = self.transform(x, np.random.default_rng([self.seed, epoch, step, self.rank]))
         more = () if self.sample_weight is None else (_taken(self.sample_weight, rows),)
-        return (x, _taken(self.y, rows), *more)
+        return _with_text((x, _taken(self.y, rows), *more))
 
     def _draw(self, epoch: int) -> tuple[int, np.ndarray]:
         return epoch, draw_positions(
@@ -137,3 +139,18 @@ def _taken(value: Any, rows: np.ndarray) -> Any:
     if isinstance(value, tuple):
         return tuple(_taken(part, rows) for part in value)
     return value[rows]
+
+
+def _with_text(value: Any) -> Any:
+    """`value` with strings as tensors where the backend is TensorFlow, as Keras takes no arrays of them."""
+    if keras.backend.backend() != "tensorflow":
+        return value
+    if isinstance(value, dict):
+        return {key: _with_text(part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_with_text(part) for part in value)
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "USO":
+        return value
+    import tensorflow as tf
+
+    return tf.constant(value)
