@@ -22,6 +22,13 @@ BUILD = {
     "AsymmetricLoss": lambda: tf_mmloss.AsymmetricLoss(3.0, 2.0, 0.1, 5.0, False),
     "BalancedAccuracy": lambda: tf_mmloss.BalancedAccuracy(len(COUNTS), name="mine"),
     "ShotAccuracy": lambda: tf_mmloss.ShotAccuracy(COUNTS, "medium", many=200, few=10),
+    **{
+        name: lambda name=name: getattr(tf_mmloss, name)(len(COUNTS), name="mine")
+        for name in (
+            *("CohenKappa", "GMean", "MacroF1Score", "MacroPrecision", "MatthewsCorrelation"),
+            "WorstClassAccuracy",
+        )
+    },
     "SGD": lambda: tf_mmloss.SGD(0.3, momentum=0.5, weight_decay=0.1, clipnorm=1.0),
     "WarmupStepSchedule": lambda: tf_mmloss.WarmupStepSchedule(0.2, 3, (4, 5), 0.1),
     "BatchNormalization": lambda: tf_mmloss.BatchNormalization(0.7, name="mine"),

@@ -193,6 +193,10 @@ GOOD = {
     "positions": lambda: LABELS,
     "pad": lambda: 1,
     "resampling": lambda: None,
+    "x": images,
+    "y": lambda: LABELS,
+    "num_replicas": lambda: 1,
+    "rank": lambda: 0,
     "many": lambda: 2,
     "few": lambda: 2,
 }
@@ -208,7 +212,7 @@ KNOWN: dict[str, set[str]] = {}
 # Names that take a model, or nothing that can be odd.
 LEFT_OUT = {"device_input.EpochModel", "device_input.SeveralRuns", "sampling.Epoch"}
 # Between modules of the package: they take what those have checked.
-LEFT_OUT |= {"device_input.pixel_index", "sampling.announce"}
+LEFT_OUT |= {"device_input.pixel_index", "sampling.announce", "sampling.as_resampling"}
 PUBLIC = {name: value for name, value in public().items() if name not in LEFT_OUT}
 
 

@@ -6,7 +6,9 @@ import keras
 import numpy as np
 import pytest
 from helpers import BACKEND, to_numpy
+from sklearn import metrics as sklearn_metrics
 
+import tf_mmloss
 from tf_mmloss import BalancedAccuracy, LDAMLoss, ShotAccuracy
 from tf_mmloss.losses import base
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
@@ -269,3 +271,81 @@ def test_a_batch_without_rows_changes_nothing(build, classes):
     metric.update_state(np.zeros(0, "int32"), np.zeros((0, 6), "float32"))
     metric.update_state(np.zeros((0, 6), "float32"), np.zeros((0, 6), "float32"))
     assert float(metric.result()) == before
+
+
+def recalls(labels, guesses, sample_weight=None):
+    return sklearn_metrics.recall_score(
+        labels, guesses, labels=np.unique(labels), average=None, sample_weight=sample_weight
+    )
+
+
+def macro(score):
+    return lambda *arrays, sample_weight=None: score(
+        *arrays, average="macro", zero_division=0, sample_weight=sample_weight
+    )
+
+
+SCORES = {
+    "GMean": lambda *arrays, **weights: np.exp(np.log(recalls(*arrays, **weights)).mean()),
+    "WorstClassAccuracy": lambda *arrays, **weights: recalls(*arrays, **weights).min(),
+    "MacroF1Score": macro(sklearn_metrics.f1_score),
+    "MacroPrecision": macro(sklearn_metrics.precision_score),
+    "CohenKappa": sklearn_metrics.cohen_kappa_score,
+    "MatthewsCorrelation": sklearn_metrics.matthews_corrcoef,
+}
+each_score = pytest.mark.parametrize(("name", "score"), SCORES.items(), ids=SCORES)
+
+
+def guessed(n, seed=0):
+    """Labels without class 3 and logits that are often right, of which no largest is class 3 or 5."""
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([[0, 1, 2, 4], rng.choice([0, 1, 2, 4], n - 4)])
+    logits = rng.normal(size=(n, 6)) + 2 * np.eye(6)[labels]
+    logits[:4] += 9 * np.eye(6)[labels[:4]]  # each class once right
+    logits[:, [3, 5]] = -9
+    return labels, logits.astype("float32")
+
+
+@each_score
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+def test_scores_stream_as_scikit_learn_scores_all(name, score, weighted):
+    metric, (labels, logits) = getattr(tf_mmloss, name)(6), guessed(60)
+    labels[-1] = 5  # seen and never predicted
+    if name in ("GMean", "WorstClassAccuracy"):
+        labels[-1] = 4
+    weights = np.random.default_rng(1).uniform(0.1, 2, 60).astype("float32") if weighted else None
+    for rows in np.split(np.arange(60), [7, 8, 40]):
+        metric.update_state(labels[rows], logits[rows], None if weights is None else weights[rows])
+    expected = score(labels, logits.argmax(axis=1), sample_weight=weights)
+    assert 0.1 < expected < 0.95
+    assert float(metric.result()) == pytest.approx(expected, rel=1e-5)
+    metric.reset_state()
+    assert float(metric.result()) == 0
+
+
+@each_score
+def test_scores_are_made_nan_by_what_is_no_label(name, score, monkeypatch):
+    labels, logits = guessed(20)
+    labels[-1] = -1
+    with pytest.raises(ValueError, match="`y_true`"):
+        getattr(tf_mmloss, name)(6).update_state(labels, logits)
+    monkeypatch.setattr(base, "seen", lambda x: None)
+    assert np.isnan(float(getattr(tf_mmloss, name)(6)(labels, logits)))
+
+
+def test_scores_of_a_constant_guess():
+    labels, guess = np.array([0, 0, 0, 1]), np.eye(3, dtype="float32")[[0, 0, 0, 0]]
+    found = {name: float(getattr(tf_mmloss, name)(3)(labels, guess)) for name in SCORES}
+    expected = {"MacroF1Score": 3 / 7, "MacroPrecision": 3 / 8}
+    assert found == pytest.approx({name: expected.get(name, 0) for name in SCORES})
+
+
+def test_scores_in_a_fit():
+    """Compiled; one fit of all."""
+    labels, logits = guessed(40)
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Identity()(inputs))
+    model.compile(loss=LDAMLoss(COUNTS), metrics=[getattr(tf_mmloss, name)(6) for name in SCORES])
+    found = model.evaluate(logits, labels, batch_size=16, verbose=0, return_dict=True)
+    for name, score in SCORES.items():
+        assert found[getattr(tf_mmloss, name)(6).name] == pytest.approx(score(labels, logits.argmax(1)), rel=1e-5)

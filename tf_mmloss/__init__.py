@@ -41,9 +41,20 @@ if TYPE_CHECKING:
         UniformMarginLoss,
         VSLoss,
     )
-    from tf_mmloss.metrics import BalancedAccuracy, ShotAccuracy
+    from tf_mmloss.metrics import (
+        BalancedAccuracy,
+        CohenKappa,
+        GMean,
+        MacroF1Score,
+        MacroPrecision,
+        MatthewsCorrelation,
+        ShotAccuracy,
+        WorstClassAccuracy,
+    )
     from tf_mmloss.models import normalization, resnet, resnet32
     from tf_mmloss.optimizers import SGD
+    from tf_mmloss.resampled_dataset import ResampledDataset
+    from tf_mmloss.sampling import ClassBalancedSampler
     from tf_mmloss.schedules import CosineSchedule, WarmupStepSchedule
 
 # Where the names of `__all__` are that are no modules; PEP 562 imports them on first use.
@@ -54,7 +65,9 @@ _MODULE_OF = {
     "BatchNormalization": "layers",
     "CDTLoss": "losses",
     "Checkpoint": "callbacks",
+    "ClassBalancedSampler": "sampling",
     "ClassBalancedSigmoidLoss": "losses",
+    "CohenKappa": "metrics",
     "CosineDense": "layers",
     "CosineSchedule": "schedules",
     "CrossEntropyLoss": "losses",
@@ -63,6 +76,7 @@ _MODULE_OF = {
     "EqualizationLoss": "losses",
     "FocalLoss": "losses",
     "GCLLoss": "losses",
+    "GMean": "metrics",
     "HingeLoss": "losses",
     "LADELoss": "losses",
     "LDAMHingeLoss": "losses",
@@ -70,8 +84,12 @@ _MODULE_OF = {
     "LabelAwareSmoothingLoss": "losses",
     "LogitAdjustedLoss": "losses",
     "LongTailLoss": "losses",
+    "MacroF1Score": "metrics",
+    "MacroPrecision": "metrics",
+    "MatthewsCorrelation": "metrics",
     "MaxMarginLoss": "losses",
     "NonFiniteLossError": "callbacks",
+    "ResampledDataset": "resampled_dataset",
     "SeesawCounts": "callbacks",
     "SeesawLoss": "losses",
     "ShotAccuracy": "metrics",
@@ -80,6 +98,7 @@ _MODULE_OF = {
     "UniformMarginLoss": "losses",
     "VSLoss": "losses",
     "WarmupStepSchedule": "schedules",
+    "WorstClassAccuracy": "metrics",
     "normalization": "models",
     "resnet": "models",
     "resnet32": "models",
@@ -92,7 +111,9 @@ __all__ = [
     "BatchNormalization",
     "CDTLoss",
     "Checkpoint",
+    "ClassBalancedSampler",
     "ClassBalancedSigmoidLoss",
+    "CohenKappa",
     "CosineDense",
     "CosineSchedule",
     "CrossEntropyLoss",
@@ -101,6 +122,7 @@ __all__ = [
     "EqualizationLoss",
     "FocalLoss",
     "GCLLoss",
+    "GMean",
     "HingeLoss",
     "LADELoss",
     "LDAMHingeLoss",
@@ -108,8 +130,12 @@ __all__ = [
     "LabelAwareSmoothingLoss",
     "LogitAdjustedLoss",
     "LongTailLoss",
+    "MacroF1Score",
+    "MacroPrecision",
+    "MatthewsCorrelation",
     "MaxMarginLoss",
     "NonFiniteLossError",
+    "ResampledDataset",
     "SeesawCounts",
     "SeesawLoss",
     "ShotAccuracy",
@@ -118,6 +144,7 @@ __all__ = [
     "UniformMarginLoss",
     "VSLoss",
     "WarmupStepSchedule",
+    "WorstClassAccuracy",
     "__version__",
     "imbalance",
     "normalization",

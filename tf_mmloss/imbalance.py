@@ -147,6 +147,36 @@ def class_counts(labels: Any, num_classes: int | None = None) -> np.ndarray:
     return np.bincount(check_labels(flat, num_classes), minlength=num_classes)
 
 
+def class_indices(labels: Any) -> np.ndarray:
+    """Labels of any form as whole numbers, 0 to C - 1.
+
+    Args:
+        labels: as in `class_counts`, but counts: whole numbers, names, which are sorted, one-hot rows, a pandas Series,
+            a `tf.data` set that ends.
+
+    Returns:
+        int64 array (N,).
+
+    Raises:
+        ValueError: no labels, or labels that are missing (NaN), soft, negative, or no whole numbers.
+
+    Example:
+        >>> class_indices(["dog", "cat", "dog"])
+        array([1, 0, 1])
+    """
+    values = _labels_of_dataset(labels) if _is_dataset(labels) else array("labels", labels)
+    if values.ndim == 2 and values.shape[1] > 1:
+        class_counts(values)  # refuses what is not one-hot
+        return values.argmax(axis=1)
+    names_ = _names(labels, values)
+    if names_ is not None:
+        return np.unique(names_, return_inverse=True)[1].astype(np.int64)
+    flat = check_labels(values, MAX_CLASSES)
+    if not flat.size:
+        raise ValueError(f"`labels` must not be empty. {received('labels', labels)}")
+    return flat
+
+
 def imbalanced_counts(n_max: int, num_classes: int, imbalance: str, ratio: float) -> np.ndarray:
     """Class counts of the paper's two imbalances (section 4.1, after Cui et al. 2019 and Buda et al. 2018).
 

@@ -144,12 +144,15 @@ class BalancedAccuracy(keras.metrics.Metric):
     """
 
     _OF_CLASSES = "num_classes"  # the argument that says how many there are
+    _PREDICTED = False  # whether predictions of each class are counted, too
 
     def __init__(self, num_classes: int, name: str = "balanced_accuracy", dtype: Any = None) -> None:
         super().__init__(name=keras_name(name), dtype=float_type(dtype))
         self.num_classes = integer("num_classes", num_classes, at_least=2, at_most=MAX_CLASSES)
         self.correct = self.add_variable((self.num_classes,), initializer="zeros", name="correct")
         self.total = self.add_variable((self.num_classes,), initializer="zeros", name="total")
+        if self._PREDICTED:
+            self.predicted = self.add_variable((self.num_classes,), initializer="zeros", name="predicted")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         y_pred = ops.convert_to_tensor(y_pred)
@@ -167,7 +170,10 @@ class BalancedAccuracy(keras.metrics.Metric):
             weights = weights * ops.reshape(ops.cast(sample_weight, weights.dtype), (-1,))
         # What is no label makes the result NaN, whichever classes it is of: their mean has a term NaN times 0 or 1.
         weights, labels = labelled(weights, labels), ops.maximum(labels, 0)
-        hits = ops.cast(ops.equal(ops.cast(ops.argmax(y_pred, axis=-1), "int32"), labels), weights.dtype)
+        predicted = ops.cast(ops.argmax(y_pred, axis=-1), "int32")
+        hits = ops.cast(ops.equal(predicted, labels), weights.dtype)
+        if self._PREDICTED:
+            self.predicted.assign(self.predicted + ops.segment_sum(weights, predicted, self.num_classes))
         self.total.assign(self.total + ops.segment_sum(weights, labels, self.num_classes))
         self.correct.assign(self.correct + ops.segment_sum(weights * hits, labels, self.num_classes))
 
@@ -234,3 +240,213 @@ class ShotAccuracy(BalancedAccuracy):
     def get_config(self) -> dict[str, Any]:
         config = {"name": self.name, "dtype": self.dtype, "cls_counts": self.cls_counts}
         return {**config, "shot": self.shot, "many": self.many, "few": self.few}
+
+
+@keras.saving.register_keras_serializable(package="tf_mmloss")
+class GMean(BalancedAccuracy):
+    """Geometric mean over classes of the accuracy within the class; classes not seen are left out.
+
+        (prod_c accuracy_c) ** (1 / C)
+
+    It is 0 where one class is never right.
+
+    Labels, targets and what is refused: as for `BalancedAccuracy`.
+
+    Args:
+        num_classes: C, 2 to 10 million.
+        name, dtype: as for any Keras metric.
+
+    Raises:
+        ValueError: as for `BalancedAccuracy`.
+
+    Example:
+        >>> model.compile(loss=MaxMarginLoss(cls_counts), metrics=[GMean(10)])
+
+    Reference:
+        Kubat and Matwin, Addressing the Curse of Imbalanced Training Sets: One-Sided Selection, ICML 1997.
+    """
+
+    def __init__(self, num_classes: int, name: str = "g_mean", dtype: Any = None) -> None:
+        super().__init__(num_classes, name, dtype)
+
+    def result(self) -> Any:
+        seen = ops.cast(ops.not_equal(self.total, 0), self.total.dtype)  # NaN is kept, and makes the result NaN
+        accuracy = ops.divide_no_nan(self.correct.value, self.total.value)
+        mean = ops.divide_no_nan(ops.sum(ops.log(ops.where(seen > 0, accuracy, 1))), ops.sum(seen))
+        return ops.where(ops.sum(seen) > 0, ops.exp(mean), 0)
+
+
+@keras.saving.register_keras_serializable(package="tf_mmloss")
+class WorstClassAccuracy(BalancedAccuracy):
+    """Accuracy within the class where it is lowest; classes not seen are left out.
+
+        min_c accuracy_c
+
+    Labels, targets and what is refused: as for `BalancedAccuracy`.
+
+    Args:
+        num_classes: C, 2 to 10 million.
+        name, dtype: as for any Keras metric.
+
+    Raises:
+        ValueError: as for `BalancedAccuracy`.
+
+    Example:
+        >>> model.compile(loss=MaxMarginLoss(cls_counts), metrics=[WorstClassAccuracy(10)])
+
+    Reference:
+        Sagawa et al., Distributionally Robust Neural Networks for Group Shifts, ICLR 2020 (of groups).
+    """
+
+    def __init__(self, num_classes: int, name: str = "worst_class_accuracy", dtype: Any = None) -> None:
+        super().__init__(num_classes, name, dtype)
+
+    def result(self) -> Any:
+        accuracy = ops.divide_no_nan(self.correct.value, self.total.value)
+        worst = ops.min(ops.where(ops.equal(self.total, 0), 1, accuracy))
+        # The sum keeps NaN, which a minimum may drop; a metric that saw nothing is 0, as Keras' are.
+        total = ops.sum(self.total.value)
+        return ops.where(ops.equal(total, 0), 0, worst) + 0 * total
+
+
+@keras.saving.register_keras_serializable(package="tf_mmloss")
+class MacroF1Score(BalancedAccuracy):
+    """Mean over classes of the F1 score, as scikit-learn's `f1_score(average="macro")`.
+
+        F1_c = 2 TP_c / (2 TP_c + FP_c + FN_c)
+
+    Classes neither seen nor predicted are left out. Keras' `F1Score` counts them as 0 and needs one-hot targets.
+
+    Labels, targets and what is refused: as for `BalancedAccuracy`.
+
+    Args:
+        num_classes: C, 2 to 10 million.
+        name, dtype: as for any Keras metric.
+
+    Raises:
+        ValueError: as for `BalancedAccuracy`.
+
+    Example:
+        >>> model.compile(loss=MaxMarginLoss(cls_counts), metrics=[MacroF1Score(10)])
+
+    Reference:
+        Opitz and Burst, Macro F1 and Macro F1, 2019, arXiv:1911.03347 (the averaged F1).
+    """
+
+    _PREDICTED = True
+
+    def __init__(self, num_classes: int, name: str = "macro_f1_score", dtype: Any = None) -> None:
+        super().__init__(num_classes, name, dtype)
+
+    def result(self) -> Any:
+        both = self.total + self.predicted
+        score = ops.divide_no_nan(2 * self.correct.value, both)
+        return ops.divide_no_nan(ops.sum(score), ops.sum(ops.cast(ops.not_equal(both, 0), both.dtype)))
+
+
+@keras.saving.register_keras_serializable(package="tf_mmloss")
+class MacroPrecision(BalancedAccuracy):
+    """Mean over classes of the precision, as scikit-learn's `precision_score(average="macro", zero_division=0)`.
+
+        precision_c = TP_c / (TP_c + FP_c)
+
+    A class that is seen and never predicted counts 0; one neither seen nor predicted is left out. Macro recall is
+    `BalancedAccuracy`.
+
+    Labels, targets and what is refused: as for `BalancedAccuracy`.
+
+    Args:
+        num_classes: C, 2 to 10 million.
+        name, dtype: as for any Keras metric.
+
+    Raises:
+        ValueError: as for `BalancedAccuracy`.
+
+    Example:
+        >>> model.compile(loss=MaxMarginLoss(cls_counts), metrics=[MacroPrecision(10)])
+
+    Reference:
+        Sokolova and Lapalme, A Systematic Analysis of Performance Measures for Classification Tasks, 2009, table 3.
+    """
+
+    _PREDICTED = True
+
+    def __init__(self, num_classes: int, name: str = "macro_precision", dtype: Any = None) -> None:
+        super().__init__(num_classes, name, dtype)
+
+    def result(self) -> Any:
+        both = self.total + self.predicted
+        precision = ops.divide_no_nan(self.correct.value, self.predicted.value)
+        return ops.divide_no_nan(ops.sum(precision), ops.sum(ops.cast(ops.not_equal(both, 0), both.dtype)))
+
+
+@keras.saving.register_keras_serializable(package="tf_mmloss")
+class CohenKappa(BalancedAccuracy):
+    """Cohen's kappa: accuracy above that of a guess with the same class frequencies.
+
+        (accuracy - sum_c t_c p_c) / (1 - sum_c t_c p_c)
+
+    t_c and p_c are the shares of class c among the labels and the predictions. Where both are of one class it is 0.
+
+    Labels, targets and what is refused: as for `BalancedAccuracy`.
+
+    Args:
+        num_classes: C, 2 to 10 million.
+        name, dtype: as for any Keras metric.
+
+    Raises:
+        ValueError: as for `BalancedAccuracy`.
+
+    Example:
+        >>> model.compile(loss=MaxMarginLoss(cls_counts), metrics=[CohenKappa(10)])
+
+    Reference:
+        Cohen, A Coefficient of Agreement for Nominal Scales, 1960.
+    """
+
+    _PREDICTED = True
+
+    def __init__(self, num_classes: int, name: str = "cohen_kappa", dtype: Any = None) -> None:
+        super().__init__(num_classes, name, dtype)
+
+    def result(self) -> Any:
+        n = ops.sum(self.total.value)
+        t, p = ops.divide_no_nan(self.total.value, n), ops.divide_no_nan(self.predicted.value, n)
+        chance = ops.sum(t * p)
+        return ops.divide_no_nan(ops.divide_no_nan(ops.sum(self.correct.value), n) - chance, 1 - chance)
+
+
+@keras.saving.register_keras_serializable(package="tf_mmloss")
+class MatthewsCorrelation(BalancedAccuracy):
+    """Matthews' correlation coefficient of several classes, R_K: -1 to 1, 0 for a constant guess.
+
+        (accuracy - sum_c t_c p_c) / sqrt((1 - sum_c t_c^2) (1 - sum_c p_c^2))
+
+    t_c and p_c are the shares of class c among the labels and the predictions. Where either is of one class it is 0.
+
+    Labels, targets and what is refused: as for `BalancedAccuracy`.
+
+    Args:
+        num_classes: C, 2 to 10 million.
+        name, dtype: as for any Keras metric.
+
+    Raises:
+        ValueError: as for `BalancedAccuracy`.
+
+    Example:
+        >>> model.compile(loss=MaxMarginLoss(cls_counts), metrics=[MatthewsCorrelation(10)])
+
+    Reference:
+        Gorodkin, Comparing Two K-Category Assignments by a K-Category Correlation Coefficient, 2004.
+    """
+
+    _PREDICTED = True
+
+    def __init__(self, num_classes: int, name: str = "matthews_correlation", dtype: Any = None) -> None:
+        super().__init__(num_classes, name, dtype)
+
+    def result(self) -> Any:
+        n = ops.sum(self.total.value)
+        t, p = ops.divide_no_nan(self.total.value, n), ops.divide_no_nan(self.predicted.value, n)
+        agreement = ops.divide_no_nan(ops.sum(self.correct.value), n) - ops.sum(t * p)
+        return ops.divide_no_nan(agreement, ops.sqrt((1 - ops.sum(t * t)) * (1 - ops.sum(p * p))))

@@ -3,18 +3,21 @@
 Every input path draws from here, so a run shows the same images on every backend and after a resume.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_mmloss._validation import array, flag, function, integer, numeric, received
-from tf_mmloss.imbalance import check_labels
+from tf_mmloss._validation import array, choice, flag, function, integer, numeric, received
+from tf_mmloss.imbalance import WEIGHT_SCHEMES, check_labels, class_indices, class_weights
 
 Resampling = Callable[[int], np.ndarray | None]
 
 MAX_PAD = 2**24  # 2 pad + 1 corners, and positions in a padded image, are int32
 MAX_IMAGES = 2**31 - 1  # positions are int32
+MAX_REPLICAS = 2**16  # a draw is repeated up to so many examples
 
 
 class Epoch(NamedTuple):
@@ -83,13 +86,158 @@ def draw_epoch(
     return Epoch(position.astype(np.int32), top, left, mirrored)
 
 
-def resampling_weights(resampling: Resampling | None, epoch: int, num_classes: int) -> np.ndarray | None:
+def draw_positions(
+    labels: np.ndarray,
+    seed: int,
+    epoch: int,
+    *,
+    class_weights: np.ndarray | None = None,
+    num_replicas: int = 1,
+    rank: int = 0,
+) -> np.ndarray:
+    """Draw which examples one of several processes sees in an epoch.
+
+    The epoch is that of `draw_epoch`, in which process r takes every `num_replicas`-th example from the r-th on. If
+    their number is no multiple, the first ones of the epoch are repeated at its end, as PyTorch's `DistributedSampler`
+    does, so that each process has as many.
+
+    Args:
+        labels, seed, epoch, class_weights: see `draw_epoch`; the same in every process.
+        num_replicas: processes. Default 1.
+        rank: number of this process, 0 to `num_replicas` - 1. Default 0.
+
+    Returns:
+        (ceil(N / num_replicas),) int32 positions.
+
+    Raises:
+        ValueError: a number out of range; labels and weights that `draw_epoch` refuses.
+
+    Example:
+        >>> shares = [draw_positions(np.zeros(5, int), 0, 0, num_replicas=2, rank=rank) for rank in (0, 1)]
+        >>> [len(share) for share in shares]
+        [3, 3]
+    """
+    num_replicas, rank = _replica(num_replicas, rank)
+    position = draw_epoch(labels, seed, epoch, class_weights=class_weights, pad=0, flip=False).position
+    return np.resize(position, -(-len(position) // num_replicas) * num_replicas)[rank::num_replicas]
+
+
+def as_resampling(resampling: Any, labels: np.ndarray) -> Resampling | None:
+    """Return a function from the epoch to class weights, of all that `ClassBalancedSampler` takes as `resampling`."""
+    if resampling is None or callable(resampling):
+        weights = getattr(resampling, "weights", None)  # a DeferredResampling's, which it may give much later
+        if isinstance(weights, np.ndarray):
+            check_labels(labels, len(weights))
+        return resampling
+    if not isinstance(resampling, str):
+        weights = _checked("resampling", resampling)
+        check_labels(labels, len(weights))
+    else:
+        counts = np.bincount(labels)
+        seen = counts > 0
+        choice("resampling", resampling, WEIGHT_SCHEMES)
+        if seen.sum() < 2:
+            raise ValueError(f"`labels` must be of at least two classes. {received('labels', labels)}")
+        weights = np.zeros(len(counts))
+        weights[seen] = class_weights(counts[seen], resampling)
+    return partial(_always, weights)
+
+
+class ClassBalancedSampler:
+    """Class-balanced sampler for PyTorch's `DataLoader`, on one process or several.
+
+        P(i) ~ w_{y_i},   w_c ~ 1 / n_c by default,   with replacement, N examples an epoch
+
+    What `torch.utils.data.WeightedRandomSampler` and `DistributedSampler` do, at once: the processes share out one
+    draw, a function of (seed, epoch), so that no two of them see the same share. Call `set_epoch` before every epoch,
+    as for `DistributedSampler`. PyTorch is not needed to make one.
+
+    Args:
+        labels: (N,) labels of the training set, in any form that `imbalance.class_indices` takes.
+        resampling: "inverse" (default), every class as often as another; "effective", by the effective number, see
+            `imbalance.class_weights`; class weights (C,), finite and >= 0; a function from the epoch to class weights
+            or None, such as `DeferredResampling`; None for a permutation.
+        seed: >= 0, the same in every process. Default 0.
+        num_replicas, rank: number of processes, and of this one. Default: those of `torch.distributed` if it is
+            initialised, else 1 and 0.
+
+    Raises:
+        ValueError: bad labels or weights, fewer than two classes, a number out of range.
+
+    Example:
+        >>> sampler = ClassBalancedSampler([0, 0, 0, 1])
+        >>> sampler.set_epoch(3)
+        >>> len(list(sampler))
+        4
+
+    Reference:
+        Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR 2020, section 3.
+    """
+
+    def __init__(
+        self,
+        labels: Any,
+        resampling: Any = "inverse",
+        *,
+        seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        self.labels = class_indices(labels)
+        self.resampling = as_resampling(resampling, self.labels)
+        self.seed, self.epoch = integer("seed", seed), 0
+        replicas, own = _process_group()
+        replicas = replicas if num_replicas is None else num_replicas
+        self.num_replicas, self.rank = _replica(replicas, own if rank is None else rank)
+        _number_of(self.labels)
+        resampling_weights(self.resampling, 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that is drawn next.
+
+        Args:
+            epoch: from 0, the same in every process.
+
+        Raises:
+            ValueError: no integer >= 0.
+        """
+        self.epoch = integer("epoch", epoch)
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.num_replicas)
+
+    def __iter__(self) -> Iterator[int]:
+        weights = resampling_weights(self.resampling, self.epoch)
+        share = {"num_replicas": self.num_replicas, "rank": self.rank}
+        return iter(draw_positions(self.labels, self.seed, self.epoch, class_weights=weights, **share).tolist())
+
+
+def _always(weights: np.ndarray, epoch: int) -> np.ndarray:
+    return weights
+
+
+def _replica(num_replicas: int, rank: int) -> tuple[int, int]:
+    num_replicas = integer("num_replicas", num_replicas, at_least=1, at_most=MAX_REPLICAS)
+    return num_replicas, integer("rank", rank, at_most=num_replicas - 1)
+
+
+def _process_group() -> tuple[int, int]:
+    """Number of processes and own number in PyTorch's process group; 1 and 0 without one."""
+    distributed = getattr(sys.modules.get("torch"), "distributed", None)
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return 1, 0
+    return distributed.get_world_size(), distributed.get_rank()
+
+
+def resampling_weights(resampling: Resampling | None, epoch: int, num_classes: int | None = None) -> np.ndarray | None:
     """Return the class weights (C,) that an epoch is drawn with, or None; refuse what cannot be drawn with."""
     weights = None if resampling is None else function("resampling", resampling)(epoch)
     return None if weights is None else _checked("resampling", weights, num_classes)
 
 
-def announce(resampling: Resampling | None, first_epoch: int, steps_per_epoch: int, num_classes: int) -> None:
+def announce(
+    resampling: Resampling | None, first_epoch: int, steps_per_epoch: int, num_classes: int | None = None
+) -> None:
     """Check `resampling`, and tell a `DeferredResampling` of data that will be drawn with it."""
     if resampling is not None:
         resampling_weights(resampling, first_epoch, num_classes)

@@ -11,8 +11,8 @@ from tf_mmloss.callbacks.base import Deferred, fit_arguments
 from tf_mmloss.imbalance import class_weights
 
 _HOW = (
-    "Pass it as `resampling=` to `train_dataset` or `EpochRows` as well, and their batches to `fit`; a pipeline of "
-    "your own must call its `made_data(first_epoch, steps_per_epoch)`."
+    "Pass it as `resampling=` to `ResampledDataset` (arrays of any kind), `train_dataset` or `EpochRows` as well, and "
+    "their batches to `fit`; a pipeline of your own must call its `made_data(first_epoch, steps_per_epoch)`."
 )
 
 
@@ -21,7 +21,7 @@ class DeferredResampling(Deferred):
 
         P(i) ~ w_{y_i},   w_c ~ 1 / effective number of c, or ~ 1 / n_c,   with replacement, N images an epoch
 
-    One object in two places: as `resampling=` of `tf_mmloss.pipeline.train_dataset` or
+    One object in two places: as `resampling=` of `ResampledDataset`, `tf_mmloss.pipeline.train_dataset` or
     `tf_mmloss.device_input.EpochRows` it maps an epoch to class weights, a pure function, so that batches drawn ahead
     and resumed runs are right; as a callback it writes what was drawn to `logs["resampling"]`, 1 in the epochs whose
     images were re-sampled, else 0, and refuses data that was not drawn with it, or not in the epochs of the `fit`. A
