@@ -1,4 +1,4 @@
-"""SavedModels: the command on a run folder, and what the library refuses."""
+"""Exported models: the command on a run folder, the formats, and what the library refuses."""
 
 import io
 import json
@@ -25,6 +25,8 @@ from tf_mmloss.train.presets import RECIPES, Config
 tf = pytest.importorskip("tensorflow", reason="a SavedModel is TensorFlow's")
 
 ROOT = Path(__file__).parents[1]
+NAMES = ["a", "b", "c"]
+SOFTMAX = tf_mmloss.Probabilities()
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
@@ -123,24 +125,22 @@ def small():
     return tf_mmloss.resnet(8, 3, input_shape=(8, 8, 1)), tf_mmloss.normalization((0.5,), (0.5,))
 
 
-def test_wrong_names_and_scale_are_refused(small, tmp_path):
+def test_wrong_names_and_probabilities_are_refused(small, tmp_path):
     model, normalize = small
     with pytest.raises(ValueError, match="`class_names` must have 3 names"):
-        library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=1.0, class_names=["a", "b"])
-    with pytest.raises(ValueError, match="`scale` must be"):
-        library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=0.0, class_names=["a", "b", "c"])
+        library.export(model, tmp_path / "m", normalize=normalize, probabilities=SOFTMAX, class_names=["a", "b"])
+    with pytest.raises(ValueError, match="`probabilities` must be a layer"):
+        library.export(model, tmp_path / "m", normalize=normalize, probabilities=1.0, class_names=["a", "b", "c"])
     assert not list(tmp_path.iterdir())
 
 
 def test_a_model_that_differs_after_reload_is_not_kept(small, tmp_path, monkeypatch):
     model, normalize = small
-    monkeypatch.setattr(library, "_RELOAD", library._RELOAD.replace("served=served", "served=served + 0.1"))
+    changed = library._RELOAD["savedmodel"].replace("served=served", "served=served + 0.1")
+    monkeypatch.setitem(library._RELOAD, "savedmodel", changed)
     with pytest.raises(library.ExportError, match="differs"):
-        library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=1.0, class_names=["a", "b", "c"])
+        library.export(model, tmp_path / "m", normalize=normalize, probabilities=SOFTMAX, class_names=["a", "b", "c"])
     assert not list(tmp_path.iterdir())
-
-
-NAMES = ["a", "b", "c"]
 
 
 def test_metadata_and_names_of_numpy_beside_traps(small, tmp_path, monkeypatch):
@@ -151,8 +151,14 @@ def test_metadata_and_names_of_numpy_beside_traps(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     metadata = {"counts": np.array([3, 2, 1]), "error": np.float32(0.5), "none": np.nan, 1: (np.int64(2), Path("x"))}
-    library.export_saved_model(
-        model, "~/m", normalize=normalize, scale=1.0, class_names=np.arange(3), metadata=metadata, card="# é"
+    library.export(
+        model,
+        "~/m",
+        normalize=normalize,
+        probabilities=SOFTMAX,
+        class_names=np.arange(3),
+        metadata=metadata,
+        card="# é",
     )
     assert json.loads((tmp_path / "m" / "metadata.json").read_text()) == {
         "class_names": ["0", "1", "2"],
@@ -169,7 +175,7 @@ def test_metadata_and_names_of_numpy_beside_traps(small, tmp_path, monkeypatch):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's convolution of no images is wrong")
 def test_no_images(tmp_path):
     model, normalize = tf_mmloss.resnet(8, 3, input_shape=(8, 8, 3)), tf_mmloss.normalization((0.5,) * 3, (0.5,) * 3)
-    library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=1.0, class_names=NAMES)
+    library.export(model, tmp_path / "m", normalize=normalize, probabilities=SOFTMAX, class_names=NAMES)
     served = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"]
     assert served(tf.zeros((0, 8, 8, 3), tf.uint8))["probabilities"].shape == (0, 3)
 
@@ -177,7 +183,7 @@ def test_no_images(tmp_path):
 def test_a_model_of_floats_keeps_its_input_and_a_hinge_has_scores(tmp_path):
     rows = keras.Input((5,))
     model = keras.Model(rows, keras.layers.Dense(3)(rows))
-    library.export_saved_model(model, tmp_path / "m", normalize=None, scale=None, class_names=NAMES)
+    library.export(model, tmp_path / "m", probabilities=None, class_names=NAMES)
     served = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"]
     x = np.random.default_rng(1).normal(size=(4, 5)).astype("float32")
     (name,) = served(tf.constant(x))
@@ -205,9 +211,15 @@ def test_a_model_of_floats_keeps_its_input_and_a_hinge_has_scores(tmp_path):
 )
 def test_mistakes_are_refused_before_anything_is_written(arguments, message, small, tmp_path, monkeypatch):
     model, normalize = small
-    given = {"model": model, "folder": tmp_path / "m", "normalize": normalize, "scale": 1.0, "class_names": NAMES}
+    given = {
+        "model": model,
+        "folder": tmp_path / "m",
+        "normalize": normalize,
+        "probabilities": SOFTMAX,
+        "class_names": NAMES,
+    }
     with pytest.raises(ValueError, match=re.escape(message)):
-        library.export_saved_model(**given | arguments)
+        library.export(**given | arguments)
     assert not list(tmp_path.iterdir())
 
 
@@ -228,10 +240,10 @@ def test_what_a_killed_export_left_is_removed_and_nothing_else(small, tmp_path, 
     file.touch()
     monkeypatch.setattr(library, "_check", lambda *_: 0.0)
     with run_folder.locked(alive):
-        library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=1.0, class_names=NAMES)
+        library.export(model, tmp_path / "m", normalize=normalize, probabilities=SOFTMAX, class_names=NAMES)
         assert sorted(tmp_path.iterdir()) == sorted([*kept, elsewhere, tmp_path / "m"])
         with pytest.raises(ValueError, match="another process exports"):
-            library.export_saved_model(model, tmp_path / "alive", normalize=normalize, scale=1.0, class_names=NAMES)
+            library.export(model, tmp_path / "alive", normalize=normalize, probabilities=SOFTMAX, class_names=NAMES)
     assert (elsewhere / "model").is_dir()
     assert (foreign / "thesis.tex").exists()
 

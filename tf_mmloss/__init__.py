@@ -1,7 +1,7 @@
 """Maximum Margin loss and the long-tailed trainer around it, for Keras.
 
 Importing this is fast: Keras, with whichever backend, is imported when a name that needs it is used. TensorFlow itself
-is imported only when `tf_mmloss.pipeline` builds a `tf.data` input or `tf_mmloss.export` writes a SavedModel.
+is imported only when `tf_mmloss.pipeline` builds a `tf.data` input or `tf_mmloss.export` writes a model.
 """
 
 import importlib
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         SeesawCounts,
         StopOnNonFinite,
     )
-    from tf_mmloss.layers import BatchNormalization, CosineDense, StridedShortcut
+    from tf_mmloss.layers import BatchNormalization, CosineDense, Probabilities, StridedShortcut, probabilities
     from tf_mmloss.losses import (
         AsymmetricLoss,
         CDTLoss,
@@ -72,6 +72,7 @@ _MODULE_OF = {
     "LongTailLoss": "losses",
     "MaxMarginLoss": "losses",
     "NonFiniteLossError": "callbacks",
+    "Probabilities": "layers",
     "SeesawCounts": "callbacks",
     "SeesawLoss": "losses",
     "ShotAccuracy": "metrics",
@@ -81,6 +82,7 @@ _MODULE_OF = {
     "VSLoss": "losses",
     "WarmupStepSchedule": "schedules",
     "normalization": "models",
+    "probabilities": "layers",
     "resnet": "models",
     "resnet32": "models",
 }
@@ -110,6 +112,7 @@ __all__ = [
     "LongTailLoss",
     "MaxMarginLoss",
     "NonFiniteLossError",
+    "Probabilities",
     "SeesawCounts",
     "SeesawLoss",
     "ShotAccuracy",
@@ -121,6 +124,7 @@ __all__ = [
     "__version__",
     "imbalance",
     "normalization",
+    "probabilities",
     "resnet",
     "resnet32",
 ]

@@ -24,7 +24,7 @@ COMMANDS = {
     "predict": "say what is on pictures, with the model of a run",
     "evaluate": "evaluate the model of a run, with intervals",
     "runs": "list runs, the best first",
-    "export": "export a run as a SavedModel",
+    "export": "export a run for TensorFlow, ONNX or LiteRT",
     "pretrain": "pre-train a backbone by predicting rotations (SSP)",
 }
 

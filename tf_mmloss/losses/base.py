@@ -323,11 +323,13 @@ class LongTailLoss(keras.losses.Loss):
         dtype: float32 (default) or float64. Less would round labels and is refused.
 
     Attributes:
-        probabilistic: whether softmax(s * logits) are the probabilities that the loss fits; not those of a hinge, whose
-            bare cosines a softmax would make nearly uniform.
+        probabilistic: whether the loss fits probabilities; a hinge does not, and a softmax of its bare cosines would be
+            nearly uniform.
+        activation: "softmax" or "sigmoid", what gives those probabilities of s * logits; see `Probabilities`.
     """
 
     probabilistic = True
+    activation = "softmax"
 
     # The losses (B,) of soft targets (B, C) and logits (B, C), for a loss that is defined for them.
     soft_loss: Callable[..., Any] | None = None

@@ -34,7 +34,6 @@ import numpy as np
 import tf_mmloss
 from tf_mmloss import backbones
 from tf_mmloss.datasets import ImageDataset
-from tf_mmloss.evaluation import softmax
 from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 from tf_mmloss.models import add_head
@@ -413,10 +412,10 @@ def _metrics(
 
 
 def _confidence(loss: tf_mmloss.LongTailLoss, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """How far the probabilities can be trusted; nothing of a loss that has none."""
-    if not loss.probabilistic:
+    """How far the probabilities can be trusted; nothing of a loss that has none over the classes together."""
+    if not loss.probabilistic or loss.activation != "softmax":
         return {}
-    probabilities = softmax(loss.scale * logits)
+    probabilities = tf_mmloss.probabilities(loss, logits)
     return {
         "calibration_error": expected_calibration_error(labels, probabilities),
         "mean_confidence": float(probabilities.max(axis=-1).mean()),
