@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import logging
 import math
 import os
 import re
@@ -200,12 +201,18 @@ def _convert(served: keras.Model, file: Path, format: str, names: list[str]) -> 
     signature = [keras.InputSpec(shape=images.shape, dtype=images.dtype, name="images")]
     # TensorFlow's own operations would need TensorFlow where the model is used.
     own = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}} if format == "litert" else {}
+    # tf2onnx logs, with tracebacks, which of its optimizations it went on without; the check sees what came of it.
+    logger = logging.getLogger("tf2onnx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the converters, about NumPy's and TensorFlow's older names
             served.export(str(file), format=format, verbose=False, input_signature=signature, **own)
     except Exception as error:
         raise ExportError(f"The model cannot be converted to {format}: {' '.join(str(error).split())[:500]}") from error
+    finally:
+        logger.setLevel(level)
     if format == "onnx":
         import onnx
 
