@@ -455,7 +455,8 @@ def test_a_run_in_other_formats_answers_as_its_model(format, exported, tmp_path,
 def test_tabular_floats_and_several_labels_in_other_formats(format, tmp_path):
     skip_without(format)
     rows = keras.Input((5,), name="a:b")
-    model = keras.Model(rows, keras.layers.Dense(3)(rows))
+    normalized = keras.layers.Normalization(mean=np.arange(5.0), variance=np.arange(1.0, 6.0))(rows)
+    model = keras.Model(rows, keras.layers.Dense(3)(normalized))
     layer = tf_mmloss.Probabilities.of(tf_mmloss.AsymmetricLoss(scale=2.0))
     library.export(model, tmp_path / "m", format=format, probabilities=layer, class_names=["é", "b c", "0"])
     x = np.random.default_rng(1).normal(size=(4, 5)).astype("float32")

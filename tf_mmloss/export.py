@@ -206,7 +206,7 @@ def _convert(served: keras.Model, file: Path, format: str, names: list[str]) -> 
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with _constant_statistics(served), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the converters, about NumPy's and TensorFlow's older names
             served.export(str(file), format=format, verbose=False, input_signature=signature, **own)
     except Exception as error:
@@ -219,6 +219,24 @@ def _convert(served: keras.Model, file: Path, format: str, names: list[str]) -> 
         written = onnx.load(str(file))
         onnx.helper.set_model_props(written, {"class_names": json.dumps(names)})
         onnx.save(written, str(file))
+
+
+@contextlib.contextmanager
+def _constant_statistics(model: keras.Model) -> Iterator[None]:
+    """Let `keras.layers.Normalization` hold its statistics as arrays: tf2onnx makes inputs of a function's tensors."""
+    held = [
+        (layer, name, getattr(layer, name))
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Normalization)
+        for name in ("mean", "variance")
+    ]
+    try:
+        for layer, name, value in held:
+            setattr(layer, name, keras.ops.convert_to_numpy(value))
+        yield
+    finally:
+        for layer, name, value in held:
+            setattr(layer, name, value)
 
 
 def _signature(model: keras.Model) -> tuple[tuple[int | None, ...], str, int]:
