@@ -14,7 +14,7 @@ import tf_mmloss
 
 # Examples that are not run, with the reason.
 NOT_RUN = {
-    "tf_mmloss.export.export_saved_model": "takes seconds, and test_export.py does the same",
+    "tf_mmloss.export.export": "takes seconds, and test_export.py does the same",
     "tf_mmloss.device_input.SeveralRuns": "needs JAX and a program around it, see test_device_input.py",
     "tf_mmloss.device_input.EpochModel": "needs JAX, see test_device_input.py",
 }

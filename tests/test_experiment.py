@@ -682,7 +682,7 @@ def test_a_class_without_test_images_is_left_out_of_the_means(tmp_path):
     splits = dataclasses.replace(splits, eval_images=splits.eval_images[kept], eval_labels=splits.eval_labels[kept])
     logits = np.eye(10)[np.where(splits.eval_labels == 0, 1, splits.eval_labels)]  # every 0 is taken for a 1
     row = {"epoch": 0, "val_accuracy": 0.9, "seconds": 1.0, "images_per_second": 1.0}
-    model = SimpleNamespace(loss=SimpleNamespace(scale=1.0, probabilistic=True), weights=[])
+    model = SimpleNamespace(loss=tf_mmloss.CrossEntropyLoss(), weights=[])
     metrics = experiment._metrics(resolve(SMALL), data, splits, logits, [row], model)
     assert metrics["per_class_error"] == [1.0, *[0.0] * 8, None]
     assert metrics["balanced_accuracy"] == pytest.approx(8 / 9)

@@ -1,5 +1,6 @@
-"""SavedModels: the command on a run folder, and what the library refuses."""
+"""Exported models: the command on a run folder, the formats, and what the library refuses."""
 
+import dataclasses
 import io
 import json
 import os
@@ -25,6 +26,8 @@ from tf_mmloss.train.presets import RECIPES, Config
 tf = pytest.importorskip("tensorflow", reason="a SavedModel is TensorFlow's")
 
 ROOT = Path(__file__).parents[1]
+NAMES = ["a", "b", "c"]
+SOFTMAX = tf_mmloss.Probabilities()
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
@@ -123,24 +126,22 @@ def small():
     return tf_mmloss.resnet(8, 3, input_shape=(8, 8, 1)), tf_mmloss.normalization((0.5,), (0.5,))
 
 
-def test_wrong_names_and_scale_are_refused(small, tmp_path):
+def test_wrong_names_and_probabilities_are_refused(small, tmp_path):
     model, normalize = small
     with pytest.raises(ValueError, match="`class_names` must have 3 names"):
-        library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=1.0, class_names=["a", "b"])
-    with pytest.raises(ValueError, match="`scale` must be"):
-        library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=0.0, class_names=["a", "b", "c"])
+        library.export(model, tmp_path / "m", normalize=normalize, probabilities=SOFTMAX, class_names=["a", "b"])
+    with pytest.raises(ValueError, match="`probabilities` must be a layer"):
+        library.export(model, tmp_path / "m", normalize=normalize, probabilities=1.0, class_names=["a", "b", "c"])
     assert not list(tmp_path.iterdir())
 
 
 def test_a_model_that_differs_after_reload_is_not_kept(small, tmp_path, monkeypatch):
     model, normalize = small
-    monkeypatch.setattr(library, "_RELOAD", library._RELOAD.replace("served=served", "served=served + 0.1"))
+    changed = library._RELOAD["savedmodel"].replace("served=served", "served=served + 0.1")
+    monkeypatch.setitem(library._RELOAD, "savedmodel", changed)
     with pytest.raises(library.ExportError, match="differs"):
-        library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=1.0, class_names=["a", "b", "c"])
+        library.export(model, tmp_path / "m", normalize=normalize, probabilities=SOFTMAX, class_names=["a", "b", "c"])
     assert not list(tmp_path.iterdir())
-
-
-NAMES = ["a", "b", "c"]
 
 
 def test_metadata_and_names_of_numpy_beside_traps(small, tmp_path, monkeypatch):
@@ -151,8 +152,14 @@ def test_metadata_and_names_of_numpy_beside_traps(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     metadata = {"counts": np.array([3, 2, 1]), "error": np.float32(0.5), "none": np.nan, 1: (np.int64(2), Path("x"))}
-    library.export_saved_model(
-        model, "~/m", normalize=normalize, scale=1.0, class_names=np.arange(3), metadata=metadata, card="# é"
+    library.export(
+        model,
+        "~/m",
+        normalize=normalize,
+        probabilities=SOFTMAX,
+        class_names=np.arange(3),
+        metadata=metadata,
+        card="# é",
     )
     assert json.loads((tmp_path / "m" / "metadata.json").read_text()) == {
         "class_names": ["0", "1", "2"],
@@ -169,7 +176,7 @@ def test_metadata_and_names_of_numpy_beside_traps(small, tmp_path, monkeypatch):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's convolution of no images is wrong")
 def test_no_images(tmp_path):
     model, normalize = tf_mmloss.resnet(8, 3, input_shape=(8, 8, 3)), tf_mmloss.normalization((0.5,) * 3, (0.5,) * 3)
-    library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=1.0, class_names=NAMES)
+    library.export(model, tmp_path / "m", normalize=normalize, probabilities=SOFTMAX, class_names=NAMES)
     served = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"]
     assert served(tf.zeros((0, 8, 8, 3), tf.uint8))["probabilities"].shape == (0, 3)
 
@@ -177,7 +184,7 @@ def test_no_images(tmp_path):
 def test_a_model_of_floats_keeps_its_input_and_a_hinge_has_scores(tmp_path):
     rows = keras.Input((5,))
     model = keras.Model(rows, keras.layers.Dense(3)(rows))
-    library.export_saved_model(model, tmp_path / "m", normalize=None, scale=None, class_names=NAMES)
+    library.export(model, tmp_path / "m", probabilities=None, class_names=NAMES)
     served = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"]
     x = np.random.default_rng(1).normal(size=(4, 5)).astype("float32")
     (name,) = served(tf.constant(x))
@@ -200,14 +207,21 @@ def test_a_model_of_floats_keeps_its_input_and_a_hinge_has_scores(tmp_path):
         ({"images": np.zeros((4, 9, 9, 1), np.uint8)}, "`images` must be uint8 of shape (None, 8, 8, 1)"),
         ({"images": np.zeros((4, 8, 8, 1))}, "`images` must be uint8"),
         ({"folder": ""}, "`folder` must be a path"),
+        ({"format": "onxx"}, "`format` must be one of savedmodel, onnx, litert"),
         ({"model": keras.Sequential([keras.layers.Dense(3)])}, "`model` must be a built Keras model"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_written(arguments, message, small, tmp_path, monkeypatch):
     model, normalize = small
-    given = {"model": model, "folder": tmp_path / "m", "normalize": normalize, "scale": 1.0, "class_names": NAMES}
+    given = {
+        "model": model,
+        "folder": tmp_path / "m",
+        "normalize": normalize,
+        "probabilities": SOFTMAX,
+        "class_names": NAMES,
+    }
     with pytest.raises(ValueError, match=re.escape(message)):
-        library.export_saved_model(**given | arguments)
+        library.export(**given | arguments)
     assert not list(tmp_path.iterdir())
 
 
@@ -228,10 +242,10 @@ def test_what_a_killed_export_left_is_removed_and_nothing_else(small, tmp_path, 
     file.touch()
     monkeypatch.setattr(library, "_check", lambda *_: 0.0)
     with run_folder.locked(alive):
-        library.export_saved_model(model, tmp_path / "m", normalize=normalize, scale=1.0, class_names=NAMES)
+        library.export(model, tmp_path / "m", normalize=normalize, probabilities=SOFTMAX, class_names=NAMES)
         assert sorted(tmp_path.iterdir()) == sorted([*kept, elsewhere, tmp_path / "m"])
         with pytest.raises(ValueError, match="another process exports"):
-            library.export_saved_model(model, tmp_path / "alive", normalize=normalize, scale=1.0, class_names=NAMES)
+            library.export(model, tmp_path / "alive", normalize=normalize, probabilities=SOFTMAX, class_names=NAMES)
     assert (elsewhere / "model").is_dir()
     assert (foreign / "thesis.tex").exists()
 
@@ -384,3 +398,125 @@ def test_models_in_the_repository_are_of_their_run_folders(saved):
     data = load("digits")
     predictions = served(tf.constant(data.test_images))["probabilities"].numpy().argmax(-1)
     assert np.mean(predictions != data.test_labels) == pytest.approx(metrics["error"])
+
+
+needs_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="ONNX and LiteRT are converted from TensorFlow"
+)
+FILES = {"onnx": "model.onnx", "litert": "model.tflite"}
+
+
+def runner(file):
+    """An exported file as a function of `images`, by name of its output."""
+    if file.suffix == ".onnx":
+        session = pytest.importorskip("onnxruntime").InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return lambda images: dict(zip(names, session.run(None, {"images": images}), strict=True))
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(file))
+    return lambda images: interpreter.get_signature_runner()(images=images)
+
+
+def skip_without(format):
+    for package in library._NEEDS[format]:
+        pytest.importorskip(package, reason=f"export to {format} needs it")
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("exported", ["float32"], indirect=True)
+@pytest.mark.parametrize("format", FILES)
+def test_a_run_in_other_formats_answers_as_its_model(format, exported, tmp_path, capsys):
+    skip_without(format)
+    root, _ = exported
+    out = tmp_path / "saved"
+    assert export.main([str(root / "run"), "--out", str(out), "--format", format]) == 0
+    assert "on 64 images of the run's evaluation" in capsys.readouterr().out
+    assert {p.name for p in out.iterdir()} == {FILES[format], "metadata.json", "README.md"}
+    data = load("digits")
+    run = runner(out / FILES[format])
+    for images in (data.test_images, data.test_images[:1], *([data.test_images[:0]] if format == "onnx" else [])):
+        (answers,) = run(images).items()
+        assert answers[0] == "probabilities"
+        assert answers[1].shape == (len(images), 10)
+        assert answers[1].dtype == np.float32
+    probabilities = run(data.test_images)["probabilities"]
+    served = tf.saved_model.load(str(root / "saved")).signatures["serving_default"]
+    expected = served(tf.constant(data.test_images))["probabilities"].numpy()
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    metadata = json.loads((out / "metadata.json").read_text())
+    assert metadata["class_names"] == [str(digit) for digit in range(10)]
+    assert FILES[format] in (out / "README.md").read_text()
+    if format == "onnx":
+        stored = pytest.importorskip("onnx").load(str(out / "model.onnx")).metadata_props
+        assert json.loads({entry.key: entry.value for entry in stored}["class_names"]) == metadata["class_names"]
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("format", FILES)
+def test_tabular_floats_and_several_labels_in_other_formats(format, tmp_path):
+    skip_without(format)
+    rows = keras.Input((5,), name="a:b")
+    normalized = keras.layers.Normalization(mean=np.arange(5.0), variance=np.arange(1.0, 6.0))(rows)
+    model = keras.Model(rows, keras.layers.Dense(3)(normalized))
+    layer = tf_mmloss.Probabilities.of(tf_mmloss.AsymmetricLoss(scale=2.0))
+    library.export(model, tmp_path / "m", format=format, probabilities=layer, class_names=["é", "b c", "0"])
+    x = np.random.default_rng(1).normal(size=(4, 5)).astype("float32")
+    found = runner(tmp_path / "m" / FILES[format])(x)["probabilities"]
+    expected = 1 / (1 + np.exp(-2 * model.predict(x, verbose=0).astype("float64")))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@needs_tensorflow
+def test_a_changed_or_unloadable_file_is_not_kept(tmp_path, monkeypatch):
+    skip_without("onnx")
+    rows = keras.Input((5,))
+    model = keras.Model(rows, keras.layers.Dense(3)(rows))
+    good = library._RELOAD["onnx"]
+    for changed, message in (
+        (good.replace("served=served", "served=served + 0.1"), "differs"),
+        (good.replace("class_names=names", "class_names=names[::-1]"), "differs"),
+        (good.replace("np.savez", "np.savezz"), "does not load in a new process"),
+    ):
+        assert changed != good
+        monkeypatch.setitem(library._RELOAD, "onnx", changed)
+        with pytest.raises(library.ExportError, match=message):
+            library.export(model, tmp_path / "m", format="onnx", probabilities=None, class_names=NAMES)
+    assert not list(tmp_path.iterdir())
+
+
+@needs_tensorflow
+def test_what_litert_does_not_have_is_refused(tmp_path):
+    skip_without("litert")
+    rows = keras.Input((5,))
+    model = keras.Model(rows, keras.layers.Dense(3)(keras.ops.erfinv(rows)))
+    with pytest.raises(library.ExportError, match="cannot be converted to litert"):
+        library.export(model, tmp_path / "m", format="litert", probabilities=SOFTMAX, class_names=NAMES)
+    assert not list(tmp_path.iterdir())
+
+
+@needs_tensorflow
+@pytest.mark.parametrize(("format", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert")])
+def test_a_missing_package_is_named_with_its_extra(format, package, tmp_path, capsys, monkeypatch):
+    found = library.importlib.util.find_spec
+    monkeypatch.setattr(library.importlib.util, "find_spec", lambda name: None if name == package else found(name))
+    assert export.main([str(tmp_path), "--format", format]) == 2
+    said = capsys.readouterr().err
+    assert said == f'error: `format` {format} needs {package}: pip install "tf-mmloss[{format}]"\n'
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow has every format")
+@pytest.mark.parametrize("format", FILES)
+def test_other_backends_name_what_exports(format, tmp_path, capsys):
+    assert export.main([str(tmp_path), "--format", format]) == 2
+    assert "KERAS_BACKEND=tensorflow" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("exported", ["float32"], indirect=True)
+def test_the_check_is_on_images_of_the_run_where_they_are_at_hand(exported, tmp_path, monkeypatch):
+    run = exported[0] / "run"
+    config = run_folder.read_config(run)
+    np.testing.assert_array_equal(export._images(run, config, None), load("digits").test_images[:64])
+    own = dataclasses.replace(config, dataset=str(tmp_path / "gone"))
+    assert export._images(run, own, None) is None
+    called = dataclasses.replace(config, dataset="os:getcwd")
+    monkeypatch.setattr(export.inputs, "load", lambda *_: pytest.fail("a function that a run names was called"))
+    assert export._images(run, called, None) is None

@@ -170,6 +170,7 @@ GOOD = {
     "y_true": lambda: LABELS,
     "y_pred": lambda: np.linspace(-1, 1, 18, dtype="float32").reshape(6, 3),
     "logits": lambda: np.linspace(-1, 1, 18, dtype="float32").reshape(6, 3),
+    "model_or_loss": lambda: tf_mmloss.MaxMarginLoss([3, 2, 1]),
     "num_classes": lambda: 3,
     "n_max": lambda: 50,
     "imbalance": lambda: "longtail",

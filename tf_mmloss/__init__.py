@@ -1,7 +1,7 @@
 """Maximum Margin loss and the long-tailed trainer around it, for Keras.
 
 Importing this is fast: Keras, with whichever backend, is imported when a name that needs it is used. TensorFlow itself
-is imported only when `tf_mmloss.pipeline` builds a `tf.data` input or `tf_mmloss.export` writes a SavedModel.
+is imported only when `tf_mmloss.pipeline` builds a `tf.data` input or `tf_mmloss.export` writes a model.
 """
 
 import importlib
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         SeesawCounts,
         StopOnNonFinite,
     )
-    from tf_mmloss.layers import BatchNormalization, CosineDense, StridedShortcut
+    from tf_mmloss.layers import BatchNormalization, CosineDense, Probabilities, StridedShortcut, probabilities
     from tf_mmloss.losses import (
         AsymmetricLoss,
         CDTLoss,
@@ -89,6 +89,7 @@ _MODULE_OF = {
     "MatthewsCorrelation": "metrics",
     "MaxMarginLoss": "losses",
     "NonFiniteLossError": "callbacks",
+    "Probabilities": "layers",
     "ResampledDataset": "resampled_dataset",
     "SeesawCounts": "callbacks",
     "SeesawLoss": "losses",
@@ -100,6 +101,7 @@ _MODULE_OF = {
     "WarmupStepSchedule": "schedules",
     "WorstClassAccuracy": "metrics",
     "normalization": "models",
+    "probabilities": "layers",
     "resnet": "models",
     "resnet32": "models",
 }
@@ -135,6 +137,7 @@ __all__ = [
     "MatthewsCorrelation",
     "MaxMarginLoss",
     "NonFiniteLossError",
+    "Probabilities",
     "ResampledDataset",
     "SeesawCounts",
     "SeesawLoss",
@@ -148,6 +151,7 @@ __all__ = [
     "__version__",
     "imbalance",
     "normalization",
+    "probabilities",
     "resnet",
     "resnet32",
 ]

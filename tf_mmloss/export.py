@@ -1,13 +1,16 @@
-"""SavedModels that take raw images and return class probabilities."""
+"""Models for TensorFlow, ONNX and LiteRT that take raw images and return class probabilities."""
 
 import contextlib
+import importlib.util
 import json
+import logging
 import math
 import os
 import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,18 +18,43 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_mmloss._validation import function, number, path, shown
+from tf_mmloss._validation import choice, function, path, received, shown
 from tf_mmloss.runs.folder import RunFolderError, locked
 
+FORMATS = ("savedmodel", "onnx", "litert")
+# What a format is written and checked with, beside TensorFlow; the extra of this package has the format's name.
+_NEEDS = {"savedmodel": (), "onnx": ("tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
+_FILES = {"onnx": "model.onnx", "litert": "model.tflite"}
 # Run by the check in a process of its own, which knows nothing of this package.
-_RELOAD = """
+_RELOAD = {
+    "savedmodel": """
 import sys, numpy as np, tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1])
 images = np.load(sys.argv[2])
 (served,) = loaded.signatures["serving_default"](tf.constant(images)).values()
 names = [name.decode() for name in loaded.class_names()["class_names"].numpy()]
 np.savez(sys.argv[3], served=served, class_names=names)
-"""
+""",
+    "onnx": """
+import json, sys, numpy as np, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1] + "/model.onnx", providers=["CPUExecutionProvider"])
+images = np.load(sys.argv[2])
+served = np.concatenate([session.run(None, {"images": part})[0] for part in (images[:1], images[1:]) if len(part)])
+names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
+np.savez(sys.argv[3], served=served, class_names=names)
+""",
+    "litert": """
+import json, sys, numpy as np
+from ai_edge_litert.interpreter import Interpreter
+run = Interpreter(sys.argv[1] + "/model.tflite").get_signature_runner()
+images = np.load(sys.argv[2])
+parts = [part for part in (images[:1], images[1:]) if len(part)]
+served = np.concatenate([value for part in parts for value in run(images=part).values()])
+with open(sys.argv[1] + "/metadata.json", encoding="utf-8") as file:
+    names = json.load(file)["class_names"]
+np.savez(sys.argv[3], served=served, class_names=names)
+""",
+}
 # Half a character, as file names that are no UTF-8 have: cannot be written.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # A hidden folder beside the target has this ending, and nothing but these names in it.
@@ -38,34 +66,41 @@ class ExportError(RuntimeError):
     """The exported model does not do what the one in memory does."""
 
 
-def export_saved_model(
+def export(
     model: keras.Model,
     folder: str | os.PathLike[str],
     *,
-    normalize: Callable[[Any], Any] | None,
-    scale: float | None,
+    format: str = "savedmodel",
+    probabilities: keras.layers.Layer | None,
     class_names: Sequence[str | int] | np.ndarray,
+    normalize: Callable[[Any], Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
     card: str | None = None,
     images: np.ndarray | None = None,
 ) -> float:
-    """Write a SavedModel from raw inputs to class probabilities, and check it in a new process.
+    """Write a model from raw inputs to class probabilities, and check it in a new process.
 
-        p = softmax(scale * model(normalize(images)))
+        p = probabilities(model(normalize(images)))
 
-    The signature `serving_default` takes `images` and returns `probabilities`, float32 (B, C); it refuses other types.
+    It takes `images` and returns `probabilities`, float32 (B, C), of any number B of images; of none, LiteRT cannot.
     Images (B, height, width, channels) that are normalised inside are uint8; every other input is of the model's own
-    type. `class_names` takes nothing and returns the C names. Names and metadata also stand in metadata.json. The
-    folder appears only after the check; what a killed export left beside it is removed by the next one.
+    type. The folder appears only after the check; what a killed export left beside it is removed by the next one. In
+    it are metadata.json, with the class names, and
+
+    - savedmodel: a SavedModel, whose `serving_default` refuses other types, and whose signature `class_names` takes
+      nothing and returns the C names;
+    - onnx: model.onnx, with the names as JSON in its metadata, `class_names`;
+    - litert: model.tflite, of LiteRT's own operations alone.
 
     Args:
         model: from one (normalised) input to (B, C) cosines or logits.
         folder: where to write; must not exist.
-        normalize: the layer of `tf_mmloss.normalization` that the model was trained with; None: the inputs go into the
-            model as they are.
-        scale: s of the training loss, > 0; 1 for plain logits. None for a loss that has no probabilities, see
-            `LongTailLoss.probabilistic`: the signature returns `scores`, the model's outputs.
+        format: savedmodel (default); onnx and litert need Keras on TensorFlow and the extra of that name.
+        probabilities: the layer `tf_mmloss.Probabilities` of the training loss. None for a hinge, or for a model that
+            is to return what it returns: its outputs are then named `scores`.
         class_names: C names; whole numbers are names too.
+        normalize: the layer of `tf_mmloss.normalization` that the model was trained with. Default None: the inputs go
+            into the model as they are.
         metadata: anything else for metadata.json, also NumPy's; what JSON has no number for becomes null.
         card: the model card, Markdown for README.md in the folder. Default: none is written.
         images: inputs for the check. Default: 16 random ones.
@@ -74,24 +109,29 @@ def export_saved_model(
         The largest difference between an output of the reloaded model and of the one in memory.
 
     Raises:
-        ValueError: a bad argument; another process exports to the folder.
+        ValueError: a bad argument; a format that the backend has not; another process exports to the folder.
+        ImportError: the packages of the format are not installed.
         FileExistsError: the folder is there already.
-        ExportError: the reloaded model differs by more than 1e-5, or lost its names.
+        ExportError: the model cannot be converted, or the reloaded one differs by more than 1e-5, of the largest
+            output where that is above 1, or lost its names.
 
     Example:
-        >>> export_saved_model(model, "saved_models/mine", normalize=normalize, scale=10.0, class_names=names)
+        >>> export(model, "mine", format="onnx", probabilities=Probabilities.of(model), class_names=names)
     """
-    import tensorflow as tf
-
     folder = path("folder", folder)
-    if scale is not None:
-        scale = number("scale", scale, above=0)
+    check_format(format)
+    if probabilities is not None and not isinstance(probabilities, keras.layers.Layer):
+        raise ValueError(
+            "`probabilities` must be a layer, tf_mmloss.Probabilities.of(loss), or None. "
+            f"{received('probabilities', probabilities)}"
+        )
     if normalize is not None:
         function("normalize", normalize)
     shape, own_type, num_outputs = _signature(model)
     names = _names(class_names, num_outputs)
     if metadata is not None and not isinstance(metadata, Mapping):
         raise ValueError(f"`metadata` must be a dictionary. Received: metadata={shown(metadata)}")
+    scale = getattr(probabilities, "scale", None)
     description = {"class_names": names, "scale": scale, **_plain("metadata", metadata or {})}
     if card is not None and (not isinstance(card, str) or _LONE_SURROGATE.search(card)):
         raise ValueError(f"`card` must be a text. Received: card={shown(card)}")
@@ -100,31 +140,103 @@ def export_saved_model(
     dtype = "uint8" if normalize is not None and len(shape) == 3 else own_type
     images = _examples(images, shape, dtype)
     with _partial_folder(folder) as partial:
-        served = _served_model(model, normalize, scale, dtype)
-        output = "probabilities" if scale is not None else "scores"
-        expected = served.predict(images, verbose=0)
-
-        archive = keras.export.ExportArchive()
-        # On TensorFlow an endpoint's variables are tracked, and would be stored twice.
-        if keras.backend.backend() != "tensorflow":
-            archive.track(served)
-        archive.add_endpoint(
-            "serve",
-            lambda images: {output: served(images, training=False)},
-            input_signature=[tf.TensorSpec((None, *shape), dtype, name="images")],
-        )
-        # Strings are TensorFlow's alone: traced here, as Keras would trace it with JAX where that is the backend.
-        named = tf.function(lambda: {"class_names": tf.constant(names)}, input_signature=[])
-        named.get_concrete_function()
-        archive.add_endpoint("class_names", named)
+        served = _served_model(model, normalize, probabilities, dtype)
+        (expected,) = served.predict(images, verbose=0).values()
         written = partial / "model"
-        archive.write_out(str(written), verbose=False)
+        if format == "savedmodel":
+            _write_saved_model(served, written, names)
+        else:
+            written.mkdir()
+            _convert(served, written / _FILES[format], format, names)
         (written / "metadata.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         if card is not None:
             (written / "README.md").write_text(card, encoding="utf-8")
-        difference = _check(written, partial, images, expected, names)
+        difference = _check(format, written, partial, images, expected, names)
         os.rename(written, folder)
     return difference
+
+
+def check_format(format: str) -> None:
+    """Refuse a format that is unknown, that the backend has not, or whose packages are not installed.
+
+    Raises:
+        ValueError, ImportError: it is.
+    """
+    choice("format", format, FORMATS)
+    if format != "savedmodel" and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"`format` must be savedmodel on {keras.backend.backend()}; models of every backend are exported with "
+            f"KERAS_BACKEND=tensorflow. Received: format={format!r}"
+        )
+    for package in ("tensorflow", *_NEEDS[format]):
+        if importlib.util.find_spec(package) is None:
+            extra = "tensorflow" if package == "tensorflow" else format
+            raise ImportError(f'`format` {format} needs {package}: pip install "tf-mmloss[{extra}]"')
+
+
+def _write_saved_model(served: keras.Model, written: Path, names: list[str]) -> None:
+    import tensorflow as tf
+
+    archive = keras.export.ExportArchive()
+    # On TensorFlow an endpoint's variables are tracked, and would be stored twice.
+    if keras.backend.backend() != "tensorflow":
+        archive.track(served)
+    (images,) = served.inputs
+    archive.add_endpoint(
+        "serve",
+        lambda images: served(images, training=False),
+        input_signature=[tf.TensorSpec(images.shape, images.dtype, name="images")],
+    )
+    # Strings are TensorFlow's alone: traced here, as Keras would trace it with JAX where that is the backend.
+    named = tf.function(lambda: {"class_names": tf.constant(names)}, input_signature=[])
+    named.get_concrete_function()
+    archive.add_endpoint("class_names", named)
+    archive.write_out(str(written), verbose=False)
+
+
+def _convert(served: keras.Model, file: Path, format: str, names: list[str]) -> None:
+    import tensorflow as tf
+
+    (images,) = served.inputs
+    signature = [keras.InputSpec(shape=images.shape, dtype=images.dtype, name="images")]
+    # TensorFlow's own operations would need TensorFlow where the model is used.
+    own = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}} if format == "litert" else {}
+    # tf2onnx logs, with tracebacks, which of its optimizations it went on without; the check sees what came of it.
+    logger = logging.getLogger("tf2onnx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with _constant_statistics(served), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the converters, about NumPy's and TensorFlow's older names
+            served.export(str(file), format=format, verbose=False, input_signature=signature, **own)
+    except Exception as error:
+        raise ExportError(f"The model cannot be converted to {format}: {' '.join(str(error).split())[:500]}") from error
+    finally:
+        logger.setLevel(level)
+    if format == "onnx":
+        import onnx
+
+        written = onnx.load(str(file))
+        onnx.helper.set_model_props(written, {"class_names": json.dumps(names)})
+        onnx.save(written, str(file))
+
+
+@contextlib.contextmanager
+def _constant_statistics(model: keras.Model) -> Iterator[None]:
+    """Let `keras.layers.Normalization` hold its statistics as arrays: tf2onnx makes inputs of a function's tensors."""
+    held = [
+        (layer, name, getattr(layer, name))
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Normalization)
+        for name in ("mean", "variance")
+    ]
+    try:
+        for layer, name, value in held:
+            setattr(layer, name, keras.ops.convert_to_numpy(value))
+        yield
+    finally:
+        for layer, name, value in held:
+            setattr(layer, name, value)
 
 
 def _signature(model: keras.Model) -> tuple[tuple[int | None, ...], str, int]:
@@ -233,26 +345,28 @@ def _remove_left(partial: Path) -> None:
 
 
 def _served_model(
-    model: keras.Model, normalize: Callable[[Any], Any] | None, scale: float | None, dtype: str
+    model: keras.Model, normalize: Callable[[Any], Any] | None, probabilities: keras.layers.Layer | None, dtype: str
 ) -> keras.Model:
     images = keras.Input(model.inputs[0].shape[1:], dtype=dtype, name="images")
     outputs = model(images if normalize is None else normalize(images))
-    if scale is None:
-        return keras.Model(images, keras.layers.Activation("linear", dtype="float32", name="scores")(outputs))
-    logits = keras.layers.Rescaling(scale, dtype="float32", name="scale")(outputs)
-    return keras.Model(images, keras.layers.Softmax(dtype="float32", name="probabilities")(logits))
+    if probabilities is None:
+        return keras.Model(images, {"scores": keras.layers.Activation("linear", dtype="float32")(outputs)})
+    return keras.Model(images, {"probabilities": probabilities(outputs)})
 
 
-def _check(written: Path, partial: Path, images: np.ndarray, expected: np.ndarray, class_names: list[str]) -> float:
+def _check(
+    format: str, written: Path, partial: Path, images: np.ndarray, expected: np.ndarray, class_names: list[str]
+) -> float:
     np.save(partial / "images.npy", images)
     # -P: nothing of the current folder is imported.
-    command = [sys.executable, "-P", "-c", _RELOAD, str(written), str(partial / "images.npy"), str(partial / "out.npz")]
+    files = [str(written), str(partial / "images.npy"), str(partial / "out.npz")]
+    command = [sys.executable, "-P", "-c", _RELOAD[format], *files]
     child = subprocess.run(command, capture_output=True, text=True, errors="backslashreplace")
     if child.returncode:
         raise ExportError(f"The exported model does not load in a new process:\n{child.stderr}")
     with np.load(partial / "out.npz") as out:
-        difference = float(np.abs(out["served"] - expected).max())
-        names = out["class_names"].tolist()
-    if not difference <= 1e-5 or names != class_names:
+        served, names = out["served"], out["class_names"].tolist()
+    difference = float(np.abs(served - expected).max()) if served.shape == expected.shape else math.inf
+    if not difference <= 1e-5 * max(1.0, float(np.abs(expected).max())) or names != class_names:
         raise ExportError(f"The reloaded model differs: by {difference} in an output, class names {names}.")
     return difference

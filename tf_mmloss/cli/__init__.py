@@ -25,7 +25,7 @@ COMMANDS = {
     "evaluate": "evaluate the model of a run, with intervals",
     "runs": "list runs, the best first",
     "page": "make a page of a run, or of several side by side",
-    "export": "export a run as a SavedModel",
+    "export": "export a run for TensorFlow, ONNX or LiteRT",
     "pretrain": "pre-train a backbone by predicting rotations (SSP)",
 }
 

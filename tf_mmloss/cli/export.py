@@ -1,25 +1,32 @@
-"""Export a run as a SavedModel.
+"""Export a run for TensorFlow, ONNX or LiteRT.
 
     tf-mmloss export runs/cifar10-longtail100-mm-drw-seed0
+    tf-mmloss export runs/cifar10-longtail100-mm-drw-seed0 --format onnx
 
-The SavedModel takes uint8 images, normalises them, and returns class probabilities at the scale of the training
-loss, or, as a hinge loss has no probabilities, its scores; its class names and a model card travel with it. Before the
-command says done, a new process has loaded it and returned what the run's model returns.
+The exported model takes any number of uint8 images, normalises them, and returns class probabilities at the scale of
+the training loss, or, as a hinge loss has no probabilities, its scores; its class names and a model card travel with
+it. Before the command says done, a new process (of TensorFlow, onnxruntime or ai-edge-litert) has loaded it and
+returned what the run's model returns for images that the run was evaluated on, or random ones where those are gone.
 """
 
+import contextlib
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 import tf_mmloss
-from tf_mmloss import cli
-from tf_mmloss.export import ExportError, export_saved_model
+from tf_mmloss import cli, datasets
+from tf_mmloss import export as library
+from tf_mmloss.cli import backend
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs import saved
-from tf_mmloss.train import experiment, presets
+from tf_mmloss.train import experiment, inputs, presets
+
+_IMAGES = 64  # of the check
 
 CARD = """# {method} on {data}
 
@@ -27,8 +34,7 @@ A {network} that tells {classes} classes of small images apart, trained on imbal
 generated from the run's folder.
 
 ```python
-model = tf.saved_model.load("THIS_FOLDER").signatures["serving_default"]
-model(tf.constant(images))["{output}"]  # uint8 (B, height, width, channels); normalised inside
+{usage}
 ```
 
 ## Data
@@ -78,24 +84,41 @@ _SCORES = {
 }
 
 
-def export(run: Path, out: Path, licence: str | None = None) -> float:
-    """Export the last epoch of a finished run; return the largest difference found by the check.
+# How a model is used, of the format.
+_USAGE = {
+    "savedmodel": """model = tf.saved_model.load("THIS_FOLDER").signatures["serving_default"]
+model(tf.constant(images))["{output}"]  # uint8 (B, height, width, channels); normalised inside""",
+    "onnx": """model = onnxruntime.InferenceSession("THIS_FOLDER/model.onnx")
+model.run(["{output}"], {{"images": images}})[0]  # uint8 (B, height, width, channels); normalised inside""",
+    "litert": """model = ai_edge_litert.interpreter.Interpreter("THIS_FOLDER/model.tflite").get_signature_runner()
+model(images=images)["{output}"]  # uint8 (B, height, width, channels), B >= 1; normalised inside""",
+}
+
+
+def export(
+    run: Path, out: Path, licence: str | None = None, format: str = "savedmodel", data_dir: str | None = None
+) -> tuple[float, str]:
+    """Export the last epoch of a finished run; return the largest difference found by the check, and on which images.
 
     Args:
         run: its folder.
         out: where to write; must not exist.
         licence: of the weights, for the model card. Default: the card states none.
+        format: see `tf_mmloss.export.export`.
+        data_dir: where CIFAR or `tfds:NAME` is.
 
     Raises:
         RunFolderError: no finished run folder, one of another version, or a model that is refused.
+        ValueError, ImportError: a format that the backend or the installed packages have not.
         FileExistsError: `out` is there already.
         ExportError: the exported model does not do what the run's does.
     """
+    library.check_format(format)
     config = run_folder.read_config(run)
     probabilistic = presets.METHODS[config.method].loss_class.probabilistic
     needed = ("checksum", *(("calibration_error", "mean_confidence") if probabilistic else ()))
     metrics = run_folder.read_json(run, "metrics.json", needed)
-    text = card(config, metrics, run_folder.read_json(run, "environment.json"), _origin(run, config), licence)
+    text = card(config, metrics, run_folder.read_json(run, "environment.json"), _origin(run, config), licence, format)
     if os.path.lexists(out):
         raise FileExistsError(f"{out} is there already: remove it or choose another folder.")
     trained = saved.load(run / "last.keras")
@@ -114,15 +137,34 @@ def export(run: Path, out: Path, licence: str | None = None) -> float:
         "per_class_error": metrics["per_class_error"],
         "checksum": metrics["checksum"],
     }
-    return export_saved_model(
+    images = _images(run, config, data_dir)
+    difference = library.export(
         model,
         out,
-        normalize=tf_mmloss.normalization(metrics["mean"], metrics["std"]),
-        scale=trained.loss.scale if probabilistic else None,
+        format=format,
+        probabilities=tf_mmloss.Probabilities.of(trained.loss) if probabilistic else None,
         class_names=metrics["class_names"],
+        normalize=tf_mmloss.normalization(metrics["mean"], metrics["std"]),
         metadata=metadata,
         card=text,
+        images=images,
     )
+    return difference, "random images" if images is None else f"{len(images)} images of the run's evaluation"
+
+
+def _images(run: Path, config: presets.Config, data_dir: str | None) -> np.ndarray | None:
+    """The first images that the run was evaluated on; None where they are not at hand."""
+    if "dataset" in presets.code_named(config):  # would be called
+        return None
+    with contextlib.suppress(ValueError, OSError, ImportError):
+        if config.is_own:
+            data = inputs.load(config, data_dir)
+        else:
+            data = datasets.load(config.dataset, data_dir, download=False)
+        experiment.check_data(run, data)
+        images = np.asarray(inputs.split(data, config).eval_images[:_IMAGES])
+        return images if len(images) else None
+    return None
 
 
 def _origin(run: Path, config: presets.Config) -> str:
@@ -137,6 +179,7 @@ def card(
     environment: dict[str, Any],
     origin: str,
     licence: str | None = None,
+    format: str = "savedmodel",
 ) -> str:
     """The model card of a run, in Markdown.
 
@@ -144,6 +187,7 @@ def card(
         config, metrics, environment: of its folder.
         origin: where the images come from.
         licence: of the weights, if one is stated.
+        format: of the model.
     """
     start = environment["starts"][0]
     texts = _PROBABILITIES if presets.METHODS[config.method].loss_class.probabilistic else _SCORES
@@ -167,6 +211,7 @@ def card(
         ),
         network=escaped(config.backbone) if config.depth is None else f"ResNet-{config.depth}",
         output=texts["output"],
+        usage=_USAGE[format].format(output=texts["output"]),
         confidence=texts["confidence"].format(metrics=metrics),
         calibration=texts["calibration"],
         licence=f"The weights are under {escaped(licence)}." if licence else "No licence of the weights is stated.",
@@ -188,14 +233,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = cli.parser("export", __doc__)
     parser.add_argument("run", type=cli.path, metavar="RUN", help="a finished run folder")
-    parser.add_argument("--out", type=cli.path, help="default: saved_models/ and the run's name")
+    parser.add_argument("--format", choices=library.FORMATS, default="savedmodel", help="default: savedmodel")
+    parser.add_argument(
+        "--out",
+        type=cli.path,
+        help="a folder; default: saved_models/ and the run's name, with the format where it is another",
+    )
     parser.add_argument("--licence", help='of the weights, for the model card: "the MIT licence"; default: none')
+    parser.add_argument("--data-dir", metavar="DIR", help="where CIFAR or tfds:NAME is, for the check")
+    backend.add_option(parser)
     options = parser.parse_args(arguments)
-    out = options.out or Path("saved_models") / options.run.resolve().name
+    ending = "" if options.format == "savedmodel" else f"-{options.format}"
+    out = options.out or Path("saved_models") / f"{options.run.resolve().name}{ending}"
     try:
         cli.check_out(out.parent)
-        difference = export(options.run, out, options.licence)
-    except (*cli.USER_ERRORS, ExportError) as error:
+        backend.check(options.backend)
+        difference, images = export(options.run, out, options.licence, options.format, options.data_dir)
+    except (*cli.USER_ERRORS, library.ExportError) as error:
         return cli.failed(error)
-    print(f"{out}: reloaded in a new process, largest difference of an output {difference:.1e}")
+    print(f"{out}: reloaded in a new process, largest difference of an output {difference:.1e} on {images}")
     return 0

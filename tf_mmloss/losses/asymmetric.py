@@ -122,6 +122,8 @@ class AsymmetricLoss(keras.losses.Loss):
         Ridnik et al., Asymmetric Loss For Multi-Label Classification, ICCV 2021, Eq. 5 to 7.
     """
 
+    probabilistic, activation = True, "sigmoid"  # as of `LongTailLoss`
+
     def __init__(
         self,
         gamma_negative: float = 4.0,

@@ -392,11 +392,13 @@ class LongTailLoss(keras.losses.Loss):
             zeros where `ignore_class` is none of the C classes. Default None.
 
     Attributes:
-        probabilistic: whether softmax(s * logits) are the probabilities that the loss fits; not those of a hinge, whose
-            bare cosines a softmax would make nearly uniform.
+        probabilistic: whether the loss fits probabilities; a hinge does not, and a softmax of its bare cosines would be
+            nearly uniform.
+        activation: "softmax" or "sigmoid", what gives those probabilities of s * logits; see `Probabilities`.
     """
 
     probabilistic = True
+    activation = "softmax"
 
     # Whether a row's loss depends on the batch's others: `example_loss` then has -1 as the label of what is ignored,
     # otherwise 0.

@@ -90,6 +90,8 @@ class ClassBalancedSigmoidLoss(LongTailLoss):
         Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, section 4.
     """
 
+    activation = "sigmoid"
+
     def __init__(
         self,
         cls_counts: Sequence[int] | np.ndarray,

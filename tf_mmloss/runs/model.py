@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tf_mmloss._validation import path
-from tf_mmloss.evaluation import softmax
+from tf_mmloss.layers import probabilities
 from tf_mmloss.losses import LongTailLoss
 from tf_mmloss.models import normalization
 from tf_mmloss.runs import saved
@@ -27,8 +27,8 @@ class RunModel:
         network: normalised images to logits, float32.
         class_names: C names, in label order.
         mean, std: of the pixels, for the normalisation.
-        scale: multiplies the logits before the softmax.
-        probabilistic: whether that gives probabilities, see `LongTailLoss`.
+        scale: of the loss.
+        probabilistic: whether there are probabilities, see `LongTailLoss`.
     """
 
     config: Config
@@ -74,14 +74,14 @@ class RunModel:
         return np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, len(self.class_names)))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (N, C), float64: the softmax at the scale of the loss.
+        """Probabilities (N, C), float64, see `tf_mmloss.probabilities`.
 
         Raises:
             ValueError: the loss has none.
         """
         if not self.probabilistic:
             raise ValueError(f"A run of method {self.config.method} has no probabilities: use its logits.")
-        return softmax(self.scale * self.logits(images))
+        return probabilities(self.network, self.logits(images))
 
 
 def decode_options(config: Config) -> dict[str, Any]:

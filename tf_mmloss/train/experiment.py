@@ -36,7 +36,7 @@ import numpy as np
 import tf_mmloss
 from tf_mmloss import backbones
 from tf_mmloss.datasets import ImageDataset
-from tf_mmloss.evaluation import calibrated, softmax
+from tf_mmloss.evaluation import calibrated
 from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 from tf_mmloss.models import add_head
@@ -420,7 +420,8 @@ def _keep_predictions(folder: Path, splits: Splits, logits: np.ndarray, model: k
     """Keep what was predicted, and pictures for the page of the run."""
     labels, predicted = splits.eval_labels, logits.argmax(axis=-1)
     rows = np.arange(len(labels))
-    confidence = softmax(model.loss.scale * logits)[rows, predicted] if model.loss.probabilistic else None
+    has_confidence = model.loss.probabilistic and model.loss.activation == "softmax"
+    confidence = tf_mmloss.probabilities(model.loss, logits)[rows, predicted] if has_confidence else None
     scaled = calibrated(labels, logits)[rows, predicted] if len(labels) > 1 else None
     found = predictions.Predictions(labels, predicted, confidence, scaled)
     predictions.save(folder, found)
@@ -430,10 +431,10 @@ def _keep_predictions(folder: Path, splits: Splits, logits: np.ndarray, model: k
 
 
 def _confidence(loss: tf_mmloss.LongTailLoss, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """How far the probabilities can be trusted; nothing of a loss that has none."""
-    if not loss.probabilistic:
+    """How far the probabilities can be trusted; nothing of a loss that has none over the classes together."""
+    if not loss.probabilistic or loss.activation != "softmax":
         return {}
-    probabilities = softmax(loss.scale * logits)
+    probabilities = tf_mmloss.probabilities(loss, logits)
     return {
         "calibration_error": expected_calibration_error(labels, probabilities),
         "mean_confidence": float(probabilities.max(axis=-1).mean()),
