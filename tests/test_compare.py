@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 from helpers import BACKEND
 
@@ -190,6 +191,7 @@ def test_another_plan_in_the_folder_is_refused(done, tmp_path, capsys, monkeypat
         ({"seeds": 10**9}, "`seeds`"),
         ({"options": {"data": 1}}, "unknown options data"),
         ({"options": {"beta": 1.0}}, "`beta` is an option of single methods"),
+        ({"options": {"seed": "a"}}, "`seed` must be an integer"),
         ({"options": {"dataset": "os:system"}}, "is a function that would be called"),
     ],
 )
@@ -199,6 +201,28 @@ def test_a_plan_of_others_is_checked(change, message, tmp_path, capsys):
     assert command.main(["--resume", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["compare.json"]
+
+
+def test_classes_too_small_for_a_held_out_image_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TF_MMLOSS_CACHE", str(tmp_path / "cache"))
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 8, 8, 3), np.uint8)
+    labels = np.repeat([0, 1, 2], [24, 12, 1])
+    np.savez(tmp_path / "birds.npz", x=pixels, y=labels)
+    configs = []
+
+    def run(config, folder, *, data, **_):
+        configs.append(config)
+        raise experiment.RunStoppedError("stopped")
+
+    monkeypatch.setattr(experiment, "run", run)
+    given = ["--dataset", str(tmp_path / "birds.npz"), *TWO, "--out", str(tmp_path / "out")]
+    assert command.main(given) == 3
+    assert "classes too small for an evaluated image, in no number: 2" in capsys.readouterr().out
+    assert [(config.holdout, config.eval_every) for config in configs] == [(5, 200)]
+    shutil.rmtree(tmp_path / "out")
+    assert command.main([*given, "--measure", "few-accuracy", "--epochs", "3"]) == 2
+    assert "`measure` few_accuracy needs evaluated images" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_runs_are_seed_by_seed_so_that_every_stop_is_fair():

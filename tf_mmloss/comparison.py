@@ -55,10 +55,10 @@ def compare(
     tests are Student's, the quantile being the mean of those of the two parts, weighted by their variances (Cochran's
     test). With few seeds a bootstrap over the seeds would give intervals that are too narrow.
 
-    As three seeds say little of their own spread, V_seeds
-    is the largest of its own, of the mean over all methods (or pairs), and of V_both, at the degrees of freedom of that
-    mean: M (S - 1) for the values of M methods, (M - 1) (S - 1) for their differences. V_images is at least what one
-    image makes. Classes with a single image are one class for V_images.
+    As three seeds say little of their own spread, V_seeds is the largest of its own, of the mean over all methods (or
+    pairs), and of V_both, at the degrees of freedom of that mean: M (S - 1) for the values of M methods,
+    (M - 1) (S - 1) for their differences. V_images is at least what one image makes. Classes with a single image are
+    one class for V_images.
 
     The p value of a difference is the chance of one as large, or larger, between two methods that are equally good;
     it is corrected by Holm for all pairs of methods, as the data say which of them is the best.
@@ -74,11 +74,11 @@ def compare(
 
     Returns:
         A dictionary that JSON can hold: `methods`, for each by falling quality its `value`, `interval` (95 %) and
-        `by_seed` of each measure; `pairs`, of each two methods `better`, `worse`, `difference` of their values and its `interval`
-        (95 %, of this pair alone), `p` (None of one seed) and `p_corrected`; `best`; `equal`, what is not told apart
-        from it; `choice`, the simplest of these; `least_difference`, from which on two methods would have been told
-        apart; `not_evaluated`, names of the classes without images; `few`, of the rarest that have some; `answer`,
-        sentences.
+        `by_seed` of each measure; `pairs`, of each two methods `better`, `worse`, `difference` of their values and its
+        `interval` (95 %, of this pair alone), `p` (None of one seed) and `p_corrected`; `best`; `equal`, what is not
+        told apart from it; `choice`, the simplest of these; `least_difference`, from which on two methods would have
+        been told apart; `not_evaluated`, names of the classes without images; `few`, of the rarest that have some;
+        `answer`, sentences.
 
     Raises:
         ValueError: arrays of other shapes or values, fewer than two methods or images, a measure without images.

@@ -127,7 +127,16 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
     strategy.join(resolved)
     strategy.check(resolved)
     inputs.check_input(resolved)
-    inputs.split(data, resolved)
+    splits = inputs.split(data, resolved)
+    evaluated = np.bincount(splits.eval_labels, minlength=len(splits.class_names))
+    if evaluated.sum() < 2 or (plan.measure == "few_accuracy" and not evaluated[rarest(splits.cls_counts)].any()):
+        raise ValueError(
+            f"`measure` {plan.measure} needs evaluated images, few_accuracy of the rarest classes: raise --holdout. "
+            f"Received: {evaluated.sum()} images"
+        )
+    missing = [splits.class_names[c] for c in np.flatnonzero(evaluated == 0)]
+    if missing:
+        print(f"classes too small for an evaluated image, in no number: {_listed(missing)}", flush=True)
     content = {
         "version": VERSION,
         "methods": list(plan.methods),
@@ -173,6 +182,7 @@ def read_plan(folder: Path) -> Plan:
         if unknown:
             raise ValueError(f"unknown options {', '.join(sorted(unknown))[:200]}")
         check(methods, content["seeds"], content["measure"], options)
+        integer("seed", options.get("seed", 0))
         return Plan(tuple(methods), content["seeds"], Config(**options), content["measure"])
     except (TypeError, ValueError) as error:
         raise RunFolderError(f"{folder / PLAN} is of another version: {error}") from error
