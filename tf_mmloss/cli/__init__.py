@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 COMMANDS = {
     "fit": "train a network on an imbalanced data set",
+    "compare": "train several methods, and say which one to take",
     "tune": "search the options of a loss on held-out training images",
     "predict": "say what is on pictures, with the model of a run",
     "evaluate": "evaluate the model of a run, with intervals",

@@ -287,6 +287,37 @@ def search(table: Sequence[Mapping[str, Any]], path_stem: str | Path) -> None:
         _save(figure, path_stem)
 
 
+def comparison(found: Mapping[str, Any], path_stem: str | Path, *, title: str) -> None:
+    """Draw error, balanced accuracy and few-shot accuracy of several methods, with their intervals and seeds.
+
+    Args:
+        found: what `tf_mmloss.comparison.compare` returns.
+        path_stem: where to; .svg and .png are appended.
+        title: names the data.
+    """
+    panels = {"error": "error", "balanced_accuracy": "balanced accuracy", "few_accuracy": "few-shot accuracy"}
+    rows = found["methods"]
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(8, 1.6 + 0.4 * len(rows)), layout="constrained")
+        for axes, (name, label) in zip(figure.subplots(1, 3, sharey=True), panels.items(), strict=True):
+            for y, row in enumerate(rows):
+                if row[name] is None:
+                    continue
+                colour = COLOURS[1] if row["name"] == found["choice"] else COLOURS[0]
+                low, high = (100 * end for end in row[name]["interval"])
+                axes.plot([low, high], [y, y], color=colour, lw=2)
+                axes.plot(100 * row[name]["value"], y, "o", color=colour)
+                seeds = [100 * value for value in row[name]["by_seed"]]
+                axes.plot(seeds, [y] * len(seeds), "|", color="black", ms=7, alpha=0.6)
+            axes.set_xlabel(f"{label} (%)", fontweight="bold" if name == found["measure"] else "normal")
+            axes.grid(axis="x")
+            axes.set_yticks(range(len(rows)), [run_folder.method_label(row["name"]) for row in rows])
+            axes.set_ylim(len(rows) - 0.5, -0.5)
+        over = "seeds and images" if found["seeds"] > 1 else "images alone"
+        figure.suptitle(f"{title}: 95 % intervals over {over}; | a seed; orange: the choice", fontsize=11)
+        _save(figure, path_stem)
+
+
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     config = ("dataset", "imbalance", "ratio", "method", "seed", "start_epoch")
     metrics = ("cls_counts", "class_names", "per_class_error")

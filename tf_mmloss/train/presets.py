@@ -43,6 +43,8 @@ LOSS_OPTIONS = (
     "gamma",
     "tau",
 )
+# The options of single methods, and the method itself: a comparison takes none of them.
+OF_A_METHOD = ("method", *LOSS_OPTIONS, "weights", "start_epoch", "pretraining")
 
 
 # No run is longer, deeper, or has larger batches: a slip of the finger must not take the memory or the day.

@@ -1,0 +1,238 @@
+"""The command that compares methods: its runs, its answer, how it is stopped and shared, and what it refuses."""
+
+import csv
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from helpers import BACKEND
+
+pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
+pytest.importorskip("matplotlib")
+
+from tf_mmloss import NonFiniteLossError
+from tf_mmloss.cli import compare as command
+from tf_mmloss.runs.folder import locked, read_config
+from tf_mmloss.train import compare, experiment, presets
+
+pytestmark = pytest.mark.skipif(BACKEND == "jax", reason="every run compiles anew, minutes; runs are tested")
+
+SMALL = ["--dataset", "digits", "--ratio", "20", "--depth", "8", "--epochs", "2"]
+TWO = ["--methods", "erm,mm-drw", "--seeds", "2"]
+RUNS = ["erm-seed0", "mm-drw-seed0", "erm-seed1", "mm-drw-seed1"]
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A comparison that was killed in its third run, and resumed."""
+    out, real, begun = tmp_path_factory.mktemp("compare") / "out", experiment.run, []
+
+    def run(config, folder, **options):
+        begun.append(folder.name)
+        if len(begun) == 3:  # after an epoch
+            options["stop"] = lambda: True
+            with pytest.raises(experiment.RunStoppedError):
+                real(config, folder, **options)
+            raise Killed
+        return real(config, folder, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "run", run)
+        with pytest.raises(Killed):
+            command.main([*SMALL, *TWO, "--out", str(out)])
+        assert begun == RUNS[:3]
+        begun.clear()
+        begun += [None] * 10  # kills no more
+        assert command.main(["--resume", str(out)]) == 0
+        assert begun[10:] == RUNS[2:]
+    return out
+
+
+def copied(done, tmp_path):
+    return shutil.copytree(done, tmp_path / "out")
+
+
+def test_a_killed_comparison_ends_with_everything(done):
+    assert {path.name for path in done.iterdir()} >= {
+        *("compare.json", "comparison.csv", "comparison.md", "comparison.svg", "comparison.png", "predictions"),
+        *RUNS,
+    }
+    for name in RUNS:
+        config = read_config(done / name)
+        assert (f"{config.method}-seed{config.seed}", config.holdout, config.epochs) == (name, 12, 2)
+        metrics = json.loads((done / name / "metrics.json").read_text())
+        assert metrics["evaluated_on"] == "held-out training images"
+        predicted = json.loads((done / "predictions" / f"{name}.json").read_text())
+        assert len(predicted["predictions"]) == 120
+    with open(done / "comparison.csv", newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"erm", "mm-drw"}
+    assert sum(int(row["choice"]) for row in rows.values()) == 1
+    for method, row in rows.items():
+        found = [json.loads((done / f"{method}-seed{seed}" / "metrics.json").read_text()) for seed in (0, 1)]
+        for name in ("error", "balanced_accuracy"):  # of the same predictions, computed elsewhere
+            assert float(row[name]) == pytest.approx(sum(one[name] for one in found) / 2, abs=0.005)
+            assert 0 <= float(row[f"{name}_low"]) <= float(row[name]) <= float(row[f"{name}_high"]) <= 1
+    text = (done / "comparison.md").read_text()
+    assert "| method | error | balanced accuracy | few-shot accuracy |" in text
+    assert "2 seeds of each method, 120 images of held-out training images" in text
+    assert "Few-shot accuracy is of 6, 7, 8, 9." in text
+
+
+def test_a_finished_comparison_is_not_trained_again(done, tmp_path, monkeypatch, capsys):
+    out = copied(done, tmp_path)
+    monkeypatch.setattr(experiment, "run", None)
+    monkeypatch.setattr(compare, "RunModel", None)
+    before = (out / "comparison.md").read_bytes()
+    (out / "comparison.md").unlink()
+    assert command.main([*SMALL, *TWO, "--out", str(out)]) == 0
+    assert (out / "comparison.md").read_bytes() == before
+    assert before.decode() in capsys.readouterr().out
+
+
+def test_what_another_process_trains_is_left_to_it(done, tmp_path, capsys):
+    out = copied(done, tmp_path)
+    shutil.rmtree(out / RUNS[2])
+    with locked(out / RUNS[2]):
+        assert command.main(["--resume", str(out)]) == 3
+    printed = capsys.readouterr().out
+    assert "another process trains it" in printed
+    assert "1 seed of 2 planned of each method" in printed
+    assert "one seed" in printed  # no certainty
+    assert f"not finished, continue with --resume {out}: {RUNS[2]}" in printed
+
+
+def test_a_method_whose_loss_is_nan_is_left_out_and_named(done, tmp_path, monkeypatch, capsys):
+    out = copied(done, tmp_path)
+    plan = json.loads((out / "compare.json").read_text())
+    plan["methods"].append("ldam")
+    (out / "compare.json").write_text(json.dumps(plan))
+
+    def run(config, folder, **_):
+        folder.mkdir()
+        raise NonFiniteLossError("The loss became nan.")
+
+    monkeypatch.setattr(experiment, "run", run)
+    assert command.main(["--resume", str(out)]) == 0
+    assert "Left out, as a loss became NaN: ldam." in capsys.readouterr().out
+    assert json.loads((out / "ldam-seed0" / "failed.json").read_text())["error"] == "NonFiniteLossError"
+
+
+def test_hours_stop_and_what_is_finished_is_compared(done, tmp_path, monkeypatch, capsys):
+    out = copied(done, tmp_path)
+    for name in RUNS[2:]:
+        shutil.rmtree(out / name)
+    asked = []
+
+    def run(config, folder, *, stop, **_):
+        asked.append(stop())
+        raise experiment.RunStoppedError("stopped")
+
+    monkeypatch.setattr(experiment, "run", run)
+    assert command.main(["--resume", str(out), "--hours", "1e-9"]) == 3
+    assert asked == [True]
+    assert "1 seed of 2 planned" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "`methods` must be given"),
+        (["--methods", "erm,mm-dwr"], "`methods` must be one of .*Received: methods='mm-dwr'. Did you mean 'mm-drw'?"),
+        (["--methods", "erm,rotation"], "`methods` must be one of"),
+        (["--methods", "erm"], "`methods` must be two to 20, each once"),
+        (["--methods", "erm,mm,erm"], "`methods` must be two to 20, each once"),
+        ([*TWO, "--beta", "1.5"], "`beta` is an option of single methods"),
+        ([*TWO, "--method", "erm"], "`method` is an option of single methods"),
+        ([*TWO, "--start-epoch", "1"], "`start_epoch` is an option of single methods"),
+        ([*TWO, "--seeds", "0"], "`seeds` must be an integer >= 1"),
+        ([*TWO, "--measure", "balanced"], "Did you mean 'balanced_accuracy'?"),
+        ([*TWO, "--hours", "0"], "`hours` must be a finite number > 0"),
+        ([*TWO, "--holdout", "0"], "`holdout` must be an integer >= 1"),
+        ([*TWO, "--holdout", "500"], "`holdout` must leave training images of every class"),
+        ([*TWO, "--final", "--holdout", "5"], "`holdout` is not for --final"),
+        ([*TWO, "--depth", "9"], "`depth` must be 6n+2"),
+        ([*TWO, "--learning-rate", "0"], "`learning_rate` must be"),
+        ([*TWO, "--seed", str(2**32 - 1)], "`seed` must be below 2^32"),
+        (["--resume", "nowhere"], "nowhere holds no comparison"),
+    ],
+)
+def test_mistakes_exit_with_2_before_any_work(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiment, "run", None)
+    given = arguments if "--resume" in arguments else [*SMALL, "--out", "out", *arguments]
+    assert command.main(given) == 2
+    assert re.search(re.escape(message).replace(r"\.\*", ".*"), capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_plan_in_the_folder_is_refused(done, tmp_path, capsys, monkeypatch):
+    out = copied(done, tmp_path)
+    monkeypatch.setattr(experiment, "run", None)
+    assert command.main([*SMALL, "--methods", "erm,mm", "--seeds", "2", "--out", str(out)]) == 2
+    assert "holds another comparison (methods differ" in capsys.readouterr().err
+    assert command.main(["--resume", str(out), "--methods", "erm,mm"]) == 2
+    assert "`methods` must not be given with --resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "version 2, not 1"),
+        ({"methods": ["erm", "nn"]}, "`methods` must be one of"),
+        ({"methods": "erm,mm"}, "methods must be a list"),
+        ({"methods": ["erm", ["mm"]]}, "`methods`"),
+        ({"seeds": 10**9}, "`seeds`"),
+        ({"options": {"data": 1}}, "unknown options data"),
+        ({"options": {"beta": 1.0}}, "`beta` is an option of single methods"),
+        ({"options": {"seed": "a"}}, "`seed` must be an integer"),
+        ({"options": {"dataset": "os:system"}}, "is a function that would be called"),
+    ],
+)
+def test_a_plan_of_others_is_checked(change, message, tmp_path, capsys):
+    plan = {"version": 1, "methods": ["erm", "mm"], "seeds": 1, "measure": "error", "options": {}, "fingerprint": ""}
+    (tmp_path / "compare.json").write_text(json.dumps(plan | change))
+    assert command.main(["--resume", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["compare.json"]
+
+
+def test_classes_too_small_for_a_held_out_image_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TF_MMLOSS_CACHE", str(tmp_path / "cache"))
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 8, 8, 3), np.uint8)
+    labels = np.repeat([0, 1, 2], [24, 12, 1])
+    np.savez(tmp_path / "birds.npz", x=pixels, y=labels)
+    configs = []
+
+    def run(config, folder, *, data, **_):
+        configs.append(config)
+        raise experiment.RunStoppedError("stopped")
+
+    monkeypatch.setattr(experiment, "run", run)
+    given = ["--dataset", str(tmp_path / "birds.npz"), *TWO, "--out", str(tmp_path / "out")]
+    assert command.main(given) == 3
+    assert "classes too small for an evaluated image, in no number: 2" in capsys.readouterr().out
+    assert [(config.holdout, config.eval_every) for config in configs] == [(5, 200)]
+    shutil.rmtree(tmp_path / "out")
+    assert command.main([*given, "--measure", "few-accuracy", "--epochs", "3"]) == 2
+    assert "`measure` few_accuracy needs evaluated images" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_are_seed_by_seed_so_that_every_stop_is_fair():
+    plan = compare.Plan(("erm", "mm"), 2, presets.Config(dataset="digits", seed=5))
+    assert [(cell.method, cell.seed) for cell in plan.cells()] == [("erm", 5), ("mm", 5), ("erm", 6), ("mm", 6)]
+
+
+@pytest.mark.parametrize(
+    ("cls_counts", "expected"),
+    [([500, 50, 19], [2]), ([500, 90, 50], [2]), ([19, 9, 3, 2, 1, 1], [4, 5]), ([30, 30], [0])],
+)
+def test_the_rarest_classes(cls_counts, expected):
+    assert compare.rarest(cls_counts).nonzero()[0].tolist() == expected

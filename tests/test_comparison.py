@@ -1,0 +1,197 @@
+"""The statistics of a comparison, on simulated methods whose truth is known."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tf_mmloss.comparison import MEASURES, _p_value, _parts, _quantile, _strata, chance, compare, simplicity
+
+FEW = np.arange(10) >= 7
+
+
+def simulate(rng, methods, seeds, sizes, gain=(), seed_sd=0.3, image_sd=1.0):
+    """Labels and predictions: images, methods on images, seeds, and seeds on classes are more or less difficult."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    ease = np.linspace(1, -1, len(sizes))[labels] + image_sd * rng.normal(size=len(labels))
+    ease = ease + 0.7 * image_sd * rng.normal(size=(methods, 1, len(labels)))
+    ease = ease + seed_sd * rng.normal(size=(methods, seeds, 1))
+    ease = ease + seed_sd * rng.normal(size=(methods, seeds, len(sizes)))[:, :, labels]
+    ease = ease + np.array(gain or [0.0] * methods)[:, None, None]
+    right = rng.random(ease.shape) < 1 / (1 + np.exp(-ease))
+    return labels, np.where(right, labels, (labels + 1) % len(sizes))
+
+
+def named(count):
+    return [f"m{i}" for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("methods", "seeds", "per_class", "seed_sd"),
+    [(2, 3, 12, 0.3), (2, 3, 12, 0.0), (4, 3, 12, 0.3), (4, 3, 12, 0.0), (2, 2, 50, 0.3), (2, 3, 100, 0.3)],
+)
+def test_names_of_one_method_are_told_apart_in_one_of_twenty_tries_at_most(methods, seeds, per_class, seed_sd):
+    rng, tries = np.random.default_rng(0), 200
+    wrong = 0
+    for _ in range(tries):
+        labels, predictions = simulate(rng, methods, seeds, [per_class] * 10, seed_sd=seed_sd)
+        found = compare(labels, predictions, named(methods), few=FEW)
+        wrong += any(pair["p_corrected"] < 0.05 for pair in found["pairs"])
+    assert wrong <= tries // 20
+
+
+def test_intervals_hold_the_truth():
+    rng, tries = np.random.default_rng(0), 200
+    labels, predictions = simulate(rng, 4, 50, [4000] * 10)
+    truth = np.mean(predictions == labels)
+    held = 0
+    for _ in range(tries):
+        labels, predictions = simulate(rng, 4, 3, [12] * 10)
+        rows = compare(labels, predictions, named(4), few=FEW)["methods"]
+        low, high = next(row["balanced_accuracy"]["interval"] for row in rows if row["name"] == "m0")
+        held += low <= truth <= high
+    assert held >= 0.93 * tries
+
+
+def test_a_real_gain_is_found():
+    rng, found = np.random.default_rng(0), []
+    for _ in range(50):
+        labels, predictions = simulate(rng, 4, 3, [100] * 10, gain=[0, 0, 0, 1.2], seed_sd=0.1)
+        found.append(compare(labels, predictions, ["erm", "ldam", "mm", "mm-drw"], few=FEW))
+    assert sum(one["choice"] == "mm-drw" for one in found) >= 45
+    answer = next(one["answer"][0] for one in found if one["choice"] == "mm-drw")
+    assert answer.startswith("Take mm-drw. Its balanced accuracy is the highest, and it is told apart from every other")
+
+
+def test_the_simplest_is_taken_where_nothing_is_told_apart():
+    labels, predictions = simulate(np.random.default_rng(3), 4, 3, [12] * 10)
+    for names in (["ldam-drw", "erm", "mm", "mm-drw"], ["ldam-drw-ssp", "mm-drw", "mm", "ldam"]):
+        found = compare(labels, predictions, names, few=FEW)
+        assert {found["best"], *found["equal"]} == set(names)
+        assert found["choice"] == ("erm" if "erm" in names else "mm")
+        assert found["answer"][0].startswith("Not told apart")
+        assert f"Take the simplest of them, {found['choice']}." in found["answer"]
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_equal_predictions_are_no_difference():
+    labels, predictions = simulate(np.random.default_rng(0), 1, 3, [5] * 10)
+    pair = compare(labels, np.repeat(predictions, 2, axis=0), named(2), few=FEW)["pairs"][0]
+    assert (pair["difference"], pair["p"], pair["p_corrected"]) == (0, 1, 1)
+
+
+def test_all_right_is_no_certainty():
+    """Nothing varies, yet another image could be wrong."""
+    labels = np.repeat(np.arange(10), 5)
+    row = compare(labels, np.tile(labels, (2, 3, 1)), named(2), few=FEW)["methods"][0]
+    assert row["error"]["value"] == 0
+    assert row["error"]["interval"][1] > 0.02
+    assert row["balanced_accuracy"]["interval"][0] < 0.98
+    assert row["balanced_accuracy"]["interval"][1] == 1
+
+
+def test_values_are_those_of_the_measures():
+    labels, predictions = simulate(np.random.default_rng(0), 2, 3, [20, 10, 4], gain=[0, 1])
+    found = compare(labels, predictions, ["a", "b"], few=[False, False, True], measure="error")
+    assert [row["name"] for row in found["methods"]] == ["b", "a"]
+    right = predictions == labels
+    recalls = np.stack([right[:, :, labels == c].mean(axis=2) for c in range(3)])
+    expected = {"error": 1 - right.mean(axis=2), "balanced_accuracy": recalls.mean(axis=0), "few_accuracy": recalls[2]}
+    assert set(expected) == set(MEASURES)
+    for m, row in enumerate(reversed(found["methods"])):
+        for name, values in expected.items():
+            np.testing.assert_allclose(row[name]["by_seed"], values[m], rtol=1e-12)
+            np.testing.assert_allclose(row[name]["value"], values[m].mean(), rtol=1e-12)
+    pair = found["pairs"][0]
+    assert (pair["better"], pair["worse"]) == ("b", "a")
+    np.testing.assert_allclose(pair["difference"], (expected["error"][1] - expected["error"][0]).mean(), rtol=1e-12)
+
+
+def test_the_parts_of_the_variance_are_those_of_a_crossed_analysis_of_variance():
+    """One class: of seeds and of images, mean squares as in a two-way table without repeats."""
+    z = np.random.default_rng(0).normal(size=(3, 8)) + np.arange(8)
+    parts = _parts(z, np.array([0]))
+    rows, columns = z.mean(axis=1), z.mean(axis=0)
+    residual = z - rows[:, None] - columns + z.mean()
+    mean_square = (residual**2).sum() / (2 * 7)
+    of_images = columns.var(ddof=1) - mean_square / 3  # the variance of an image's own effect
+    np.testing.assert_allclose(parts["of_images"], 8 * of_images, rtol=1e-12)
+    np.testing.assert_allclose(parts["of_seeds"], z.sum(axis=1).var(ddof=1) / 3, rtol=1e-12)
+
+
+@pytest.mark.parametrize("ratio", [0.01, 1.0, 3.0, 30.0])
+def test_p_values_are_students_where_one_part_is_all(ratio):
+    np.testing.assert_allclose(_p_value(ratio, [(0.0, 9.0), (2.0, 4.0)]), 2 * stats.t.sf(ratio, 4), rtol=1e-6)
+    mixed = _p_value(ratio, [(1.0, 9.0), (1.0, 4.0)])
+    assert 2 * stats.t.sf(ratio, 9) < mixed < 2 * stats.t.sf(ratio, 4)
+    np.testing.assert_allclose(_quantile(mixed / 2, [(1.0, 9.0), (1.0, 4.0)]), ratio, rtol=1e-6)
+
+
+def test_p_values_are_corrected_by_holm():
+    labels, predictions = simulate(np.random.default_rng(0), 3, 3, [50] * 10, gain=[0, 0.3, 1], seed_sd=0.05)
+    pairs = sorted(compare(labels, predictions, named(3), few=FEW)["pairs"], key=lambda pair: pair["p"])
+    expected = np.maximum.accumulate([pair["p"] * left for pair, left in zip(pairs, (3, 2, 1), strict=True)])
+    np.testing.assert_allclose([pair["p_corrected"] for pair in pairs], np.minimum(expected, 1), rtol=1e-12)
+
+
+def test_one_seed_gives_no_certainty():
+    labels, predictions = simulate(np.random.default_rng(0), 2, 1, [200] * 10, gain=[0, 3])
+    found = compare(labels, predictions, ["erm", "mm-drw"], few=FEW)
+    pair = found["pairs"][0]
+    assert (pair["better"], pair["p"], pair["p_corrected"], found["least_difference"]) == ("mm-drw", None, None, None)
+    assert (found["best"], found["choice"], found["equal"]) == ("mm-drw", "erm", ["erm"])
+    assert "one seed" in found["answer"][0]
+    assert "unknown" in found["answer"][0]
+    assert pair["interval"][0] > 0  # of the images alone
+
+
+def test_a_class_without_images_is_named_and_left_out():
+    labels, predictions = simulate(np.random.default_rng(0), 2, 3, [20, 10, 0, 5])
+    found = compare(labels, predictions, ["a", "b"], few=[False, False, True, True], class_names="wxyz")
+    assert found["not_evaluated"] == ["y"]
+    assert found["few"] == ["z"]
+    assert found["answer"][-1] == "Classes without evaluated images are in no number: y."
+    only_missing = compare(labels, predictions, ["a", "b"], few=[False, False, True, False])
+    assert [row["few_accuracy"] for row in only_missing["methods"]] == [None, None]
+    with pytest.raises(ValueError, match="`measure` few_accuracy has no images"):
+        compare(labels, predictions, ["a", "b"], few=[False, False, True, False], measure="few_accuracy")
+
+
+@pytest.mark.parametrize("sizes", [[1, 1, 5, 3], [1, 4, 3], [1, 1], [2, 2], [0, 1, 7], [1, 1, 1]])
+def test_classes_of_one_image_are_one_class_for_the_variance(sizes):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    order, starts = _strata(labels)
+    assert sorted(order.tolist()) == list(range(len(labels)))
+    groups = np.split(labels[order], starts[1:])
+    assert min(map(len, groups)) > 1
+    assert all(len(set(group)) == 1 or 1 in np.bincount(group) for group in map(list, groups))
+    found = compare(labels, np.zeros((2, 3, len(labels)), int), ["a", "b"], few=np.arange(len(sizes)) < 1)
+    assert found["pairs"][0]["p"] == 1
+
+
+def test_simplicity_and_chance():
+    names = ["ldam-drw-ssp", "cb-rs", "erm", "mm-ldam", "hg-drs", "balanced-softmax"]
+    assert [simplicity(name) for name in names] == [3, 2, 0, 1, 2, 1]
+    assert [chance(p) for p in (None, 0.0001, 0.034, 0.5)] == ["unknown", "below 0.1 %", "3.4 %", "50 %"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": ["a"]}, "`methods` must be two or more, each once"),
+        ({"methods": ["a", "a"]}, "`methods` must be two or more, each once"),
+        ({"measure": "balanced"}, "Did you mean 'balanced_accuracy'"),
+        ({"level": 0}, "`level` must be a finite number > 0 and < 1"),
+        ({"labels": [0]}, "`labels` must be of two images or more"),
+        ({"labels": [0, 9]}, "`labels`"),
+        ({"predictions": np.zeros((2, 2))}, "`predictions` must have shape"),
+        ({"predictions": np.zeros((2, 0, 2))}, "`predictions` must have shape"),
+        ({"class_names": ["x"]}, "`class_names` must be 2 names"),
+    ],
+)
+def test_bad_arguments_are_refused(change, message):
+    good = {"labels": [0, 1], "predictions": np.zeros((2, 2, 2), int), "methods": ["a", "b"], "few": [True, False]}
+    compare(**good)
+    with pytest.raises(ValueError, match=message):
+        compare(**{**good, **change})

@@ -1,0 +1,148 @@
+"""Train several methods on one data set, and say which one to take, and how sure that is.
+
+    tf-mmloss compare --dataset photos/ --methods erm,ldam-drw,mm-drw,balanced-softmax --seeds 3
+    tf-mmloss compare --dataset digits --ratio 20 --methods erm,mm-drw --epochs 30 --measure error
+    tf-mmloss compare --dataset photos/ --methods erm,mm-drw --out runs/which --hours 8
+    tf-mmloss compare --resume runs/which
+
+Every method is trained with every seed, all alike: the options of fit that are not of a method are for all. They are
+evaluated on images held out of the training split; the test split is not looked at, unless --final says so. The
+answer weighs two kinds of chance, other seeds and other images, and says so where the methods cannot be told apart.
+
+The command can be stopped at any moment, with ctrl-C or harder; the same command, or --resume, continues. Several of
+them with one --out, on hosts with one file system, share the runs. What is finished is compared whenever one ends.
+"""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from tf_mmloss import cli
+from tf_mmloss.cli import backend, fit
+from tf_mmloss.train.presets import OF_A_METHOD
+
+MEASURE = "balanced-accuracy"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. Options that are not given are absent, so that --resume can tell."""
+    main = cli.parser("compare", __doc__, argument_default=argparse.SUPPRESS)
+    group = main.add_argument_group("comparison")
+    group.add_argument("--methods", metavar="A,B,...", help="two or more, as for fit's --method")
+    group.add_argument("--seeds", type=int, metavar="N", help="runs of each method; default 3; of 1, nothing is sure")
+    group.add_argument(
+        "--measure", help="what decides: balanced-accuracy (default), error or few-accuracy (the rarest classes)"
+    )
+    group.add_argument(
+        "--final", action="store_true", help="evaluate on the test split: once, for a choice that is not made by it"
+    )
+    group.add_argument("--hours", type=float, metavar="H", help="stop at the end of the epoch in which they are over")
+    group.add_argument(
+        "--out", type=cli.path, metavar="DIR", help="the comparison's folder; default: runs/compare- and a name"
+    )
+    group.add_argument("--resume", type=cli.path, metavar="DIR", help="continue the comparison in this folder")
+    group.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR is, as for fit")
+    backend.add_option(group)
+    fit.add_config_options(main)
+    for action in main._actions:  # they stay, for a message that says why they are refused
+        if action.dest in OF_A_METHOD:
+            action.help = argparse.SUPPRESS
+    return main
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 3 if runs are left, by --hours or to other processes."""
+    options: dict[str, Any] = vars(parser().parse_args(arguments))
+    try:
+        with cli.imports():  # here: --help needs no Keras
+            from tf_mmloss.train import compare, inputs, presets
+    except cli.USER_ERRORS as error:
+        return cli.failed(error)
+    names = ("methods", "seeds", "measure", "final", "hours", "out", "resume", "data_dir", "backend")
+    methods, seeds, measure, final, hours, out, resume, data_dir, chosen = (options.pop(n, None) for n in names)
+    folder: Path | None = None
+    try:
+        backend.check(chosen)
+        if hours is not None:
+            presets.number("hours", hours, above=0)
+        if resume is not None:
+            plan = _resumed(resume, methods, seeds, measure, final, out, options)
+            folder = resume
+        else:
+            if methods is None:
+                raise ValueError("`methods` must be given: --methods NAME,NAME,..., or --resume DIR. Received: None")
+            if final and "holdout" in options:
+                raise ValueError(
+                    f"`holdout` is not for --final, which evaluates on the test split. Received: {options['holdout']}"
+                )
+            wanted = tuple(methods.split(","))
+            seeds, deciding = 3 if seeds is None else seeds, (measure or MEASURE).replace("-", "_")
+            compare.check(wanted, seeds, deciding, options)
+            plan = compare.Plan(wanted, seeds, presets.Config(**{"method": wanted[0], **options}), deciding)
+            if not final and "holdout" in options:
+                presets.integer("holdout", plan.config.holdout, at_least=1)
+            folder = out or Path(f"runs/compare-{_name(plan.config)}")
+        cli.check_out(folder)
+        for cell in plan.cells() if not presets.has_gaps(plan.config) else ():  # before images are read
+            presets.resolve(cell)
+        data = inputs.load(plan.config, data_dir)
+        why = presets.why(plan.config, data) if plan.config.is_own else ()
+        print("\n".join((*data.report, *why)), flush=True)
+        config = plan.config
+        if resume is None:
+            epochs = presets.resolve(config, data if config.is_own else None).epochs
+            config = dataclasses.replace(
+                config,
+                holdout=0 if final else config.holdout or compare.holdout(config, data),
+                eval_every=options.get("eval_every", epochs),  # what is compared is the end
+            )
+        plan = dataclasses.replace(plan, config=config)
+        compare.begin(folder, plan, data)
+        print(f"{len(plan.methods)} methods by {plan.seeds} seeds: {folder}", flush=True)
+        left = compare.work(folder, plan, data, data_dir=data_dir, hours=hours)
+        found = compare.report(folder, plan, data)
+    except KeyboardInterrupt:
+        if folder is None or not (folder / compare.PLAN).exists():
+            print("\nStopped: nothing was begun.", file=sys.stderr)
+        else:
+            print(f"\nStopped. Every complete epoch is saved. Continue: {cli.program('compare')} --resume {folder}")
+        return 130
+    except cli.USER_ERRORS as error:
+        return cli.failed(error)
+    if found is None:
+        print("\nNothing to compare: no seed was finished by two methods or more.")
+    else:
+        print(f"\n{found['text']}\nEverything is in {folder}")
+    if left:
+        print(f"not finished, continue with --resume {folder}: {', '.join(left)}")
+    return 3 if left else 0 if found else 1
+
+
+def _name(config: Any) -> str:
+    """Of the comparison's folder: the run's name without its method and seed."""
+    name: str = config.name
+    return name.removesuffix(f"-{config.method}-seed{config.seed}")
+
+
+def _resumed(
+    resume: Path, methods: str | None, seeds: Any, measure: Any, final: Any, out: Any, options: dict[str, Any]
+) -> Any:
+    """The plan of a folder; nothing that it says may be given again but what names code, which must be."""
+    from tf_mmloss.train import compare, presets
+
+    plan = compare.read_plan(resume)
+    named = presets.code_named(plan.config)
+    again = {name: value for name, value in options.items() if named.get(name) != value}
+    given = {"methods": methods, "seeds": seeds, "measure": measure, "final": final, "out": out, **again}
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"`{name}` must not be given with --resume DIR, whose plan says it. Received: {value!r}")
+    for name, value in named.items():
+        if name not in options:
+            raise ValueError(
+                f"`{name}` of {resume} is a function that would be called: give --{name} {value} again to say that you "
+                "trust it."
+            )
+    return plan

@@ -1,0 +1,439 @@
+"""Several methods on one data set: the plan, its runs, and what they say.
+
+OUT/
+  compare.json         the plan
+  METHOD-seedN/        a run, as `fit` leaves it; failed.json if its loss became NaN
+  predictions/         of each finished run, the classes that it predicts for the evaluated images
+  comparison.md        the table and the answer
+  comparison.csv       the table for programs
+  comparison.svg, .png the picture
+  .lock                held while the plan or the comparison is written
+"""
+
+import csv
+import dataclasses
+import io
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_mmloss import NonFiniteLossError, comparison
+from tf_mmloss._validation import choice, integer, number, received
+from tf_mmloss.datasets import ImageDataset
+from tf_mmloss.files import atomic_path, write_json
+from tf_mmloss.files import read_json as read_json_file
+from tf_mmloss.metrics import shot_masks
+from tf_mmloss.runs import plots
+from tf_mmloss.runs.folder import (
+    RunBusyError,
+    RunFolderError,
+    data_label,
+    duration,
+    is_finished,
+    locked,
+    make_folder,
+    method_label,
+    read_json,
+)
+from tf_mmloss.runs.model import RunModel
+from tf_mmloss.train import experiment, inputs, presets, strategy
+from tf_mmloss.train.presets import METHODS, OF_A_METHOD, Config
+
+PLAN, FAILED, VERSION = "compare.json", "failed.json", 1
+MOST_METHODS, MOST_SEEDS = 20, 100
+# Images of each class that are held out at least, where the class has twice as many.
+LEAST_HOLDOUT = 5
+_PREDICTIONS_BYTES = 64 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is compared.
+
+    Attributes:
+        methods: keys of METHODS.
+        seeds: so many of each method, from the config's seed on.
+        config: what all runs share; `holdout` is 0 for the test split.
+        measure: a key of `tf_mmloss.comparison.MEASURES`.
+    """
+
+    methods: tuple[str, ...]
+    seeds: int
+    config: Config
+    measure: str = "balanced_accuracy"
+
+    def cells(self) -> list[Config]:
+        """The configs of the runs: all methods with the first seed, then with the next, so that any stop is fair."""
+        return [
+            dataclasses.replace(self.config, method=method, seed=self.config.seed + seed)
+            for seed in range(self.seeds)
+            for method in self.methods
+        ]
+
+
+def check(methods: Sequence[str], seeds: int, measure: str, options: dict[str, Any]) -> None:
+    """Refuse what cannot be compared, before images are read.
+
+    Args:
+        methods, seeds, measure: of the plan.
+        options: of the config, those that are given.
+
+    Raises:
+        ValueError: an unknown method, fewer than two or one twice, seeds or a measure out of range, an option of a
+            method.
+    """
+    known = [name for name in METHODS if name != "rotation"]  # which predicts no classes
+    for name in methods:
+        choice("methods", name, known)
+    if not 2 <= len(methods) <= MOST_METHODS or len(set(methods)) < len(methods):
+        raise ValueError(
+            f"`methods` must be two to {MOST_METHODS}, each once: NAME,NAME. {received('methods', ','.join(methods))}"
+        )
+    integer("seeds", seeds, at_least=1, at_most=MOST_SEEDS)
+    choice("measure", measure, comparison.MEASURES)
+    for name in OF_A_METHOD:
+        if name in options:
+            raise ValueError(
+                f"`{name}` is an option of single methods, which are compared with their own constants. "
+                f"{received(name, options[name])}"
+            )
+
+
+def holdout(config: Config, data: ImageDataset) -> int:
+    """Images of each class to hold out: what tuning does, or LEAST_HOLDOUT if that is more; at most half of a class."""
+    recipe = presets.own_recipe(data) if config.is_own else presets.RECIPES[config.dataset]
+    return max(recipe.holdout, LEAST_HOLDOUT)
+
+
+def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
+    """Check a plan and write it, or refuse a folder that has another one.
+
+    Raises:
+        ValueError: a run that could not be trained, or images that cannot be split.
+        RunFolderError: a folder with another plan, or whose images changed.
+    """
+    if strategy.variables_given():
+        raise ValueError(
+            "A comparison is shared among processes that each train whole runs: start it in each without "
+            f"{', '.join(strategy.VARIABLES)}. Received: {strategy.variables_given()}"
+        )
+    for cell in plan.cells():
+        resolved = presets.resolve(cell, data if cell.is_own else None)
+    strategy.join(resolved)
+    strategy.check(resolved)
+    inputs.check_input(resolved)
+    splits = inputs.split(data, resolved)
+    evaluated = np.bincount(splits.eval_labels, minlength=len(splits.class_names))
+    if evaluated.sum() < 2 or (plan.measure == "few_accuracy" and not evaluated[rarest(splits.cls_counts)].any()):
+        raise ValueError(
+            f"`measure` {plan.measure} needs evaluated images, few_accuracy of the rarest classes: raise --holdout. "
+            f"Received: {evaluated.sum()} images"
+        )
+    missing = [splits.class_names[c] for c in np.flatnonzero(evaluated == 0)]
+    if missing:
+        print(f"classes too small for an evaluated image, in no number: {_listed(missing)}", flush=True)
+    content = {
+        "version": VERSION,
+        "methods": list(plan.methods),
+        "seeds": plan.seeds,
+        "measure": plan.measure,
+        "options": {
+            field.name: value
+            for field in dataclasses.fields(Config)
+            if field.name not in OF_A_METHOD and (value := getattr(plan.config, field.name)) != field.default
+        },
+        "fingerprint": data.fingerprint,
+    }
+    with locked(folder, patience=60):
+        if os.path.lexists(folder / PLAN):
+            there = read_json(folder, PLAN)
+            differing = [name for name in {**content, **there} if there.get(name) != content.get(name)]
+            if differing == ["fingerprint"]:
+                raise RunFolderError(f"The images of {data.name} changed since {folder} began: choose another --out.")
+            if differing:
+                raise RunFolderError(
+                    f"{folder} holds another comparison ({', '.join(differing)} differ, see {PLAN}): choose another "
+                    "--out, or continue that one with --resume."
+                )
+        write_json(folder / PLAN, content)
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan of a folder.
+
+    Raises:
+        RunFolderError: none there, or one that cannot be.
+    """
+    if not os.path.lexists(folder / PLAN):
+        raise RunFolderError(f"{folder} holds no comparison: it has no {PLAN}.")
+    content = read_json(folder, PLAN, ("version", "methods", "seeds", "measure", "options"))
+    try:
+        if content["version"] != VERSION:
+            raise ValueError(f"version {content['version']!r}, not {VERSION}")
+        methods, options = content["methods"], content["options"]
+        if not isinstance(methods, list) or not isinstance(options, dict):
+            raise ValueError("methods must be a list, options an object")
+        unknown = set(options) - set(Config.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"unknown options {', '.join(sorted(unknown))[:200]}")
+        check(methods, content["seeds"], content["measure"], options)
+        integer("seed", options.get("seed", 0))
+        return Plan(tuple(methods), content["seeds"], Config(**options), content["measure"])
+    except (TypeError, ValueError) as error:
+        raise RunFolderError(f"{folder / PLAN} is of another version: {error}") from error
+
+
+def cell_folder(folder: Path, cell: Config) -> Path:
+    """Where a run of the comparison is."""
+    return folder / f"{cell.method}-seed{cell.seed}"
+
+
+def work(
+    folder: Path, plan: Plan, data: ImageDataset, *, data_dir: str | None = None, hours: float | None = None
+) -> list[str]:
+    """Train what is not finished, in order, and leave out what other processes train.
+
+    Args:
+        folder: of the comparison, see `begin`.
+        plan: its plan.
+        data: its images.
+        data_dir: where CIFAR is.
+        hours: stop at the end of the epoch in which this time is over.
+
+    Returns:
+        Names of the runs that are not finished: the time was over, or other processes train them.
+
+    Raises:
+        ValueError, OSError: what `tf_mmloss.train.experiment.run` raises.
+    """
+    until = None if hours is None else time.time() + 3600 * number("hours", hours, above=0)
+    cells = plan.cells()
+    taken: list[float] = []
+    for position, cell in enumerate(cells):
+        if until is not None and time.time() >= until and taken:
+            break
+        own = cell_folder(folder, cell)
+        if _is_done(own):
+            continue
+        left = [other for other in cells[position:] if not _is_done(cell_folder(folder, other))]
+        about = f", about {duration(float(np.median(taken)) * len(left))} left" if taken else ""
+        print(f"\nrun {position + 1} of {len(cells)}: {cell.method}, seed {cell.seed}{about}", flush=True)
+        began = time.perf_counter()
+        try:
+            keras.utils.clear_session()
+            experiment.run(
+                cell,
+                own,
+                data_dir=data_dir,
+                resume=True,
+                stop=lambda: until is not None and time.time() >= until,
+                data=data,
+            )
+        except RunBusyError:
+            print("another process trains it", flush=True)
+            continue
+        except NonFiniteLossError as error:
+            print(error, flush=True)
+            write_json(own / FAILED, {"error": type(error).__name__, "message": str(error)})
+            continue
+        except experiment.RunStoppedError as error:
+            print(error, flush=True)
+            break
+        taken.append(time.perf_counter() - began)
+        found = read_json(own, "metrics.json", ("error", "balanced_accuracy"))
+        print(f"{own.name}: error {found['error']:.2%}, balanced accuracy {found['balanced_accuracy']:.2%}", flush=True)
+    return [own.name for own in (cell_folder(folder, cell) for cell in cells) if not _is_done(own)]
+
+
+def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | None:
+    """Compare what is finished, and write comparison.md, .csv, .svg and .png.
+
+    Compared are the seeds that all methods finished; a method with a run whose loss became NaN is left out and named.
+
+    Args:
+        folder: of the comparison.
+        plan: its plan.
+        data: its images.
+
+    Returns:
+        What `tf_mmloss.comparison.compare` does, with `seconds` of a run in `methods`, `failed` methods, and `text`,
+        the content of comparison.md; None: there is no such seed, or no two methods.
+
+    Raises:
+        RunFolderError: a run that is damaged.
+    """
+    with locked(folder, patience=600):  # of several processes, the last one writes last
+        cells = plan.cells()
+        failed = [m for m in plan.methods if any(_is_failed(cell_folder(folder, c)) for c in cells if c.method == m)]
+        methods = [method for method in plan.methods if method not in failed]
+        by_seed: dict[int, list[Config]] = {}
+        for cell in cells:
+            if cell.method in methods and is_finished(cell_folder(folder, cell)):
+                by_seed.setdefault(cell.seed, []).append(cell)
+        seeds = [seed for seed, done in by_seed.items() if len(done) == len(methods)]
+        if len(methods) < 2 or not seeds:
+            return None
+        splits = inputs.split(data, presets.resolve(cells[0], data if cells[0].is_own else None))
+        predicted = np.stack(
+            [
+                [
+                    _predictions(folder, dataclasses.replace(plan.config, method=method, seed=seed), splits)
+                    for seed in seeds
+                ]
+                for method in methods
+            ]
+        )
+        found = comparison.compare(
+            splits.eval_labels,
+            predicted,
+            methods,
+            few=rarest(splits.cls_counts),
+            class_names=splits.class_names,
+            measure=plan.measure,
+        )
+        for row in found["methods"]:
+            runs = [read_json(folder / f"{row['name']}-seed{seed}", "metrics.json", ("seconds",)) for seed in seeds]
+            row["seconds"] = float(np.mean([run["seconds"] for run in runs]))
+        found["failed"], found["planned_seeds"] = failed, plan.seeds
+        found["on"] = "held-out training images" if plan.config.holdout else "the test split"
+        label = data_label(vars(presets.resolve(cells[0], data if cells[0].is_own else None)))
+        found["text"] = text(found, label)
+        with atomic_path(folder / "comparison.md") as temporary:
+            temporary.write_text(found["text"], encoding="utf-8")
+        with atomic_path(folder / "comparison.csv") as temporary:
+            temporary.write_text(_csv(found), encoding="utf-8")
+        plots.comparison(found, folder / "comparison", title=label)
+        return found
+
+
+def rarest(cls_counts: np.ndarray) -> np.ndarray:
+    """The classes of the few-shot accuracy: with fewer than 20 training images, or the rarest third.
+
+    The third is taken where no class, or every class, is below 20.
+
+    Args:
+        cls_counts: (C,) training images.
+
+    Returns:
+        (C,) bool.
+    """
+    few = shot_masks(cls_counts)["few"]
+    if few.any() and not few.all():
+        return few
+    third = np.argsort(cls_counts, kind="stable")[: max(len(cls_counts) // 3, 1)]
+    return np.isin(np.arange(len(cls_counts)), third)
+
+
+def text(found: dict[str, Any], label: str) -> str:
+    """The comparison as Markdown: the answer, the table, the differences, and how to read them."""
+    best = found["best"]
+    against = {pair["worse"]: pair for pair in found["pairs"] if pair["better"] == best}
+    names = [row["name"] for row in found["methods"]]
+    neighbours = dict(zip(names[1:], names, strict=False))
+    rows = []
+    for row in found["methods"]:
+        pair = against.get(row["name"])
+        cells = [_cell(row[name]) for name in comparison.MEASURES]
+        differs = "best" if pair is None else _difference(pair)
+        before = neighbours.get(row["name"])
+        above = next((p for p in found["pairs"] if (p["better"], p["worse"]) == (before, row["name"])), None)
+        to_above = _difference(above) if above else ""
+        rows.append([method_label(row["name"]), *cells, differs, to_above, duration(row["seconds"])])
+    head = ["method", *comparison.MEASURES.values(), "difference to the best", "to the one above", "time of a run"]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+    measure = comparison.MEASURES[found["measure"]]
+    seeds = f"{found['seeds']} seed{'s' * (found['seeds'] > 1)}"
+    of = f" of {found['planned_seeds']} planned" if found["seeds"] < found["planned_seeds"] else ""
+    spread = (
+        "seeds and images both" if found["seeds"] > 1 else "the images alone, as one seed says nothing of other seeds"
+    )
+    chance = (
+        "; then the chance of one as large between two methods that are equally good, corrected for the number of "
+        "pairs (Holm)"
+        if found["seeds"] > 1
+        else ""
+    )
+    left_out = f"\n\nLeft out, as a loss became NaN: {', '.join(found['failed'])}." if found["failed"] else ""
+    return (
+        f"# {label}: which method?\n\n"
+        + " ".join(found["answer"])
+        + f"{left_out}\n\n{table}\n\n"
+        + f"{seeds}{of} of each method, {found['images']:,} images of {found['on']}. In brackets: 95 % intervals over "
+        f"{spread}. Differences are in {measure}, paired by seeds and images, with the interval of this pair "
+        f"alone{chance}. Few-shot accuracy is of {_listed(found['few'])}. What other training images would change is "
+        "part of no interval.\n"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:10])
+    return (shown + f" and {len(names) - 10} more" if len(names) > 10 else shown) or "no class, none has images"
+
+
+def _cell(value: dict[str, Any] | None) -> str:
+    if value is None:
+        return ""
+    low, high = value["interval"]
+    return f"{value['value']:.1%} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _difference(pair: dict[str, Any]) -> str:
+    low, high = pair["interval"]
+    chance = "" if pair["p_corrected"] is None else f", {comparison.chance(pair['p_corrected'])}"
+    return f"{100 * -pair['difference']:+.1f} ({-100 * high:+.1f} to {-100 * low:+.1f}){chance}"
+
+
+def _csv(found: dict[str, Any]) -> str:
+    """The table with a row for each method; a blank is what is not known."""
+    against = {pair["worse"]: pair for pair in found["pairs"] if pair["better"] == found["best"]}
+    rows = []
+    for row in found["methods"]:
+        pair = against.get(row["name"])
+        line: dict[str, Any] = {"method": row["name"], "seeds": found["seeds"], "images": found["images"]}
+        for name in comparison.MEASURES:
+            low, high = row[name]["interval"] if row[name] else (None, None)
+            line |= {name: row[name] and row[name]["value"], f"{name}_low": low, f"{name}_high": high}
+        line |= {"measure": found["measure"], "difference_to_best": 0.0 if pair is None else -pair["difference"]}
+        line |= {"p": pair and pair["p"], "p_corrected": pair and pair["p_corrected"]}
+        line |= {"seconds": row["seconds"], "choice": int(row["name"] == found["choice"])}
+        rows.append(line)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _predictions(folder: Path, cell: Config, splits: inputs.Splits) -> np.ndarray:
+    """The classes that a finished run predicts for the evaluated images: read, or computed once and written."""
+    own = cell_folder(folder, cell)
+    path = folder / "predictions" / f"{own.name}.json"
+    checksum = read_json(own, "metrics.json", ("checksum",))["checksum"]
+    if os.path.lexists(path):
+        try:
+            there = read_json_file(path, limit=_PREDICTIONS_BYTES, within=folder)
+            if there["checksum"] == checksum:
+                found = np.array(there["predictions"])
+                if found.shape != splits.eval_labels.shape or found.dtype.kind != "i":
+                    raise ValueError("not as many classes as images")
+                return found
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunFolderError(f"{path} is damaged, remove it: {error}") from error
+    logits = RunModel.load(own).logits(np.asarray(splits.eval_images))
+    found = logits.argmax(axis=-1)
+    make_folder(path.parent)
+    write_json(path, {"checksum": checksum, "predictions": found.tolist()})
+    return found
+
+
+def _is_failed(own: Path) -> bool:
+    return (own / FAILED).exists()
+
+
+def _is_done(own: Path) -> bool:
+    return is_finished(own) or _is_failed(own)
