@@ -937,12 +937,42 @@ def test_only_what_a_checkpoint_wrote_is_deleted(saved):
 
 def test_a_state_that_a_killed_run_left_is_deleted(saved):
     """Killed between the commit and the deletion of the state before."""
-    (saved.folder / "state-0000.npz").write_bytes(b"left")
+    (saved.folder / "state-0000.npz").write_bytes((saved.folder / "state-0001.npz").read_bytes())
     for epoch in (2, 0):  # a run that goes on, and one that begins anew
         again = Checkpoint(saved.folder)
         again.set_model(saved.model)
         again.on_epoch_end(epoch, {})
         assert sorted(p.name for p in saved.folder.iterdir()) == ["latest.json", f"state-{epoch:04d}.npz"]
+
+
+def test_a_file_of_others_with_the_name_of_a_state_is_kept(saved):
+    """Refused before an epoch is trained if it stands where a state goes, and never deleted."""
+    theirs = [saved.folder / f"state-000{epoch}.npz" for epoch in (0, 4)]
+    for file in theirs:
+        np.savez(file, theirs=np.zeros(3))
+    before = [file.read_bytes() for file in theirs]
+    again = Checkpoint(saved.folder)
+    again.set_model(saved.model)
+    again.set_params({"epochs": 5})
+    with pytest.raises(ValueError, match=r"`folder` must have no file of another origin .* move state-0004\.npz away"):
+        again.on_epoch_begin(2)
+    again.set_params({"epochs": 4})
+    again.on_epoch_begin(2)
+    again.on_epoch_end(2, {})
+    assert [file.read_bytes() for file in theirs] == before
+    with pytest.raises(ValueError, match=r"move state-0000\.npz away"):
+        again.on_epoch_begin(0)
+
+
+def test_a_state_of_a_run_killed_before_its_commit_is_written_again(saved):
+    left = saved.folder / "state-0002.npz"
+    left.write_bytes((saved.folder / "state-0001.npz").read_bytes())
+    again = Checkpoint(saved.folder)
+    again.set_model(saved.model)
+    for epoch in (2, 1):  # a state of its own that latest.json names, too
+        again.on_epoch_begin(epoch)
+    again.on_epoch_end(2, {})
+    assert sorted(p.name for p in saved.folder.iterdir()) == ["latest.json", left.name]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

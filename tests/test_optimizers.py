@@ -152,3 +152,16 @@ def test_variables_left_out_of_the_decay():
 def test_bad_arguments_are_refused(argument, value):
     with pytest.raises(ValueError, match=argument):
         SGD(**{argument: value})
+
+
+def test_the_moving_average_of_keras():
+    """`use_ema` is Keras' own: the first step sets the average, and `finalize_variable_values` puts it in place."""
+    variable = keras.Variable(np.array([1.0, -2.0], "float32"))
+    optimizer = SGD(0.5, momentum=0.0, weight_decay=0.0, use_ema=True, ema_momentum=0.75)
+    values = []
+    for gradient in ([1.0, 2.0], [4.0, -2.0]):
+        optimizer.apply([keras.ops.convert_to_tensor(np.array(gradient, "float32"))], [variable])
+        values.append(keras.ops.convert_to_numpy(variable))
+    optimizer.finalize_variable_values([variable])
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), 0.75 * values[0] + 0.25 * values[1])
+    assert SGD.from_config(optimizer.get_config()).ema_momentum == 0.75

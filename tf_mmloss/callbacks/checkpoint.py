@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from tf_mmloss.files import atomic_path, interrupts_deferred, open_regular, read
 from tf_mmloss.losses.base import CLASS_WEIGHTS
 
 _LATEST_BYTES = 64 * 2**20
+# The comment of the archives that `Checkpoint` writes: a state that no latest.json names, after a kill, is known by it.
+_MARK = b"tf_mmloss.Checkpoint"
 
 
 class Checkpoint(RunCallback):
@@ -24,7 +27,8 @@ class Checkpoint(RunCallback):
 
     Model and optimizer variables go to `state-EPOCH.npz`, then `latest.json`, which names that file and holds
     the history, is replaced: the commit point. Whenever the process dies, `latest.json` names a whole state. The state
-    before it is deleted then, and nothing else. NaN and infinite weights are not saved: the last good state stays.
+    before it is deleted then, and nothing else: a file of that name which `Checkpoint` did not write is refused
+    before the epoch. NaN and infinite weights are not saved: the last good state stays.
     With batches and callbacks that depend on nothing but the epoch, as this package's do, a resumed run ends
     bit for bit like an uninterrupted one. An interrupt (ctrl-C) waits until a save is complete. On PyTorch a layer
     that draws needs a seed, as in `Dropout(0.5, seed=1)`: Keras draws from PyTorch's global generator otherwise, and
@@ -41,7 +45,8 @@ class Checkpoint(RunCallback):
             it, are not compared. Default: none, and nothing is compared.
 
     Raises:
-        ValueError: an argument of another kind.
+        ValueError: an argument of another kind; at the start of an epoch, if a file that is not of `Checkpoint` has the
+            name of a state to come.
         NonFiniteLossError: at the end of an epoch, if a weight is NaN or infinite.
 
     Example:
@@ -106,6 +111,24 @@ class Checkpoint(RunCallback):
         if getattr(saved, "optimizer", None) is None:
             raise ValueError(f"`model` must be compiled to be saved. Received: {saved.name}")
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not self.folder.is_dir():
+            return
+        try:
+            latest = self._read_latest()
+        except ValueError:
+            latest = None
+        last = max((self.params or {}).get("epochs") or 0, epoch + 1) - 1
+        for found in self.folder.iterdir():
+            number = _epoch_of(found.name)
+            if number is None or not epoch <= number <= last or (latest and found.name == latest["state"]):
+                continue
+            if not _is_ours(found):
+                raise ValueError(
+                    f"`folder` must have no file of another origin where a state is saved: move {found.name} away. "
+                    f"{received('folder', str(self.folder))}"
+                )
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         variables = _variables(self._saved_model or self.model)
         arrays: dict[str, Any] = {key: host_array(v) for key, v in variables.items()}
@@ -122,6 +145,9 @@ class Checkpoint(RunCallback):
             self.folder.mkdir(parents=True, exist_ok=True)
             with atomic_path(self.folder / latest["state"]) as temporary, open(temporary, "wb") as file:
                 np.savez(file, **arrays)
+                file.flush()
+                with zipfile.ZipFile(temporary, "a") as archive:
+                    archive.comment = _MARK
             write_json(self._latest, latest if self.config is None else {**latest, "config": self.config})
             for old in self._states - {latest["state"]}:
                 (self.folder / old).unlink(missing_ok=True)
@@ -140,7 +166,8 @@ class Checkpoint(RunCallback):
         if epoch and not self.history:  # a fit that goes on, with a callback of its own
             self.history = latest["history"]
         written = {_state_of(row["epoch"]) for row in latest["history"]}
-        return {found.name for found in self.folder.iterdir() if found.name in written}
+        found = [file for file in self.folder.iterdir() if file.name in written]
+        return {file.name for file in found if file.name == latest["state"] or _is_ours(file)}
 
     def _read_latest(self) -> dict[str, Any] | None:
         """Return the checked content of latest.json, or None if there is none."""
@@ -206,6 +233,20 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
 
 def _state_of(epoch: int) -> str:
     return f"state-{epoch:04d}.npz"
+
+
+def _epoch_of(name: str) -> int | None:
+    match = re.fullmatch(r"state-([0-9]{4,16})\.npz", name)
+    return int(match[1]) if match and _state_of(int(match[1])) == name else None
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether `Checkpoint` wrote a state, by the mark at its end."""
+    try:
+        with open(open_regular(file), "rb") as opened, zipfile.ZipFile(opened) as archive:
+            return archive.comment == _MARK
+    except Exception:  # a link, a pipe, no archive
+        return False
 
 
 def _check_latest(latest: Any) -> None:

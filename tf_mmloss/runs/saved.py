@@ -23,6 +23,8 @@ _REFUSED = (
 )
 _MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 _CONFIG_BYTES = 16 * 2**20
+# What a layer's config says of the size of its weights.
+_SIZES = ("units", "filters", "input_dim", "output_dim")
 
 
 def load(path: Path, *, compile: bool = True) -> Any:
@@ -75,7 +77,9 @@ def _check(path: Path) -> None:
         for thing in _objects(config):
             _check_class(thing)
         with archive.open("model.weights.h5") as weights, h5py.File(weights, "r") as file:
-            _check_weights(file, size)
+            dimensions = _check_weights(file, size)
+        for thing in _objects(config):
+            _check_sizes(thing, dimensions)
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:
@@ -109,11 +113,20 @@ def _check_class(thing: dict[str, Any]) -> None:
         )
 
 
-def _check_weights(group: Any, size: int) -> None:
-    """Refuse arrays that lie elsewhere, or are larger than the file."""
+def _check_sizes(thing: dict[str, Any], dimensions: set[int]) -> None:
+    """Refuse a layer that is larger than any array of the file, before Keras makes it."""
+    for name in _SIZES:
+        value = thing.get(name)
+        if isinstance(value, (int, float)) and value not in dimensions:
+            raise ValueError(f"config.json has {name}={str(value)[:40]}, and model.weights.h5 no array of that size")
+
+
+def _check_weights(group: Any, size: int) -> set[int]:
+    """Refuse arrays that lie elsewhere, or are larger than the file; return the dimensions of the others."""
     import h5py
 
     groups, total = [group], 0
+    dimensions: set[int] = set()
     while groups:
         here = groups.pop()
         for name in here:
@@ -128,3 +141,6 @@ def _check_weights(group: Any, size: int) -> None:
             total += item.nbytes
             if total > size:
                 raise ValueError("model.weights.h5 declares more than the file holds")
+            if item.nbytes:
+                dimensions.update(item.shape)
+    return dimensions
