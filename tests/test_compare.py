@@ -80,7 +80,7 @@ def test_a_killed_comparison_ends_with_everything(done):
             assert float(row[name]) == pytest.approx(sum(one[name] for one in found) / 2, abs=0.005)
             assert 0 <= float(row[f"{name}_low"]) <= float(row[name]) <= float(row[f"{name}_high"]) <= 1
     text = (done / "comparison.md").read_text()
-    assert "| method | error | balanced accuracy | few-shot accuracy |" in text
+    assert "| method | error (%) | balanced accuracy (%) | few-shot accuracy (%) |" in text
     assert "2 seeds of each method, 120 images of held-out training images" in text
     assert "Few-shot accuracy is of 6, 7, 8, 9." in text
 

@@ -343,8 +343,10 @@ def text(found: dict[str, Any], label: str) -> str:
         before = neighbours.get(row["name"])
         above = next((p for p in found["pairs"] if (p["better"], p["worse"]) == (before, row["name"])), None)
         to_above = _difference(above) if above else ""
-        rows.append([method_label(row["name"]), *cells, differs, to_above, duration(row["seconds"])])
-    head = ["method", *comparison.MEASURES.values(), "difference to the best", "to the one above", "time of a run"]
+        label_of = f"**{method_label(row['name'])}**" if row["name"] == found["choice"] else method_label(row["name"])
+        rows.append([label_of, *cells, differs, to_above, duration(row["seconds"])])
+    values = [f"{name} (%)" for name in comparison.MEASURES.values()]
+    head = ["method", *values, "difference to the best (points)", "to the one above", "time of a run"]
     table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
     measure = comparison.MEASURES[found["measure"]]
     seeds = f"{found['seeds']} seed{'s' * (found['seeds'] > 1)}"
@@ -364,9 +366,9 @@ def text(found: dict[str, Any], label: str) -> str:
         + " ".join(found["answer"])
         + f"{left_out}\n\n{table}\n\n"
         + f"{seeds}{of} of each method, {found['images']:,} images of {found['on']}. In brackets: 95 % intervals over "
-        f"{spread}. Differences are in {measure}, paired by seeds and images, with the interval of this pair "
-        f"alone{chance}. Few-shot accuracy is of {_listed(found['few'])}. What other training images would change is "
-        "part of no interval.\n"
+        f"{spread}. Bold: the choice. Differences are in {measure}, paired by seeds and images, with the interval of "
+        f"this pair alone{chance}. Few-shot accuracy is of {_listed(found['few'])}. What other training images would "
+        "change is part of no interval.\n"
     )
 
 
@@ -379,7 +381,7 @@ def _cell(value: dict[str, Any] | None) -> str:
     if value is None:
         return ""
     low, high = value["interval"]
-    return f"{value['value']:.1%} ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{100 * value['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _difference(pair: dict[str, Any]) -> str:
