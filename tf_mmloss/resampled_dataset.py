@@ -16,10 +16,10 @@ from tf_mmloss.sampling import announce, as_resampling, draw_positions, resampli
 class ResampledDataset(keras.utils.PyDataset):
     """Endless class-balanced or shuffled batches of arrays of any kind: epoch `first_epoch`, the next one, and so on.
 
-    Images, numbers, tables; text, too: strings reach a model of the TensorFlow backend as string tensors, on the
-    others `transform` makes numbers of them. Batch i is a pure function of i and the seed: a run that is resumed at
-    an epoch, with `first_epoch` and the `initial_epoch` of `fit`, sees what the uninterrupted one saw. As it has no
-    end, pass `steps_per_epoch` to `fit`; with `shuffle=False` Keras does not warn that it shuffles nothing itself.
+    Images, numbers, tables; text, too: strings reach a model of the TensorFlow backend as string tensors, on the others
+    `transform` makes numbers of them. Batch i is a pure function of i and the seed: a run that is resumed at an epoch,
+    with `first_epoch` and the `initial_epoch` of `fit`, sees what the uninterrupted one saw. As it has no end, pass
+    `steps_per_epoch` to `fit`; with `shuffle=False` Keras does not warn that it shuffles nothing itself.
 
     Args:
         x: inputs: an array (N, ...) or a list like one, or a dict or tuple of such. A mixed table is a dict of its
