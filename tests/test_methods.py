@@ -208,3 +208,21 @@ def test_options_of_a_config_are_as_fields():
         Config("digits", dataset="cifar10")
     with pytest.raises(ValueError, match="`bta` is no option of method mm, whose loss takes"):
         resolve(Config(method="mm", bta=1.0))
+
+
+NEW = ("gcl", "seesaw")  # one whose noise is drawn, one whose loss has a state
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_a_loss_with_noise_or_state_resumes_bit_for_bit(name, tmp_path):
+    config = Config(dataset="digits", ratio=20, depth=8, epochs=2, method=name, learning_rate=0.01, seed=3)
+    whole = experiment.run(config, tmp_path / "whole")
+    assert whole["error"] < 0.9
+    with pytest.raises(experiment.RunStoppedError):
+        experiment.run(config, tmp_path / "stopped", stop=lambda: True)
+    assert experiment.run(config, tmp_path / "stopped", resume=True)["checksum"] == whole["checksum"]
+
+
+def test_draws_of_a_loss_take_the_seed_of_the_run():
+    for name in ("equalization", "gcl"):
+        assert loss(resolve(Config(dataset="digits", method=name, seed=3)), [30] * 10).seed == 3

@@ -176,6 +176,9 @@ def _train(
         data = dataclasses.replace(data, mean=statistics[0], std=statistics[1])
     if backbone is not None:
         carry_backbone(_last_model(backbone), model)
+    counts = tf_mmloss.SeesawCounts() if isinstance(model.loss, tf_mmloss.SeesawLoss) else None
+    if counts:
+        counts.attach(model)  # before the checkpoint is restored, which has them
     checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint", model, config=config.values())
     try:
         first_epoch = checkpoint.restore(model)
@@ -195,6 +198,7 @@ def _train(
         keras.callbacks.LearningRateScheduler(presets.schedule(config)),
         *([reweighting] if reweighting else []),
         *([resampling] if resampling else []),
+        *([counts] if counts else []),
         tf_mmloss.StopOnNonFinite(),
     ]
     # What follows the checkpoint can be made from it: of a process killed in between, `_write_derived` does.
