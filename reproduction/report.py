@@ -24,6 +24,7 @@ from scipy import stats
 from tf_mmloss import cli
 from tf_mmloss.files import atomic_path
 from tf_mmloss.imbalance import IMBALANCES
+from tf_mmloss.methods import loss_options
 from tf_mmloss.runs.folder import (
     RunFolderError,
     data_label,
@@ -35,7 +36,7 @@ from tf_mmloss.runs.folder import (
     read_json,
     run_folders,
 )
-from tf_mmloss.train.presets import HOW, LOSS_OPTIONS, METHODS, RECIPES, TABLE_1, Config, resolve
+from tf_mmloss.train.presets import HOW, METHODS, RECIPES, TABLE_1, Config, resolve
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 PAPER, RERUN = "MM paper Table 1", "independent re-run"
@@ -104,7 +105,7 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
             images have a table of their own.
         published: rows of published.csv.
     """
-    runs = [run for run in runs if METHODS[run.config.method].predicts == "class"]
+    runs = [run for run in runs if METHODS[run.config.method].task == "class"]
     groups = _groups(runs)
     datasets = {row["dataset"] for row in published}
     papers = [group for group in groups if group[0].config.dataset in datasets]
@@ -161,7 +162,7 @@ def summary(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
 
 def _groups(runs: Iterable[Run]) -> list[list[Run]]:
     """Runs in order, evaluated on the test split, that differ in nothing but the seed."""
-    tested = (run for run in runs if not run.config.holdout and METHODS[run.config.method].predicts == "class")
+    tested = (run for run in runs if not run.config.holdout and METHODS[run.config.method].task == "class")
     return [list(group) for _, group in itertools.groupby(tested, lambda run: _order(run)[:-1])]
 
 
@@ -190,13 +191,12 @@ def _searches(runs: Sequence[Run]) -> list[str]:
     """The table of what was chosen on held-out images: a line a search, runs of one folder with other loss options."""
     searches: dict[tuple[Path, Config], list[Run]] = {}
     for run in runs:
-        unset: dict[str, Any] = dict.fromkeys(LOSS_OPTIONS)
-        searched_over = dataclasses.replace(run.config, **unset)
+        searched_over = dataclasses.replace(run.config, loss_arguments={})
         searches.setdefault((run.folder.parent, searched_over), []).append(run)
     lines = []
     for trials in searches.values():
         config = trials[0].config
-        searched = [name for name in LOSS_OPTIONS if len({getattr(run.config, name) for run in trials}) > 1]
+        searched = [name for name in loss_options() if len({run.config.values()[name] for run in trials}) > 1]
         if not searched:
             continue
         ranked = sorted(trials, key=lambda run: run.metrics["error"])
@@ -211,7 +211,7 @@ def _searches(runs: Sequence[Run]) -> list[str]:
 
 def _values(config: Config, names: Sequence[str]) -> str:
     """Options and their values, as text: "margin 0.2"."""
-    values = ((name.replace("_", " "), getattr(config, name)) for name in names)
+    values = ((name.replace("_", " "), config.values()[name]) for name in names)
     return ", ".join(f"{name} {f'{value:g}' if isinstance(value, float) else value}" for name, value in values)
 
 
@@ -302,7 +302,7 @@ def _options(config: Config, hidden: Sequence[str] = ()) -> str:
     """The options that are not the preset's. `eval_every` is seen in the number of evaluated epochs."""
     preset = resolve(Config(config.dataset, config.imbalance, config.ratio, config.method, epochs=config.epochs))
     hidden = ("seed", "eval_every", *(["backbone"] if config.depth is not None else []), *hidden)  # the depth says it
-    return _values(config, [n for n in vars(config) if getattr(config, n) != getattr(preset, n) and n not in hidden])
+    return _values(config, [name for name in differences(config, preset) if name not in hidden])
 
 
 def _method(run: Run) -> str:

@@ -583,7 +583,7 @@ def test_the_default_start_of_rebalancing_is_an_epoch_of_the_run(epochs, start):
 
 
 def test_a_run_that_never_began_to_rebalance_is_read_and_not_begun(tmp_path):
-    never = {**dataclasses.asdict(resolve(SMALL)), "start_epoch": 2}
+    never = {**resolve(SMALL).values(), "start_epoch": 2}
     (tmp_path / "config.json").write_text(json.dumps(never))
     assert read_config(tmp_path).start_epoch == 2
     with pytest.raises(ValueError, match="`start_epoch` must be one of the 2 epochs, from 0 to 1: later ones never"):

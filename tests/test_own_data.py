@@ -66,7 +66,7 @@ def test_one_command_on_a_folder(folder, tmp_path, capsys):
     assert metrics["cls_counts"] == [10, 5, 1]
     assert any("not evaluated: rare" in line for line in data["report"])
     assert "my images" in data["origin"]
-    assert data_label(dataclasses.asdict(config)) == "my images, as it is"
+    assert data_label(config.values()) == "my images, as it is"
 
     assert fit.main(["--resume", str(out)]) == 0  # finished: nothing is trained again, and no image is needed
 
@@ -220,7 +220,7 @@ def test_presets_of_own_images_need_the_images():
     with pytest.raises(ValueError, match="`data` must be the images of mine"):
         resolve(Config(dataset="mine"))
     config = resolve(Config(dataset="mine"), data_set(20))
-    assert resolve(config) == config == resolve(Config(**json.loads(json.dumps(dataclasses.asdict(config)))))
+    assert resolve(config) == config == resolve(Config(**json.loads(json.dumps(config.values()))))
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.data")

@@ -1,7 +1,6 @@
 """results.csv and the tables of results, from run folders written by hand."""
 
 import csv
-import dataclasses
 import io
 import json
 
@@ -35,7 +34,7 @@ def write_run(root, *, folder=None, error=0.22, best=0.21, seconds=7200.0, metri
     versions = {"python": "3.11.7", "keras": "3.15.1", "tensorflow": "2.21.0"}
     start = {"versions": versions, "backend": "tensorflow", "commit": "0123456789ab", "cores": 2, "processor": "CPU"}
     for name, data in (
-        ("config", dataclasses.asdict(config)),
+        ("config", config.values()),
         ("metrics", content),
         ("environment", {"starts": [start]}),
     ):

@@ -52,7 +52,7 @@ def fake(monkeypatch, tmp_path):
         ran.append(folder)
         if config.method in raises:
             raise raises[config.method]
-        written = write_run(tmp_path / "fake", folder=str(len(ran)), **dataclasses.asdict(config))
+        written = write_run(tmp_path / "fake", folder=str(len(ran)), **config.values())
         shutil.copytree(written, folder, dirs_exist_ok=True)
         return {"error": 0.1}
 
@@ -194,14 +194,14 @@ def test_folders_that_are_unclear_are_named_and_left_alone(results, fake, capsys
     folder = write_run(results, folder=name, beta=1.2)
     refused(folder, "another run", "beta: 1.2 there, 1.5 in the plan")
     for changed, said in (({"colour": "red"}, "colour"), ({"method": "none"}, "`method`"), ({"epochs": "1"}, "epochs")):
-        config = dataclasses.asdict(resolve(Config())) | changed
+        config = resolve(Config()).values() | changed
         (folder / "config.json").write_text(json.dumps(config))
         refused(folder, "another version", said)
     (folder / "config.json").write_text("{")
     refused(folder, "config.json is not JSON")
     (folder / "config.json").unlink()
     refused(folder, "it has no config.json")
-    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(resolve(Config()))))
+    (folder / "config.json").write_text(json.dumps(resolve(Config()).values()))
     (folder / "metrics.json").unlink()
     (write_run(results, folder="twin") / "metrics.json").unlink()
     refused(folder, "unfinished runs of the same cell", "twin")
@@ -266,7 +266,7 @@ def test_what_the_backend_lacks_is_no_fault_of_the_cell(results, fake):
     """A cell that another backend began."""
     folder = results / CELLS[0].name
     folder.mkdir(parents=True)
-    config = dataclasses.asdict(dataclasses.replace(CELLS[0].config, input="epoch"))
+    config = dataclasses.replace(CELLS[0].config, input="epoch").values()
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="`input` epoch needs the JAX backend"):
         table.work(CELLS, results)
@@ -275,7 +275,7 @@ def test_what_the_backend_lacks_is_no_fault_of_the_cell(results, fake):
 
 
 def test_a_place_that_is_only_read_can_be_looked_at(results, monkeypatch):
-    folder = write_run(results, **dataclasses.asdict(CELLS[0].config))
+    folder = write_run(results, **CELLS[0].config.values())
     (folder / "metrics.json").unlink()
     with locked(folder):
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from tf_mmloss import cli
 from tf_mmloss.cli import backend, fit
-from tf_mmloss.train.presets import OF_A_METHOD
+from tf_mmloss.train.presets import of_a_method
 
 MEASURE = "balanced-accuracy"
 
@@ -46,8 +46,9 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR is, as for fit")
     backend.add_option(group)
     fit.add_config_options(main)
+    refused = of_a_method()
     for action in main._actions:  # they stay, for a message that says why they are refused
-        if action.dest in OF_A_METHOD:
+        if action.dest in refused:
             action.help = argparse.SUPPRESS
     return main
 

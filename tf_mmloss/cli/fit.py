@@ -13,10 +13,11 @@ import argparse
 import dataclasses
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tf_mmloss import cli
+from tf_mmloss import cli, methods
 from tf_mmloss.cli import backend, program
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.train import presets
@@ -80,19 +81,21 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     data.add_argument("--holdout", type=int, metavar="N", help="evaluate on N training images a class, held out")
 
     loss = main.add_argument_group("method and loss (defaults: the method's published constants)")
-    loss.add_argument("--method", help=f"{', '.join(presets.METHODS)}; default mm-drw")
-    loss.add_argument("--scale", type=float, help="s, multiplies the cosines")
-    loss.add_argument("--delta-neg", type=float, help="MM: delta^- of Eq. 3")
-    loss.add_argument("--beta", type=float, help="MM: delta^+ / delta^- of Eq. 5")
-    loss.add_argument("--class-margin", type=float, help="MM-LDAM: largest gamma of Eq. 6 and 7")
-    loss.add_argument("--margin-space", help="MM: cosine (default) or logit, the unit of the margin")
-    loss.add_argument("--max-margin", type=float, help="LDAM, LDAM-HG: margin of the rarest class")
-    loss.add_argument("--margin", type=float, help="M, HG: margin of every class")
-    loss.add_argument("--gamma", type=float, help="focal: exponent; vs, cdt: exponent of the factors of the classes")
-    loss.add_argument("--tau", type=float, help="balanced-softmax, vs: strength of the logit adjustment")
-    loss.add_argument("--weights", help="class weights of re-weighting and re-sampling: effective (default) or inverse")
     loss.add_argument(
-        "--start-epoch", type=int, help="-drw, -drs: first re-balanced epoch; default: first drop of the rate"
+        "--method", help=f"{', '.join(methods.METHODS)}, or a package.module:function of your own; default mm-drw"
+    )
+    for name, by_loss in methods.loss_options().items():
+        kind = next(iter(by_loss.values())).type
+        form: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+        loss.add_argument(f"--{name.replace('_', '-')}", help=_said_of(by_loss).replace("%", "%%"), **form)
+    loss.add_argument(
+        "--weights", help="class weights of re-weighting and re-sampling: effective (default of most) or inverse"
+    )
+    loss.add_argument(
+        "--start-epoch",
+        type=int,
+        help="first epoch of the method's last stage, where it has several; default of -drw, -drs: first drop of the "
+        "rate",
     )
     loss.add_argument(
         "--pretraining",
@@ -131,6 +134,30 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     )
 
 
+def _said_of(by_loss: Mapping[str, methods.Option]) -> str:
+    """What the losses say of an option, and the methods for which they say it."""
+    said: dict[str, list[str]] = {}
+    for loss, option in by_loss.items():
+        for name in methods.of_loss(loss):
+            preset = methods.METHODS[name].arguments.get(option.name, option.default)
+            here = "" if preset == option.default else f" Here {preset}."
+            said.setdefault(f"{option.help}{here}", []).append(name)
+    return " ".join(f"{', '.join(names)}: {text}" for text, names in said.items())
+
+
+def open_method(arguments: list[str] | None) -> None:
+    """Open the function that a command line names as its method, so that its options are known.
+
+    Raises:
+        ValueError: it is none.
+    """
+    named = argparse.ArgumentParser(add_help=False, exit_on_error=False, argument_default=argparse.SUPPRESS)
+    named.add_argument("--method", nargs="?")
+    method: Any = getattr(named.parse_known_args(arguments)[0], "method", None)
+    if methods.is_function(method):
+        methods.open_function(method)
+
+
 def main(
     arguments: list[str] | None = None,
     description: str | None = __doc__,
@@ -138,6 +165,10 @@ def main(
     method: str | None = None,
 ) -> int:
     """Run the command, or one that is this command with its method fixed; return its exit status."""
+    try:
+        open_method(arguments)
+    except cli.USER_ERRORS as error:
+        return cli.failed(error)
     options: dict[str, Any] = vars(parser(description, command).parse_args(arguments))
     try:
         with cli.imports():  # here: --help needs no Keras

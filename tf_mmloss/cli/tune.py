@@ -38,7 +38,7 @@ from typing import Any
 
 import keras_tuner
 
-from tf_mmloss import NonFiniteLossError, cli
+from tf_mmloss import NonFiniteLossError, cli, methods
 from tf_mmloss._validation import path as checked_path
 from tf_mmloss.cli import backend, fit
 from tf_mmloss.datasets import ImageDataset
@@ -70,14 +70,14 @@ class Dimension:
             ValueError: another form, an unknown option, or LOW not below HIGH.
         """
         name, _, values = text.partition("=")
-        name = presets.choice("over", name.replace("-", "_"), presets.LOSS_OPTIONS)
+        name = presets.choice("over", name.replace("-", "_"), methods.loss_options())
         try:
             if ":" in values:
                 low, high = map(float, values.split(":"))
                 if not low < high:
                     raise ValueError
                 return cls(name, low=low, high=high)
-            if name == "margin_space":
+            if any(option.type is str for option in methods.loss_options()[name].values()):
                 return cls(name, tuple(values.split(",")))
             return cls(name, tuple(float(value) for value in values.split(",")))
         except ValueError:
@@ -301,7 +301,7 @@ def search(
     # Refuses what cannot be split before the folder is taken.
     inputs.split(inputs.load(config, data_dir) if data is None else data, config)
     over = [dataclasses.asdict(d) for d in dimensions]
-    same = {"config": dataclasses.asdict(config), "over": over, "search": kind}
+    same = {"config": config.values(), "over": over, "search": kind}
     _check_folder(root, same | ({"fingerprint": data.fingerprint} if data is not None else {}))
     tuner = RunTuner(oracle, config, root, data_dir, data)
     tuner.save()
@@ -406,6 +406,11 @@ def _write_table(path: Path, table: list[dict[str, Any]]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        fit.open_method(arguments)
+    except cli.USER_ERRORS as error:
+        return cli.failed(error)
     parser = cli.parser("tune", __doc__, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("search")
     group.add_argument("--over", action="append", metavar="NAME=VALUES", help="what to search; default beta=1:2")
@@ -419,7 +424,6 @@ def main(arguments: list[str] | None = None) -> int:
     backend.add_option(group)
     cluster.add_options(parser.add_argument_group("cluster"))
     fit.add_config_options(parser)
-    arguments = sys.argv[1:] if arguments is None else arguments
     options = vars(parser.parse_args(arguments))
     workers, (ray, cpus, gpus) = options.pop("workers"), (options.pop(name) for name in ("ray", "cpus", "gpus"))
     over, kind, trials = options.pop("over", ["beta=1:2"]), options.pop("search"), options.pop("trials")

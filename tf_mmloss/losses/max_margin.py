@@ -133,7 +133,7 @@ class MaxMarginLoss(CrossEntropyLoss):
         class_margin: None (default: MM), or the largest gamma_c, 0 < class_margin <= delta_neg
             (MM-LDAM; 0.5 as in LDAM).
         scale: s > 0. Default 10 (paper, section 3.1).
-        margin_space: "logit" (default) or "cosine", see above.
+        margin_space: the unit of the margin, "logit" (default) or "cosine".
         stop_margin_gradient: whether Delta is a constant in the gradient. Default True, as in the
             published code; the paper is silent.
         reduction, name, dtype: see `LongTailLoss`.

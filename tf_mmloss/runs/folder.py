@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import dataclasses
 import io
 import math
 import os
@@ -13,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tf_mmloss import methods
 from tf_mmloss.files import JSON_BYTES, open_regular, partial_of, read_text, sync_folder
 from tf_mmloss.files import read_json as read_json_file
 from tf_mmloss.runs import fields
@@ -164,8 +164,8 @@ def epochs_saved(folder: Path) -> int:
 
 def differences(one: "Config", other: "Config") -> dict[str, tuple[Any, Any]]:
     """The values that two configs do not share."""
-    a, b = dataclasses.asdict(one), dataclasses.asdict(other)
-    return {name: (a[name], b[name]) for name in a if a[name] != b[name]}
+    a, b = one.values(), other.values()
+    return {name: (a[name], b[name]) for name in a if a[name] != b.get(name)}
 
 
 def check_same(folder: Path, there: "Config", asked: "Config") -> None:
@@ -212,11 +212,16 @@ def read_config(folder: Path) -> "Config":
     Raises:
         RunFolderError: none there, or one with unknown keys, without a data set and a method, or that cannot be run.
     """
-    from tf_mmloss.train.presets import Config, resolve  # here: it imports Keras
+    from tf_mmloss.train.presets import Config, resolve
 
     content = read_json(folder, "config.json")
     path = folder / "config.json"
-    unknown = sorted(set(content) - set(Config.__dataclass_fields__))
+    if methods.is_function(content.get("method")):
+        try:
+            methods.find(content["method"])
+        except ValueError as error:
+            raise RunFolderError(f"{path}: {error}") from error
+    unknown = sorted(set(content) - set(Config.__dataclass_fields__) - set(methods.loss_options()))
     if unknown:
         raise RunFolderError(f"{path} has unknown keys, of another version: {', '.join(unknown)[:200]}.")
     if not {"dataset", "method"} <= set(content):
@@ -265,8 +270,8 @@ def data_label(config: Mapping[str, Any]) -> str:
 
 def method_label(method: str) -> str:
     """Name a method as the paper's Table 1 does: "MM-DRW", "Focal", "LDAM-DRW+SSP"."""
-    label = method.upper().replace("FOCAL", "Focal").replace("-SSP", "+SSP")
-    return label.replace("BALANCED-SOFTMAX", "Balanced Softmax")
+    known = methods.METHODS.get(method)
+    return known.label if known else method.upper()
 
 
 def duration(seconds: float) -> str:

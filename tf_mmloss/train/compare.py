@@ -42,7 +42,7 @@ from tf_mmloss.runs.folder import (
 )
 from tf_mmloss.runs.model import RunModel
 from tf_mmloss.train import experiment, inputs, presets, strategy
-from tf_mmloss.train.presets import METHODS, OF_A_METHOD, Config
+from tf_mmloss.train.presets import METHODS, Config, of_a_method
 
 PLAN, FAILED, VERSION = "compare.json", "failed.json", 1
 MOST_METHODS, MOST_SEEDS = 20, 100
@@ -96,12 +96,11 @@ def check(methods: Sequence[str], seeds: int, measure: str, options: dict[str, A
         )
     integer("seeds", seeds, at_least=1, at_most=MOST_SEEDS)
     choice("measure", measure, comparison.MEASURES)
-    for name in OF_A_METHOD:
-        if name in options:
-            raise ValueError(
-                f"`{name}` is an option of single methods, which are compared with their own constants. "
-                f"{received(name, options[name])}"
-            )
+    for name in sorted(of_a_method() & set(options)):
+        raise ValueError(
+            f"`{name}` is an option of single methods, which are compared with their own constants. "
+            f"{received(name, options[name])}"
+        )
 
 
 def holdout(config: Config, data: ImageDataset) -> int:
@@ -145,7 +144,7 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
         "options": {
             field.name: value
             for field in dataclasses.fields(Config)
-            if field.name not in OF_A_METHOD and (value := getattr(plan.config, field.name)) != field.default
+            if field.name not in of_a_method() and (value := getattr(plan.config, field.name)) != field.default
         },
         "fingerprint": data.fingerprint,
     }

@@ -142,7 +142,7 @@ def run(
         if not finished and data is not None:
             if leader:  # now, so that a stop in the pre-training leaves a run that can be resumed
                 make_folder(folder)
-                write_json(folder / "config.json", dataclasses.asdict(config))
+                write_json(folder / "config.json", config.values())
                 if data.fingerprint:
                     found = {"fingerprint": data.fingerprint, "origin": data.origin, "report": data.report}
                     write_json(folder / "data.json", found)
@@ -179,7 +179,10 @@ def _train(
         data = dataclasses.replace(data, mean=statistics[0], std=statistics[1])
     if backbone is not None:
         carry_backbone(_last_model(backbone), model)
-    checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint", model, config=dataclasses.asdict(config))
+    counts = tf_mmloss.SeesawCounts() if isinstance(model.loss, tf_mmloss.SeesawLoss) else None
+    if counts:
+        counts.attach(model)  # before the checkpoint is restored, which has them
+    checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint", model, config=config.values())
     try:
         first_epoch = checkpoint.restore(model)
     except ValueError as error:
@@ -191,13 +194,14 @@ def _train(
         _record_environment(config, folder, first_epoch, backbone)
         _write_derived(folder, model, checkpoint.history)
 
-    resampling = _deferred(tf_mmloss.DeferredResampling, METHODS[config.method].resampling, config, splits)
-    reweighting = _deferred(tf_mmloss.DeferredReweighting, METHODS[config.method].reweighting, config, splits)
+    resampling = _deferred(tf_mmloss.DeferredResampling, "sampling", config, splits)
+    reweighting = _deferred(tf_mmloss.DeferredReweighting, "weights", config, splits)
     feed = make_feed(config, data, splits, model, first_epoch=first_epoch, resampling=resampling)
     training = [
         keras.callbacks.LearningRateScheduler(presets.schedule(config)),
         *([reweighting] if reweighting else []),
         *([resampling] if resampling else []),
+        *([counts] if counts else []),
         tf_mmloss.StopOnNonFinite(),
     ]
     # What follows the checkpoint can be made from it: of a process killed in between, `_write_derived` does.
@@ -374,11 +378,10 @@ def _backbone(config: Config, beside: Path) -> tuple[Config | None, Path]:
     return wanted, folder
 
 
-def _deferred(callback: Any, when: str, config: Config, splits: Splits) -> Any:
-    if when == "never":
-        return None
-    start = (config.start_epoch or 0) if when == "deferred" else 0
-    return callback(start, splits.cls_counts, config.weights)
+def _deferred(callback: Any, kind: str, config: Config, splits: Splits) -> Any:
+    """The callback of the stages that have "weights" or "sampling"; None: there are none."""
+    start = presets.begins(config, kind)
+    return None if start is None else callback(start, splits.cls_counts, config.weights)
 
 
 def _metrics(

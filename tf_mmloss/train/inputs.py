@@ -84,7 +84,7 @@ def _predicted(
     evaluated: tuple[np.ndarray | Rows, np.ndarray],
 ) -> Splits:
     """The splits of what the method predicts."""
-    predicts_rotation = METHODS[config.method].predicts == "rotation"
+    predicts_rotation = METHODS[config.method].task == "rotation"
     if (predicts_rotation or config.pretraining == "rotation") and images.shape[1] != images.shape[2]:
         height, width = images.shape[1:3]
         raise ValueError(
@@ -198,7 +198,7 @@ def _host_feed(
         resampling=resampling,
         pad=config.pad,
         flip=config.flip,
-        rotate=METHODS[config.method].predicts == "rotation",
+        rotate=METHODS[config.method].task == "rotation",
     )
     evaluation = eval_dataset(
         splits.eval_images,
@@ -228,7 +228,7 @@ def _device_feed(
         splits.train_labels,
         num_classes=data.num_classes,
         batch_size=len(splits.train_labels) if whole else config.batch_size,
-        rotate_batch=config.batch_size if METHODS[config.method].predicts == "rotation" else None,
+        rotate_batch=config.batch_size if METHODS[config.method].task == "rotation" else None,
         seed=config.seed,
         first_epoch=first_epoch,
         resampling=resampling,

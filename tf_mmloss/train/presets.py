@@ -1,11 +1,10 @@
 """What a method and a data set stand for: every number with its source.
 
-METHODS are the systems of the paper's Table 1 (TABLE_1) and their relatives; RECIPES hold what depends on the data
-set alone, `own_recipe` does for images of one's own. `resolve` turns a `Config` with gaps into one without.
+The methods are those of `tf_mmloss.methods`, TABLE_1 names the systems of the paper; RECIPES hold what depends on the
+data set alone, `own_recipe` does for images of one's own. `resolve` turns a `Config` with gaps into one without.
 """
 
 import dataclasses
-import inspect
 import math
 import re
 from collections.abc import Mapping
@@ -15,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import tf_mmloss
+from tf_mmloss import methods
 from tf_mmloss._validation import choice, flag, integer, number, received, text
 from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
+from tf_mmloss.methods import METHODS, Stage
+from tf_mmloss.methods.base import FIRST_DROP
 
 if TYPE_CHECKING:
     import keras
@@ -31,22 +33,6 @@ PRETRAINING = ("none", "rotation")
 SCHEDULES = ("step", "cosine")
 OPTIMIZERS = ("sgd", "adamw")
 
-# The options that go into a loss, under the loss's own argument names.
-LOSS_OPTIONS = (
-    "scale",
-    "delta_neg",
-    "beta",
-    "class_margin",
-    "margin_space",
-    "max_margin",
-    "margin",
-    "gamma",
-    "tau",
-)
-# The options of single methods, and the method itself: a comparison takes none of them.
-OF_A_METHOD = ("method", *LOSS_OPTIONS, "weights", "start_epoch", "pretraining")
-
-
 # No run is longer, deeper, or has larger batches: a slip of the finger must not take the memory or the day.
 MOST_EPOCHS, MOST_LAYERS, MOST_IMAGES = 100_000, 2_000, 2**20
 MOST_RATIO, MOST_PIXELS = 1e6, 4096
@@ -59,23 +45,25 @@ HOW: dict[str, Any] = {"precision": "float32", "eval_every": 1, "jit": "auto", "
 _TO_FILL: Any = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class Config:
     """A run. None stands for the value of the method's or the data set's preset.
 
-    Attributes:
+    Options of the method's loss are given, replaced and read as if they were fields: Config(beta=1.2).beta.
+
+    Args:
         dataset: a key of RECIPES, or images of one's own: whatever `tf_mmloss.data.load_images` takes.
         imbalance: "longtail" or "step": the training set is cut down to it; "none": it stays as it is. Default:
             "longtail" for the data sets of RECIPES, "none" for one's own.
         ratio: largest over smallest class. Default 100; 1, without a meaning, for "none".
         image_size: "64" or "40x24" (height by width), what one's own images are brought to. fit, grey, test_share,
             group_by, skip_broken, accept_odd: how they are read and split, see `tf_mmloss.data.load_images`.
-        method: a key of METHODS.
-        scale ... tau: arguments of the method's loss.
-        weights: class weights of re-weighting and re-sampling: "effective" or "inverse".
+        method: a key of METHODS, or `package.module:function`, which returns a `tf_mmloss.methods.Method`.
+        loss_arguments: the options of the method's loss that are set, by name.
+        weights: class weights of re-weighting and re-sampling: "effective" or "inverse". Default: the method's.
         pretraining: "none", or "rotation": start from the backbone of the run of method "rotation" beside it.
-        start_epoch: first re-balanced epoch of the deferred methods; by default that of the first drop of the learning
-            rate, or the last one where the run ends before.
+        start_epoch: first epoch of the method's last stage, where it has several; of the deferred methods by default
+            that of the first drop of the learning rate, or the last one where the run ends before.
         epochs, batch_size, learning_rate, momentum, weight_decay: the training.
         backbone: the network under the head, see `tf_mmloss.backbones.open_backbone`. Default "resnet32"; depth says
             the same of a ResNet in a number, and is None of others. pretrained: its weights.
@@ -97,16 +85,8 @@ class Config:
     imbalance: str = _TO_FILL
     ratio: float = _TO_FILL
     method: str = "mm-drw"
-    scale: float | None = None
-    delta_neg: float | None = None
-    beta: float | None = None
-    class_margin: float | None = None
-    margin_space: str | None = None
-    max_margin: float | None = None
-    margin: float | None = None
-    gamma: float | None = None
-    tau: float | None = None
-    weights: str = "effective"
+    loss_arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    weights: str = _TO_FILL
     pretraining: str | None = None
     start_epoch: int | None = None
     epochs: int | None = None
@@ -137,15 +117,44 @@ class Config:
     skip_broken: bool | None = None
     accept_odd: bool | None = None
 
+    def __init__(self, *values: Any, **named: Any) -> None:
+        fields = dataclasses.fields(self)
+        if len(values) > len(fields):
+            raise TypeError(f"Config has {len(fields)} fields. Received: {len(values)} values")
+        given = {field.name: value for field, value in zip(fields, values, strict=False)}
+        if twice := sorted(given.keys() & named.keys()):
+            raise TypeError(f"Config has two values of {', '.join(twice)}.")
+        given |= named
+        of_loss = dict(given.pop("loss_arguments", None) or {})
+        for field in fields:
+            if field.name != "loss_arguments":
+                object.__setattr__(self, field.name, given.pop(field.name, field.default))
+        of_loss = {name: value for name, value in (of_loss | given).items() if value is not None}
+        object.__setattr__(self, "loss_arguments", of_loss)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith("_") and name != "loss_arguments":
+                if name in self.loss_arguments:
+                    return self.loss_arguments[name]
+                if name in methods.loss_options():
+                    return None
+            raise AttributeError(f"a config has no {name}")
+
+    def values(self) -> dict[str, Any]:
+        """All values by name, as config.json has them; the options of losses in a row with the others."""
+        values = dict(vars(self))
+        names = dict.fromkeys((*methods.loss_options(), *self.loss_arguments))
+        before = list(values)[: list(values).index("weights")]
+        options = {name: self.loss_arguments.get(name) for name in names}
+        del values["loss_arguments"]
+        return {name: values[name] for name in before if name in values} | options | values
+
     @property
     def is_own(self) -> bool:
         """Whether the images are the user's own, and no data set of RECIPES."""
         return not (isinstance(self.dataset, str) and self.dataset in RECIPES)
-
-    @property
-    def loss_arguments(self) -> dict[str, Any]:
-        """The loss options that are set."""
-        return {name: getattr(self, name) for name in LOSS_OPTIONS if getattr(self, name) is not None}
 
     @property
     def name(self) -> str:
@@ -154,38 +163,8 @@ class Config:
         kind = self.imbalance or ("none" if self.is_own else "longtail")  # as `resolve` fills it
         imbalance = "" if kind == "none" and self.is_own else f"-{kind}"
         ratio = "" if kind == "none" else f"{100 if self.ratio is None else self.ratio:g}"
-        return f"{own if self.is_own else self.dataset}{imbalance}{ratio}-{self.method}-seed{self.seed}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A system of Table 1.
-
-    Attributes:
-        loss: name of the loss, a class of `tf_mmloss`.
-        head: head of the network.
-        arguments: of the loss; not those of MM that go with the setting, see MM_CONSTANTS.
-        of_dataset: what is published otherwise for a data set.
-        source: where the definition and its numbers stand.
-        reweighting, resampling: "never", "deferred" (from the first drop of the learning rate) or "always".
-        pretraining: see `Config`.
-        predicts: "class", or "rotation": by how many quarter turns an image was rotated.
-    """
-
-    loss: str
-    head: str
-    arguments: Mapping[str, Any]
-    source: str
-    reweighting: str = "never"
-    resampling: str = "never"
-    pretraining: str = "none"
-    predicts: str = "class"
-    of_dataset: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-
-    @property
-    def loss_class(self) -> "type[tf_mmloss.LongTailLoss]":
-        """The class of the loss. Asking for it imports Keras."""
-        return getattr(tf_mmloss, self.loss)
+        method = re.sub(r"[^\w.-]+", "-", str(self.method))
+        return f"{own if self.is_own else self.dataset}{imbalance}{ratio}-{method}-seed{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,97 +237,6 @@ ABLATION_BETAS: dict[tuple[str, str, float], tuple[float, float, float]] = {
     ("cifar100", "step", 10): (1.0, 1.1, 1.2),
 }
 
-_MM = {"scale": 10.0, "margin_space": "cosine"}
-_LDAM = {"scale": 30.0, "max_margin": 0.5}
-_M = {"scale": 30.0, "margin": 0.1}
-_DRW = " Re-weighted from the first drop of the learning rate (Cao et al. 2019, Algorithm 1)."
-_DRS = " Re-sampled from the first drop of the learning rate (Cao et al. 2019, section 3.3)."
-_CB = " By the effective number of examples from the first epoch on (Cui et al. 2019)."
-
-_PLAIN = {
-    "erm": Method("CrossEntropyLoss", "dense", {"scale": 1.0}, "Cross-entropy."),
-    "focal": Method("FocalLoss", "dense", {"scale": 1.0, "gamma": 1.0}, "Lin et al. 2017, gamma as in LDAM's code."),
-    "ldam": Method("LDAMLoss", "cosine", _LDAM, "Cao et al. 2019; scale and margin as in their code."),
-    "m": Method(
-        "UniformMarginLoss",
-        "cosine",
-        _M,
-        "Wang et al. 2018; LDAM's scale; margin unpublished, the best of 0.05, 0.1, 0.2 and 0.3 on held-out images of "
-        "CIFAR-10 long-tailed 100:1 after 30 epochs (results/tuning/m-drw).",
-    ),
-    "mm": Method(
-        "MaxMarginLoss",
-        "cosine",
-        _MM,
-        "The paper, Eq. 1-5, scale of section 3.1.",
-    ),
-    "mm-ldam": Method(
-        "MaxMarginLoss",
-        "cosine",
-        {**_MM, "class_margin": 0.5},
-        "The paper, Eq. 6 and 7; LDAM's largest margin.",
-    ),
-}
-
-
-def _variant(method: Method, source: str, **changes: Any) -> Method:
-    return dataclasses.replace(method, source=method.source + source, **changes)
-
-
-METHODS = _PLAIN | {f"{name}-drw": _variant(method, _DRW, reweighting="deferred") for name, method in _PLAIN.items()}
-METHODS |= {
-    "cb-rs": _variant(METHODS["erm"], " Re-sampled." + _CB, resampling="always"),
-    "cb-rw": _variant(METHODS["erm"], " Re-weighted." + _CB, reweighting="always"),
-    "cb-focal": _variant(METHODS["focal"], " Re-weighted." + _CB, reweighting="always"),
-    "hg-drs": Method(
-        "HingeLoss",
-        "cosine",
-        {"scale": 1.0, "margin": 0.1},
-        "Hinge, Cao et al. 2019, Eq. 10; head inferred; margin unpublished, the best of 0.1, 0.3 and 0.5 on held-out "
-        "images of CIFAR-10 long-tailed 100:1 after 30 epochs (results/tuning/hg-drs)." + _DRS,
-        resampling="deferred",
-    ),
-    "ldam-hg-drs": Method(
-        "LDAMHingeLoss",
-        "cosine",
-        {"scale": 1.0, "max_margin": 0.3},
-        "Hinge with LDAM's margins, Cao et al. 2019, Eq. 10-13; head inferred; largest margin unpublished, the best of "
-        "0.1, 0.3 and 0.5, all within 0.3 points, on held-out images of CIFAR-10 long-tailed 100:1 after 30 epochs "
-        "(results/tuning/ldam-hg-drs)." + _DRS,
-        resampling="deferred",
-    ),
-    "ldam-drw-ssp": _variant(
-        METHODS["ldam-drw"],
-        " The backbone starts from rotation prediction (Yang and Xu 2020).",
-        pretraining="rotation",
-    ),
-    # No system of the paper, but what a claim must be compared with, too.
-    "balanced-softmax": Method(
-        "LogitAdjustedLoss", "dense", {"scale": 1.0, "tau": 1.0}, "Ren et al. 2020; Menon et al. 2021, tau = 1."
-    ),
-    "vs": Method(
-        "VSLoss",
-        "dense",
-        {"scale": 1.0, "gamma": 0.15, "tau": 1.25},
-        "Kini et al. 2021; gamma and tau as published for CIFAR-10 long-tailed 100:1; for CIFAR-100, 0.05 and 0.75.",
-        of_dataset={"cifar100": {"gamma": 0.05, "tau": 0.75}},
-    ),
-    "cdt": Method(
-        "CDTLoss",
-        "dense",
-        {"scale": 1.0, "gamma": 0.2},
-        "Ye et al. 2020; gamma as in the BagofTricks code for both CIFAR sets (the paper chose it from 0 to 0.4).",
-    ),
-    # No system: what `pretraining` starts from.
-    "rotation": Method(
-        "CrossEntropyLoss",
-        "dense",
-        {"scale": 1.0},
-        "Rotation prediction, Gidaris et al. 2018, on the same imbalanced images, as in Yang and Xu 2020.",
-        predicts="rotation",
-    ),
-}
-
 # The systems of the paper's Table 1, in its order.
 TABLE_1 = (
     "erm",
@@ -371,7 +259,7 @@ TABLE_1 = (
 def _mm_constants(config: Config) -> tuple[tuple[float, float], str]:
     """(delta_neg, beta) of a method of MM on a training set, and where they come from."""
     setting = config.dataset, config.imbalance, config.ratio
-    space = str(config.margin_space) if config.margin_space else METHODS[config.method].arguments["margin_space"]
+    space = str(config.loss_arguments.get("margin_space") or METHODS[config.method].arguments["margin_space"])
     if found := SEARCHED_CONSTANTS.get((config.method, space, *setting)):
         searched, folder = found
         return searched, f"searched on held-out images of this training set (results/tuning/{folder})"
@@ -421,13 +309,18 @@ def code_named(config: Config) -> dict[str, str]:
 
     A config that was read from a folder is somebody's; a command calls what it names only if it was asked to.
     """
-    named = {name: str(getattr(config, name)) for name in ("dataset", "backbone")}
-    known = {"backbone": ("keras:",), "dataset": ("tfds:",)}
+    named = {name: str(getattr(config, name)) for name in ("dataset", "backbone", "method")}
+    known = {"backbone": ("keras:",), "dataset": ("tfds:",), "method": ()}
     return {
         name: value
         for name, value in named.items()
         if re.fullmatch(r"[\w.]+:\w+", value) and not value.startswith(known[name])
     }
+
+
+def of_a_method() -> set[str]:
+    """The options of single methods, and the method itself: a comparison takes none of them."""
+    return {"method", "loss_arguments", "weights", "start_epoch", "pretraining", *methods.loss_options()}
 
 
 def has_gaps(config: Config) -> bool:
@@ -490,8 +383,11 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     text("dataset", config.dataset)
     config = dataclasses.replace(config, **_resolved_data(config, data))
     choice("imbalance", config.imbalance, (*IMBALANCES, "none"))
-    choice("method", config.method, METHODS)
-    choice("weights", config.weights, WEIGHT_SCHEMES)
+    if methods.is_function(config.method) and not made:
+        methods.open_function(config.method)
+    method = methods.find(config.method)
+    if config.weights is not None:
+        choice("weights", config.weights, WEIGHT_SCHEMES)
     choice("precision", config.precision, PRECISIONS)
     choice("jit", config.jit, JIT)
     choice("input", config.input, INPUTS)
@@ -513,21 +409,24 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
         if integer(name, getattr(config, name)) >= 2**32:
             raise ValueError(f"`{name}` must be below 2^32. {received(name, getattr(config, name))}")
 
-    method = METHODS[config.method]
-    defaults: dict[str, Any] = {**method.arguments, **method.of_dataset.get(config.dataset, {})}
-    if method.loss == "MaxMarginLoss":
-        (defaults["delta_neg"], defaults["beta"]), _ = _mm_constants(config)
-    for name in config.loss_arguments:
-        takes_class_margin = name == "class_margin" and method.loss == "MaxMarginLoss"
-        if name not in defaults and not takes_class_margin:
+    options = methods.signature(method.loss).options
+    for name, value in config.loss_arguments.items():
+        if name not in options:
             raise ValueError(
-                f"`{name}` is no option of method {config.method}, whose loss takes {', '.join(defaults)}. "
-                f"Received: {name}={getattr(config, name)!r}"
+                f"`{name}` is no option of method {config.method}, whose loss takes {', '.join(options)}. "
+                f"{received(name, value)}"
             )
-    defaults["pretraining"] = method.pretraining
-    given = {key: value for key, value in dataclasses.asdict(config).items() if value is not None}
-    resolved = dataclasses.replace(config, **{**defaults, **given})
-    if method.predicts == "rotation" and resolved.pretraining != "none":
+    arguments: dict[str, Any] = {**method.arguments, **method.of_dataset.get(config.dataset, {})}
+    if method.loss == "MaxMarginLoss":
+        (arguments["delta_neg"], arguments["beta"]), _ = _mm_constants(config)
+    schemes = [stage.scheme for stage in method.own_stages if stage.scheme]
+    resolved = dataclasses.replace(
+        config,
+        loss_arguments={**arguments, **config.loss_arguments},
+        pretraining=method.pretraining if config.pretraining is None else config.pretraining,
+        weights=(schemes[-1] if schemes else "effective") if config.weights is None else config.weights,
+    )
+    if method.task == "rotation" and resolved.pretraining != "none":
         raise ValueError(
             f"`pretraining` is no option of method {config.method}, which is one. "
             f"Received: pretraining={config.pretraining!r}"
@@ -535,16 +434,15 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     epochs = integer("epochs", resolved.epochs or 0, at_least=1, at_most=MOST_EPOCHS)
     if resolved.depth is not None:
         check_depth(resolved.depth)
-    if (method.reweighting, method.resampling) == ("never", "never") and config.weights != Config.weights:
+    if not schemes and resolved.weights != "effective":
         raise ValueError(
             f"`weights` is no option of method {config.method}, which re-balances nothing. "
             f"Received: weights={config.weights!r}"
         )
     loss(resolved, cls_counts=[2, 1])  # refuses options out of range
-    if "deferred" in (method.reweighting, method.resampling):
-        first_drop = tf_mmloss.WarmupStepSchedule.published(epochs).milestones[0]
-        start = config.start_epoch
-        start = min(first_drop, epochs - 1) if start is None else integer("start_epoch", start)
+    if len(method.own_stages) > 1:
+        start = _first_epoch(method.own_stages[-1], epochs)
+        start = start if config.start_epoch is None else integer("start_epoch", config.start_epoch)
         if start >= epochs and not (made and start == epochs):
             raise ValueError(
                 f"`start_epoch` must be one of the {epochs} epochs, from 0 to {epochs - 1}: later ones never begin. "
@@ -553,10 +451,35 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
         return dataclasses.replace(resolved, start_epoch=start)
     if config.start_epoch is not None:
         raise ValueError(
-            f"`start_epoch` is no option of method {config.method}, which defers nothing. "
+            f"`start_epoch` is no option of method {config.method}, which has one stage. "
             f"Received: start_epoch={config.start_epoch}"
         )
     return resolved
+
+
+def _first_epoch(stage: Stage, epochs: int) -> int:
+    """Where a stage begins in so many epochs: one of them."""
+    if stage.starts == FIRST_DROP:
+        start = tf_mmloss.WarmupStepSchedule.published(epochs).milestones[0]
+    else:
+        start = round(float(stage.starts) * epochs)
+    return min(start, epochs - 1)
+
+
+def stages(config: Config) -> list[tuple[int, Stage]]:
+    """The stages of a resolved config's own training, each with its first epoch and its class weights."""
+    epochs, found = config.epochs or 0, []
+    for stage in METHODS[config.method].own_stages:
+        chosen = {name: config.weights for name in ("weights", "sampling") if getattr(stage, name)}
+        found.append((_first_epoch(stage, epochs), dataclasses.replace(stage, **chosen)))
+    if config.start_epoch is not None:
+        found[-1] = config.start_epoch, found[-1][1]
+    return found
+
+
+def begins(config: Config, name: str) -> int | None:
+    """The first epoch of a resolved config that has "weights" or "sampling"; None: there is none."""
+    return next((start for start, stage in stages(config) if getattr(stage, name)), None)
 
 
 def _resolved_data(config: Config, data: "ImageDataset | None") -> dict[str, Any]:
@@ -642,17 +565,16 @@ def loss(config: Config, cls_counts: Counts) -> "tf_mmloss.LongTailLoss":
     Raises:
         ValueError: bad counts or an option out of range.
     """
-    loss_class, arguments = METHODS[config.method].loss_class, config.loss_arguments
-    if "cls_counts" in inspect.signature(loss_class).parameters:
-        arguments["cls_counts"] = cls_counts
-    return loss_class(**arguments)
+    method, arguments = METHODS[config.method], dict(config.loss_arguments)
+    given: dict[str, Any] = {"cls_counts": cls_counts, "seed": config.seed}
+    return method.loss_class(**arguments, **{name: given[name] for name in methods.signature(method.loss).given})
 
 
 def pretraining(config: Config) -> Config | None:
     """The run whose backbone a resolved config starts from: the same images, length and network; None for none."""
     if config.pretraining == "none":
         return None
-    unset: dict[str, Any] = dict.fromkeys((*LOSS_OPTIONS, "pretraining", "start_epoch"))
+    unset: dict[str, Any] = dict.fromkeys(("loss_arguments", "pretraining", "start_epoch"))
     return resolve(dataclasses.replace(config, method="rotation", weights="effective", **unset))
 
 
@@ -668,16 +590,22 @@ def show(config: Config, why: tuple[str, ...] = ()) -> str:
     constants = []
     if method.loss == "MaxMarginLoss":
         known, origin = _mm_constants(config)
-        constants = [f"delta_neg and beta: {origin if (config.delta_neg, config.beta) == known else 'as given'}"]
+        chosen = tuple(config.loss_arguments[name] for name in ("delta_neg", "beta"))
+        constants = [f"delta_neg and beta: {origin if chosen == known else 'as given'}"]
     return "\n".join(
         [
             f"{config.method}: {method.loss}({arguments}), {method.head} head",
-            f"re-weighting {method.reweighting}, re-sampling {method.resampling}"
-            + (f", from epoch {config.start_epoch}" if config.start_epoch is not None else ""),
+            *(f"from epoch {start}: {_described(stage)}" for start, stage in stages(config)),
             f"pre-training {config.pretraining}",
             f"source: {method.source}",
             *constants,
             *why,
-            *(f"  {name} = {value}" for name, value in dataclasses.asdict(config).items() if value is not None),
+            *(f"  {name} = {value}" for name, value in config.values().items() if value is not None),
         ]
     )
+
+
+def _described(stage: Stage) -> str:
+    """A stage in words."""
+    done = [stage.weights and f"re-weighted, {stage.weights}", stage.sampling and f"re-sampled, {stage.sampling}"]
+    return "; ".join(filter(None, done)) or "images as they are"

@@ -1,0 +1,228 @@
+"""The registry of methods: what is there, what a signature gives, and methods of other packages."""
+
+import importlib.metadata
+import inspect
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+import tf_mmloss
+from tf_mmloss import methods
+from tf_mmloss.cli import fit
+from tf_mmloss.methods import METHODS, Method, Stage, find, loss_options, signature
+from tf_mmloss.runs.folder import RunFolderError, read_config
+from tf_mmloss.train import experiment
+from tf_mmloss.train.presets import Config, begins, code_named, loss, resolve
+
+OWN = '''
+import keras
+from tf_mmloss import CrossEntropyLoss
+from tf_mmloss.methods import Method
+
+@keras.saving.register_keras_serializable(package="own")
+class Softened(CrossEntropyLoss):
+    """Cross-entropy.
+
+    Args:
+        softness: how soft
+            100 % is.
+    """
+
+    def __init__(self, softness: float = 2.0, **kwargs):
+        super().__init__(**kwargs)
+        self.softness = softness
+
+def method():
+    return Method("softened", "{module}:Softened", "Mine.")
+
+def broken():
+    raise KeyError("no")
+
+def other():
+    return 1
+'''
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module in the current folder; its name."""
+    module = "own_methods"
+    (tmp_path / f"{module}.py").write_text(OWN.replace("{module}", module))
+    monkeypatch.chdir(tmp_path)
+    yield module
+    METHODS.pop(f"{module}:method", None)
+    sys.modules.pop(module, None)
+
+
+@pytest.mark.parametrize("loss_name", sorted({method.loss for method in METHODS.values()}))
+def test_options_are_those_of_the_signature(loss_name):
+    expected = {
+        name: parameter.default
+        for name, parameter in inspect.signature(getattr(tf_mmloss, loss_name)).parameters.items()
+        if name not in ("kwargs", "cls_counts", "seed", "reduction", "name", "dtype")
+    }
+    options = signature(loss_name).options
+    assert {name: option.default for name, option in options.items()} == expected
+    assert all(option.help for option in options.values())
+    assert {name: option.type for name, option in options.items() if expected[name] is not None} == {
+        name: type(default) for name, default in expected.items() if default is not None
+    }
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_arguments_of_every_method_are_options_of_its_loss(name):
+    method = METHODS[name]
+    options = signature(method.loss).options
+    for arguments in (method.arguments, *method.of_dataset.values()):
+        assert set(arguments) <= set(options)
+    assert method.label
+    assert method.source
+    config = resolve(Config(dataset="digits", method=name, epochs=10))
+    assert resolve(config) == config == Config(**config.values())
+    assert type(loss(config, [30] * 10)) is method.loss_class
+
+
+def test_the_registry_and_help_need_no_keras():
+    code = "import sys; from tf_mmloss import methods; methods.loss_options(); assert 'keras' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_has_every_option_under_its_methods(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        fit.main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for name in loss_options():
+        assert f"--{name.replace('_', '-')}" in shown
+    assert "delta^+ / delta^-, > 0. Default 1.5" in shown
+
+
+def test_a_function_of_ones_own_has_its_options_and_trains(own, capsys):
+    spec = f"{own}:method"
+    with pytest.raises(SystemExit, match="0"):
+        fit.main(["--method", spec, "--help"])
+    assert f"{spec}: how soft 100 % is." in " ".join(capsys.readouterr().out.split())
+    common = ["--dataset", "digits", "--ratio", "20", "--epochs", "1", "--depth", "8", "--out", "run"]
+    assert fit.main([*common, "--method", spec, "--softness", "3"]) == 0
+    assert read_config(experiment.Path("run")).softness == 3
+    del METHODS[spec]  # as in another process
+    with pytest.raises(RunFolderError, match="is a function that the run would call: give --method"):
+        read_config(experiment.Path("run"))
+    assert fit.main(["--resume", "run"]) == 2
+    assert "to say that you trust it" in capsys.readouterr().err
+    assert fit.main(["--resume", "run", "--method", spec]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("{}:nothing", "`method`: the module .* has no 'nothing'"),
+        ("nowhere_at_all:method", "`method`: there is no module 'nowhere_at_all'"),
+        ("{}:broken", "`method`: .*:broken raised KeyError: 'no'"),
+        ("{}:other", "must return a tf_mmloss[.]methods[.]Method[.] Received: method=1"),
+        ("mm-dwr", "Did you mean 'mm-drw'"),
+    ],
+)
+def test_a_method_that_is_none_is_refused(own, name, message):
+    with pytest.raises(ValueError, match=message):
+        resolve(Config(method=name.format(own)))
+
+
+def test_a_config_that_names_a_function_says_so():
+    assert code_named(Config(method="a.b:c")) == {"method": "a.b:c"}
+    with pytest.raises(ValueError, match="is a function that the run would call"):
+        find("a.b:c")
+
+
+def test_an_entry_point_adds_methods_and_no_name_twice(monkeypatch):
+    theirs = Method("theirs", "FocalLoss", "Somewhere.")
+
+    def entry_points(group):
+        assert group == "tf_mmloss.methods"
+        return [SimpleNamespace(name="a", value="package:methods", load=lambda: lambda: [theirs])]
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    assert set(methods._all()) == {*METHODS, "theirs"}
+    theirs = Method("erm", "FocalLoss", "Somewhere.")
+    with pytest.raises(ValueError, match=r"entry point a \(package:methods\) has a method erm, a name that is taken"):
+        methods._all()
+    theirs = "erm"
+    with pytest.raises(ValueError, match=r"must give a tf_mmloss[.]methods[.]Method, or several"):
+        methods._all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"starts": 1.0}, "`starts` must be in"),
+        ({"starts": "later"}, "`starts` must be in"),
+        ({"weights": "effectiv"}, "Did you mean 'effective'"),
+        ({"sampling": True}, "`sampling` must be one of"),
+        ({"task": "colour"}, "`task` must be one of"),
+    ],
+)
+def test_a_stage_that_is_none_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Stage(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"head": "cosin"}, "`head` must be one of"),
+        ({"stages": ()}, "`stages` must be a tuple"),
+        ({"stages": (Stage(0.5),)}, "`stages` must begin at 0"),
+        ({"stages": (Stage(), Stage(0.5, task="rotation"))}, "`stages` must begin at 0, and have one task"),
+        ({"stages": (Stage(weights="inverse"), Stage(0.5))}, "must keep to the weights that they began"),
+    ],
+)
+def test_a_method_with_what_no_training_has_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Method("mine", "FocalLoss", "Mine.", **arguments)
+
+
+def test_stages_of_the_systems():
+    def started(method):
+        config = resolve(Config(dataset="digits", method=method, epochs=10))
+        return begins(config, "weights"), begins(config, "sampling"), config.pretraining
+
+    assert {name: started(name) for name in ("erm", "cb-rw", "cb-rs", "mm-drw", "hg-drs", "ldam-drw-ssp")} == {
+        "erm": (None, None, "none"),
+        "cb-rw": (0, None, "none"),
+        "cb-rs": (None, 0, "none"),
+        "mm-drw": (8, None, "none"),
+        "hg-drs": (None, 8, "none"),
+        "ldam-drw-ssp": (8, None, "rotation"),
+    }
+
+
+def test_options_of_a_config_are_as_fields():
+    config = Config(method="mm", beta=1.2, loss_arguments={"scale": 3.0, "delta_neg": None})
+    assert (config.beta, config.scale, config.delta_neg, config.tau) == (1.2, 3.0, None, None)
+    assert config.loss_arguments == {"beta": 1.2, "scale": 3.0}
+    assert hash(config) == hash(Config(method="mm"))
+    with pytest.raises(AttributeError, match="a config has no bta"):
+        _ = config.bta
+    with pytest.raises(TypeError, match="two values of dataset"):
+        Config("digits", dataset="cifar10")
+    with pytest.raises(ValueError, match="`bta` is no option of method mm, whose loss takes"):
+        resolve(Config(method="mm", bta=1.0))
+
+
+NEW = ("gcl", "seesaw")  # one whose noise is drawn, one whose loss has a state
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_a_loss_with_noise_or_state_resumes_bit_for_bit(name, tmp_path):
+    config = Config(dataset="digits", ratio=20, depth=8, epochs=2, method=name, learning_rate=0.01, seed=3)
+    whole = experiment.run(config, tmp_path / "whole")
+    assert whole["error"] < 0.9
+    with pytest.raises(experiment.RunStoppedError):
+        experiment.run(config, tmp_path / "stopped", stop=lambda: True)
+    assert experiment.run(config, tmp_path / "stopped", resume=True)["checksum"] == whole["checksum"]
+
+
+def test_draws_of_a_loss_take_the_seed_of_the_run():
+    for name in ("equalization", "gcl"):
+        assert loss(resolve(Config(dataset="digits", method=name, seed=3)), [30] * 10).seed == 3

@@ -1,0 +1,150 @@
+"""What a method is: a loss, a head, and the stages of its training."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import tf_mmloss
+from tf_mmloss._validation import choice, received, text
+from tf_mmloss.imbalance import WEIGHT_SCHEMES
+
+if TYPE_CHECKING:
+    from tf_mmloss import LongTailLoss
+
+HEADS = ("dense", "cosine")
+TASKS = ("class", "rotation")
+FIRST_DROP = "first-drop"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Epochs that are trained alike, up to the start of the next stage.
+
+    Args:
+        starts: a fraction of the epochs, in [0, 1), or "first-drop": the first drop of the learning rate.
+        weights: class weights: None, "effective" (Cui et al. 2019) or "inverse".
+        sampling: how images are drawn: None (each once), or class by class as "effective" or "inverse" says.
+        task: what is predicted: "class", or "rotation": by how many quarter turns an image was rotated. A stage of
+            rotations before others is a run of its own, whose backbone the others start from.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> deferred_reweighting = (Stage(), Stage("first-drop", weights="effective"))
+    """
+
+    starts: float | str = 0.0
+    weights: str | None = None
+    sampling: str | None = None
+    task: str = "class"
+
+    def __post_init__(self) -> None:
+        fraction = isinstance(self.starts, (int, float)) and not isinstance(self.starts, bool) and 0 <= self.starts < 1
+        if not (fraction or self.starts == FIRST_DROP):
+            raise ValueError(f"`starts` must be in [0, 1), or {FIRST_DROP}. {received('starts', self.starts)}")
+        for name in ("weights", "sampling"):
+            if getattr(self, name) is not None:
+                choice(name, getattr(self, name), WEIGHT_SCHEMES)
+        choice("task", self.task, TASKS)
+
+    @property
+    def scheme(self) -> str | None:
+        """The class weights of its re-weighting or re-sampling; None: it re-balances nothing."""
+        return self.weights or self.sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What `--method` names.
+
+    Args:
+        name: of the command line.
+        loss: a class of `tf_mmloss`, or `package.module:Class`.
+        source: where the definition and its numbers stand.
+        label: its name in tables and figures. Default: `name` in capitals.
+        head: of the network, "dense" (default) or "cosine".
+        arguments: of the loss, where a run is to record or to change its defaults.
+        of_dataset: arguments that are published otherwise for a data set.
+        stages: of the training, in their order.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> Method("focal-drw", "FocalLoss", "mine", arguments={"gamma": 2.0}, stages=DRW)
+    """
+
+    name: str
+    loss: str
+    source: str
+    label: str = ""
+    head: str = "dense"
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    of_dataset: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    stages: tuple[Stage, ...] = (Stage(),)
+
+    def __post_init__(self) -> None:
+        for name in ("name", "loss", "source"):
+            text(name, getattr(self, name))
+        choice("head", self.head, HEADS)
+        if not (isinstance(self.stages, tuple) and self.stages and all(isinstance(s, Stage) for s in self.stages)):
+            raise ValueError(f"`stages` must be a tuple of Stage, at least one. {received('stages', self.stages)}")
+        own = self.own_stages
+        if any(stage.task != own[0].task for stage in own) or own[0].starts != 0:
+            raise ValueError(
+                "`stages` must begin at 0, and have one task, but for a stage of rotations before the others. "
+                f"{received('stages', self.stages)}"
+            )
+        for name in ("weights", "sampling"):
+            schemes = [getattr(stage, name) for stage in own]
+            begun = schemes[next((i for i, scheme in enumerate(schemes) if scheme), len(schemes)) :]
+            if len(set(begun)) > 1:
+                raise ValueError(f"`stages` must keep to the {name} that they began. {received('stages', self.stages)}")
+        object.__setattr__(self, "label", self.label or self.name.upper())
+
+    @property
+    def own_stages(self) -> tuple[Stage, ...]:
+        """The stages without that of the backbone that they start from."""
+        return self.stages[1:] if self.pretraining != "none" else self.stages
+
+    @property
+    def pretraining(self) -> str:
+        """What the backbone is trained for before: "none" or "rotation"."""
+        pretrained = len(self.stages) > 1 and self.stages[0].task == "rotation" != self.stages[1].task
+        return "rotation" if pretrained else "none"
+
+    @property
+    def task(self) -> str:
+        """What is predicted: "class" or "rotation"."""
+        return self.own_stages[0].task
+
+    @property
+    def loss_class(self) -> "type[LongTailLoss]":
+        """The class of the loss. Asking for it imports Keras."""
+        if ":" in self.loss:
+            from tf_mmloss.data.sources.module import function_of
+
+            return function_of(self.loss)  # type: ignore[return-value]
+        return getattr(tf_mmloss, self.loss)
+
+    def variant(self, name: str, source: str, **changes: Any) -> "Method":
+        """This method with another name, more to its source, and other stages.
+
+        Args:
+            name: of the variant.
+            source: what is added to this one's.
+            changes: other arguments of `Method`.
+        """
+        label = changes.pop("label", f"{self.label}{name.removeprefix(self.name).upper()}")
+        return dataclasses.replace(self, name=name, source=f"{self.source} {source}", label=label, **changes)
+
+    def reweighted(self) -> "Method":
+        """This method with deferred re-weighting."""
+        return self.variant(f"{self.name}-drw", DRW_SOURCE, stages=DRW)
+
+
+DRW = (Stage(), Stage(FIRST_DROP, weights="effective"))
+DRS = (Stage(), Stage(FIRST_DROP, sampling="effective"))
+DRW_SOURCE = "Re-weighted from the first drop of the learning rate (Cao et al. 2019, Algorithm 1)."
+DRS_SOURCE = "Re-sampled from the first drop of the learning rate (Cao et al. 2019, section 3.3)."

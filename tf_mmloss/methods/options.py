@@ -1,0 +1,134 @@
+"""The options of a loss, read from its source: Keras, which the source imports, is not imported."""
+
+import ast
+import dataclasses
+import functools
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import textwrap
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+# What the trainer gives to a loss itself, and what belongs to Keras.
+_GIVEN = ("self", "cls_counts", "seed", "reduction", "name", "dtype")
+_TYPES = {"float": float, "int": int, "bool": bool, "str": str}
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An argument of a loss: float, int, bool or str, its default, and what the docstring says of it."""
+
+    name: str
+    type: type
+    default: Any
+    help: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """The options of a loss by their names, and what of the rest the trainer gives: cls_counts, seed."""
+
+    options: dict[str, Option]
+    given: tuple[str, ...]
+
+
+@functools.cache
+def signature(loss: str) -> Signature:
+    """Read the signature of a loss.
+
+    Args:
+        loss: a class of `tf_mmloss`, or `package.module:Class`.
+
+    Raises:
+        ValueError: there is no such class.
+
+    Example:
+        >>> signature("MaxMarginLoss").options["beta"].type
+        <class 'float'>
+    """
+    module, _, name = loss.rpartition(":")
+    found = _constructor(module or "tf_mmloss.losses", name)
+    if found is None:
+        raise ValueError(f"`loss` must be a class of tf_mmloss, or package.module:Class. Received: loss={loss!r}")
+    constructor, docstring = found
+    described = _described(docstring)
+    options, given = {}, []
+    positional = [*constructor.args.posonlyargs, *constructor.args.args]
+    missing = [None] * (len(positional) - len(constructor.args.defaults))
+    defaults = [*missing, *constructor.args.defaults, *constructor.args.kw_defaults]
+    for argument, default in zip([*positional, *constructor.args.kwonlyargs], defaults, strict=True):
+        if argument.arg in _GIVEN:
+            given.append(argument.arg)
+            continue
+        annotation = ast.unparse(argument.annotation) if argument.annotation else "float"
+        kind = next((kind for name, kind in _TYPES.items() if re.search(rf"\b{name}\b", annotation)), None)
+        if kind is not None:  # other types have no form on a command line
+            value = default.value if isinstance(default, ast.Constant) else None
+            options[argument.arg] = Option(argument.arg, kind, value, described.get(argument.arg, ""))
+    return Signature(options, tuple(name for name in given if name in ("cls_counts", "seed")))
+
+
+def _constructor(module: str, name: str) -> tuple[ast.FunctionDef, str] | None:
+    """The constructor of a class, or of the parent that it has it from, and the docstring of its arguments."""
+    tree = _tree(module)
+    for node in tree.body if tree else ():
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
+                    return inner, ast.get_docstring(node) or ""
+            for base in node.bases:
+                found = _constructor(module, base.id) if isinstance(base, ast.Name) else None
+                if found is not None:
+                    return found[0], ast.get_docstring(node) or found[1]
+        if isinstance(node, ast.ImportFrom) and node.module and name in {a.asname or a.name for a in node.names}:
+            original = next(a.name for a in node.names if (a.asname or a.name) == name)
+            return _constructor(_absolute(node, module), original)
+    return None
+
+
+def _absolute(node: ast.ImportFrom, module: str) -> str:
+    """The module that an import in another one names."""
+    file = _file(module)
+    is_package = file is not None and file.name == "__init__.py"
+    package = module if is_package else module.rpartition(".")[0]
+    return importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+
+
+@functools.cache
+def _file(module: str) -> Path | None:
+    """The file of a module, looked for in the current folder too; neither it nor its packages are imported."""
+    top, *rest = module.split(".")
+    here = os.getcwd()
+    spec = PathFinder.find_spec(top, sys.path if {here, ""} & set(sys.path) else [here, *sys.path])
+    if spec is None or not spec.origin:
+        return None
+    file = Path(spec.origin)
+    for part in rest:
+        inner = file.parent / part
+        file = inner / "__init__.py" if inner.is_dir() else inner.with_suffix(".py")
+    return file if file.suffix == ".py" and file.is_file() else None
+
+
+@functools.cache
+def _tree(module: str) -> ast.Module | None:
+    file = _file(module)
+    return None if file is None else ast.parse(file.read_bytes())
+
+
+def _described(docstring: str) -> dict[str, str]:
+    """What the lines of `Args:` say, by argument."""
+    section = re.search(r"^Args:\n((?:[ ]+.*\n|\n)*)", inspect.cleandoc(docstring) + "\n", re.MULTILINE)
+    if section is None:
+        return {}
+    lines: list[str] = []
+    for line in textwrap.dedent(section[1]).splitlines():
+        if line.startswith(" ") and lines:
+            lines[-1] += f" {line.strip()}"
+        elif line:
+            lines.append(line)
+    named = (line.partition(": ") for line in lines)
+    return {name: said for names, _, said in named for name in names.split(", ")}
