@@ -3,7 +3,6 @@
 OUT/
   compare.json         the plan
   METHOD-seedN/        a run, as `fit` leaves it; failed.json if its loss became NaN
-  predictions/         of each finished run, the classes that it predicts for the evaluated images
   comparison.md        the table and the answer
   comparison.csv       the table for programs
   comparison.svg, .png the picture
@@ -26,9 +25,8 @@ from tf_mmloss import NonFiniteLossError, comparison
 from tf_mmloss._validation import choice, integer, number, received
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, write_json
-from tf_mmloss.files import read_json as read_json_file
 from tf_mmloss.metrics import shot_masks
-from tf_mmloss.runs import plots
+from tf_mmloss.runs import plots, predictions
 from tf_mmloss.runs.folder import (
     RunBusyError,
     RunFolderError,
@@ -36,11 +34,9 @@ from tf_mmloss.runs.folder import (
     duration,
     is_finished,
     locked,
-    make_folder,
     method_label,
     read_json,
 )
-from tf_mmloss.runs.model import RunModel
 from tf_mmloss.train import experiment, inputs, presets, strategy
 from tf_mmloss.train.presets import METHODS, Config, of_a_method
 
@@ -48,7 +44,6 @@ PLAN, FAILED, VERSION = "compare.json", "failed.json", 1
 MOST_METHODS, MOST_SEEDS = 20, 100
 # Images of each class that are held out at least, where the class has twice as many.
 LEAST_HOLDOUT = 5
-_PREDICTIONS_BYTES = 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +82,7 @@ def check(methods: Sequence[str], seeds: int, measure: str, options: dict[str, A
         ValueError: an unknown method, fewer than two or one twice, seeds or a measure out of range, an option of a
             method.
     """
-    known = [name for name in METHODS if name != "rotation"]  # which predicts no classes
+    known = [name for name, method in METHODS.items() if method.task == "class"]
     for name in methods:
         choice("methods", name, known)
     if not 2 <= len(methods) <= MOST_METHODS or len(set(methods)) < len(methods):
@@ -281,7 +276,9 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
         predicted = np.stack(
             [
                 [
-                    _predictions(folder, dataclasses.replace(plan.config, method=method, seed=seed), splits)
+                    _predictions(
+                        cell_folder(folder, dataclasses.replace(plan.config, method=method, seed=seed)), splits
+                    )
                     for seed in seeds
                 ]
                 for method in methods
@@ -410,26 +407,12 @@ def _csv(found: dict[str, Any]) -> str:
     return out.getvalue()
 
 
-def _predictions(folder: Path, cell: Config, splits: inputs.Splits) -> np.ndarray:
-    """The classes that a finished run predicts for the evaluated images: read, or computed once and written."""
-    own = cell_folder(folder, cell)
-    path = folder / "predictions" / f"{own.name}.json"
-    checksum = read_json(own, "metrics.json", ("checksum",))["checksum"]
-    if os.path.lexists(path):
-        try:
-            there = read_json_file(path, limit=_PREDICTIONS_BYTES, within=folder)
-            if there["checksum"] == checksum:
-                found = np.array(there["predictions"])
-                if found.shape != splits.eval_labels.shape or found.dtype.kind != "i":
-                    raise ValueError("not as many classes as images")
-                return found
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunFolderError(f"{path} is damaged, remove it: {error}") from error
-    logits = RunModel.load(own).logits(np.asarray(splits.eval_images))
-    found = logits.argmax(axis=-1)
-    make_folder(path.parent)
-    write_json(path, {"checksum": checksum, "predictions": found.tolist()})
-    return found
+def _predictions(own: Path, splits: inputs.Splits) -> np.ndarray:
+    """The classes that a finished run predicted for the evaluated images."""
+    found = predictions.read(own, len(splits.class_names))
+    if found is None or not np.array_equal(found.labels, splits.eval_labels):
+        raise RunFolderError(f"{own / predictions.NAME} is not of the images of this comparison: remove {own}.")
+    return found.predicted
 
 
 def _is_failed(own: Path) -> bool:
