@@ -86,7 +86,6 @@ def test_a_killed_comparison_ends_with_everything(done):
 def test_a_finished_comparison_is_not_trained_again(done, tmp_path, monkeypatch, capsys):
     out = copied(done, tmp_path)
     monkeypatch.setattr(experiment, "run", None)
-    monkeypatch.setattr(compare, "RunModel", None)
     before = (out / "comparison.md").read_bytes()
     (out / "comparison.md").unlink()
     assert command.main([*SMALL, *TWO, "--out", str(out)]) == 0

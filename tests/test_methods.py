@@ -61,7 +61,7 @@ def test_options_are_those_of_the_signature(loss_name):
     expected = {
         name: parameter.default
         for name, parameter in inspect.signature(getattr(tf_mmloss, loss_name)).parameters.items()
-        if name not in ("kwargs", "cls_counts", "seed", "reduction", "name", "dtype")
+        if name not in ("kwargs", "cls_counts", "seed", "reduction", "name", "dtype", "ignore_class")
     }
     options = signature(loss_name).options
     assert {name: option.default for name, option in options.items()} == expected

@@ -13,8 +13,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-# What the trainer gives to a loss itself, and what belongs to Keras.
-_GIVEN = ("self", "cls_counts", "seed", "reduction", "name", "dtype")
+# What the trainer gives to a loss itself, and what is no option of a run: every image has a label there.
+_GIVEN = ("self", "cls_counts", "seed", "reduction", "name", "dtype", "ignore_class")
 _TYPES = {"float": float, "int": int, "bool": bool, "str": str}
 
 

@@ -172,7 +172,7 @@ def read_plan(folder: Path) -> Plan:
         methods, options = content["methods"], content["options"]
         if not isinstance(methods, list) or not isinstance(options, dict):
             raise ValueError("methods must be a list, options an object")
-        unknown = set(options) - set(Config.__dataclass_fields__)
+        unknown = set(options) - set(Config.__dataclass_fields__) - of_a_method()
         if unknown:
             raise ValueError(f"unknown options {', '.join(sorted(unknown))[:200]}")
         check(methods, content["seeds"], content["measure"], options)
@@ -273,16 +273,9 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
         if len(methods) < 2 or not seeds:
             return None
         splits = inputs.split(data, presets.resolve(cells[0], data if cells[0].is_own else None))
+        folders = {(cell.method, cell.seed): cell_folder(folder, cell) for cell in cells}
         predicted = np.stack(
-            [
-                [
-                    _predictions(
-                        cell_folder(folder, dataclasses.replace(plan.config, method=method, seed=seed)), splits
-                    )
-                    for seed in seeds
-                ]
-                for method in methods
-            ]
+            [[_predictions(folders[method, seed], splits) for seed in seeds] for method in methods],
         )
         found = comparison.compare(
             splits.eval_labels,
