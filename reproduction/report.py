@@ -39,7 +39,7 @@ from tf_mmloss.runs.folder import (
 from tf_mmloss.train.presets import HOW, METHODS, RECIPES, TABLE_1, Config, resolve
 
 PUBLISHED = Path(__file__).with_name("published.csv")
-PAPER, RERUN = "MM paper Table 1", "independent re-run"
+PAPER, RERUN = "MM paper Table 1", ("independent re-run", "BagofTricks-LT gallery")
 # Options that no table shows: the same run is made in many ways.
 _UNSEEN = tuple(name for name in HOW if name != "precision")
 # Of metrics.json.
@@ -356,8 +356,10 @@ def _matrices(groups: Sequence[list[Run]], published: Sequence[dict[str, str]]) 
     return blocks
 
 
-def _published(config: Config, published: Sequence[dict[str, str]], source: str) -> dict[str, str] | None:
-    """The row that a source has for a config's method and training set."""
+def _published(
+    config: Config, published: Sequence[dict[str, str]], source: str | tuple[str, ...]
+) -> dict[str, str] | None:
+    """The first row that a source, or one of several, has for a config's method and training set."""
     wanted = (method_label(config.method), config.dataset, config.imbalance, config.ratio)
     for row in published:
         here = (row["method"], row["dataset"], row["imbalance"], float(row["ratio"]))

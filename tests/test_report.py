@@ -250,7 +250,7 @@ def test_more_than_one_point_from_published_is_marked(place, error, marked):
 
 def test_every_published_number_is_found_once():
     with open(report.PUBLISHED, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["source"].startswith((report.PAPER, report.RERUN))]
+        rows = [row for row in csv.DictReader(file) if row["source"].startswith((report.PAPER, *report.RERUN))]
     keys = [tuple(row[key] for key in ("source", "method", "dataset", "imbalance", "ratio")) for row in rows]
     assert len(set(keys)) == len(keys)
     for label in ("ERM", "Focal", "LDAM", "MM", "LDAM-DRW", "MM-DRW", "MM-LDAM-DRW"):
