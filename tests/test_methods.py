@@ -4,6 +4,7 @@ import importlib.metadata
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,8 @@ from tf_mmloss.methods import METHODS, Method, Stage, find, loss_options, signat
 from tf_mmloss.runs.folder import RunFolderError, read_config
 from tf_mmloss.train import experiment
 from tf_mmloss.train.presets import Config, begins, code_named, loss, resolve
+
+ROOT = Path(tf_mmloss.__file__).resolve().parent.parent
 
 OWN = '''
 import keras
@@ -69,6 +72,17 @@ def test_options_are_those_of_the_signature(loss_name):
     assert {name: option.type for name, option in options.items() if expected[name] is not None} == {
         name: type(default) for name, default in expected.items() if default is not None
     }
+
+
+def test_signatures_are_found_of_a_package_that_is_on_no_path(tmp_path):
+    """As one that is installed for editing."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import tf_mmloss; "
+        f"sys.path[:] = [place for place in sys.path if place not in ('', {str(ROOT)!r})]; "
+        "from tf_mmloss.methods import signature; print(*signature('LogitAdjustedLoss').options)"
+    )
+    child = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert child.stdout.split() == ["tau", "scale"], child.stderr
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -16,6 +16,7 @@ from tf_mmloss.cli import evaluate, fit, predict, runs
 from tf_mmloss.data import load_images
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.datasets.rows import Rows
+from tf_mmloss.evaluation import softmax
 from tf_mmloss.pipeline import eval_dataset, train_dataset
 from tf_mmloss.runs.folder import RunFolderError, data_label, read_config, read_history, read_json
 from tf_mmloss.train import experiment, inputs
@@ -79,7 +80,7 @@ def test_one_command_on_a_folder(folder, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [Path(row["file"]).name for row in rows] == [f"{i} ü.png" for i in (0, 1, 2, 3, 4, 5, 1, 10, 11)]
     pixels = np.stack([np.asarray(Image.open(row["file"])) for row in rows])
-    expected = experiment.softmax(keras.ops.convert_to_numpy(trained_logits(out, pixels)))
+    expected = softmax(keras.ops.convert_to_numpy(trained_logits(out, pixels)))
     for row, probabilities in zip(rows, expected, strict=True):
         assert float(row["probability"]) == pytest.approx(probabilities.max(), abs=2e-6)
         assert row["class"] == list(COUNTS)[probabilities.argmax()]

@@ -103,7 +103,9 @@ def _file(module: str) -> Path | None:
     """The file of a module, looked for in the current folder too; neither it nor its packages are imported."""
     top, *rest = module.split(".")
     here = os.getcwd()
-    spec = PathFinder.find_spec(top, sys.path if {here, ""} & set(sys.path) else [here, *sys.path])
+    places = sys.path if {here, ""} & set(sys.path) else [here, *sys.path]
+    # A package that is imported is known; one that is installed for editing may be on no path.
+    spec = (None if top in sys.modules else PathFinder.find_spec(top, places)) or importlib.util.find_spec(top)
     if spec is None or not spec.origin:
         return None
     file = Path(spec.origin)

@@ -419,10 +419,12 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     arguments: dict[str, Any] = {**method.arguments, **method.of_dataset.get(config.dataset, {})}
     if method.loss == "MaxMarginLoss":
         (arguments["delta_neg"], arguments["beta"]), _ = _mm_constants(config)
+    arguments |= config.loss_arguments
+    order = ("scale", *options)  # of texts that show them
     schemes = [stage.scheme for stage in method.own_stages if stage.scheme]
     resolved = dataclasses.replace(
         config,
-        loss_arguments={**arguments, **config.loss_arguments},
+        loss_arguments={name: arguments[name] for name in order if name in arguments},
         pretraining=method.pretraining if config.pretraining is None else config.pretraining,
         weights=(schemes[-1] if schemes else "effective") if config.weights is None else config.weights,
     )
