@@ -209,7 +209,7 @@ def test_the_process_group_of_pytorch(monkeypatch):
         ("resampling", "often"),
         ("resampling", [0, 0, 0]),
         ("resampling", [1, 1]),
-        ("resampling", DeferredResampling(9, [3, 2])),
+        pytest.param("resampling", DeferredResampling(9, [3, 2]), id="resampling-of other counts"),
         ("transform", 3),
         ("first_epoch", -1),
         ("seed", 0.5),

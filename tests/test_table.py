@@ -12,7 +12,7 @@ import signal
 
 import pytest
 from helpers import BACKEND, epochs_done, wait_for_epoch
-from test_report import README, write_run
+from test_report import PAGE, write_run
 
 from reproduction import report, table
 from reproduction.table import Cell
@@ -141,10 +141,13 @@ def test_plan_and_status_print_how_far_the_cells_are(results, capsys):
 def test_report_is_the_report_of_the_same_folder(results, monkeypatch, capsys):
     write_run(results)
     monkeypatch.chdir(results.parent)
-    (results.parent / "README.md").write_text(README)
+    (results.parent / "docs").mkdir()
+    for name in ("docs/results.md", "README.md"):
+        (results.parent / name).write_text(PAGE)
     assert table.main(["report"]) == 0
     assert "23.00" not in capsys.readouterr().out
-    assert "MM-DRW" in (results.parent / "README.md").read_text()
+    for name in ("docs/results.md", "README.md"):
+        assert "MM-DRW" in (results.parent / name).read_text()
     assert (results / "results.csv").exists()
 
 
