@@ -3,6 +3,7 @@
 What is drawn for an epoch is a pure function of (seed, epoch), so that a run that is resumed sees the same images.
 """
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -13,20 +14,18 @@ import numpy as np
 from tf_mmloss._validation import choice, received, text
 from tf_mmloss.augment.base import Augmentation
 
-__all__ = ["AUGMENTATIONS", "Augmentation", "apply", "draw", "parse"]
+__all__ = ["Augmentation", "apply", "augmentations", "draw", "parse"]
 
 
-def _all() -> dict[str, type[Augmentation]]:
+@functools.cache
+def augmentations() -> dict[str, type[Augmentation]]:
+    """The augmentations by their names. Asking for them imports Pillow."""
     found = {}
     for module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
         for _, value in inspect.getmembers(importlib.import_module(f"{__name__}.{module}"), inspect.isclass):
             if issubclass(value, Augmentation) and not inspect.isabstract(value) and hasattr(value, "name"):
                 found[value.name] = value
     return found
-
-
-# By the name of the command line.
-AUGMENTATIONS: dict[str, type[Augmentation]] = _all()
 
 
 def parse(names: str) -> tuple[Augmentation, ...]:
@@ -45,11 +44,12 @@ def parse(names: str) -> tuple[Augmentation, ...]:
     if text("augment", names) == "none":
         return ()
     given = [name.strip() for name in names.split(",")]
+    known = augmentations()
     for name in given:
-        choice("augment", name, ("none", *AUGMENTATIONS) if len(given) == 1 else tuple(AUGMENTATIONS))
+        choice("augment", name, ("none", *known) if len(given) == 1 else tuple(known))
     if len(set(given)) < len(given):
         raise ValueError(f"`augment` must name each augmentation once. {received('augment', names)}")
-    return tuple(AUGMENTATIONS[name]() for name in given)
+    return tuple(known[name]() for name in given)
 
 
 def draw(augmentations: Sequence[Augmentation], seed: int, epoch: int, n: int) -> list[np.ndarray]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tf_mmloss.augment import operations as op
-from tf_mmloss.augment.base import Policy, signs
+from tf_mmloss.augment.policy import Policy, signs
 
 # (operation, probability, level) twice; one pair is drawn for each image.
 POLICY = (

@@ -1,5 +1,6 @@
 """The operations of the policies on one image, by Pillow, as the long-tail codes compute them."""
 
+import math
 from collections.abc import Callable
 
 from PIL import Image, ImageEnhance, ImageOps
@@ -70,7 +71,7 @@ def posterize(image: Image.Image, value: float) -> Image.Image:
 
 def solarize(image: Image.Image, value: float) -> Image.Image:
     """Invert the pixels from `value` on."""
-    return ImageOps.solarize(image, value)
+    return ImageOps.solarize(image, math.ceil(value))
 
 
 def autocontrast(image: Image.Image, value: float) -> Image.Image:

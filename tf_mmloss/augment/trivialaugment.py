@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from tf_mmloss.augment import operations as op
-from tf_mmloss.augment.base import Policy, signs
+from tf_mmloss.augment.policy import Policy, signs
 
 _LEVELS = 31
 _DRAWN = (
@@ -14,7 +14,9 @@ _DRAWN = (
 )
 
 
-def _values(shear: float, translate: float, degrees: float, enhance: float, bits: int) -> dict[op.Operation, np.ndarray]:
+def _values(
+    shear: float, translate: float, degrees: float, enhance: float, bits: int
+) -> dict[op.Operation, np.ndarray]:
     """What levels 0 .. 30 mean, up to these values."""
     return {
         **dict.fromkeys((op.shear_x, op.shear_y), np.linspace(0, shear, _LEVELS)),
