@@ -1,11 +1,13 @@
 """tf.data input: augmented training batches epoch after epoch, and plain test batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tf_mmloss._validation import flag, function, integer, received
+from tf_mmloss.augment import Augmentation, apply
+from tf_mmloss.augment import draw as draw_augmentations
 from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.imbalance import check_labels
 from tf_mmloss.sampling import Resampling, announce, draw_rows, resampling_weights
@@ -44,12 +46,13 @@ def train_dataset(
     pad: int = 4,
     flip: bool = True,
     rotate: bool = False,
+    augment: Sequence[Augmentation] = (),
 ) -> "tf.data.Dataset":
     """Endless training batches: epoch `first_epoch`, the next one, and so on.
 
     Each epoch is a pure function of (seed, epoch), see `tf_mmloss.sampling.draw_epoch`: the same seed gives
     the same run, and a run resumed at an epoch sees what the uninterrupted one saw. Images are padded with
-    zeros and cropped, mirrored, then normalised, in batches.
+    zeros and cropped, mirrored, augmented, then normalised, in batches.
 
     Args:
         images: uint8 (N, H, W, D), an array or `tf_mmloss.datasets.rows.Rows`, which are read batch by batch.
@@ -65,13 +68,15 @@ def train_dataset(
         flip: mirror with probability 1/2. Default True.
         rotate: rotation prediction: rotate each image by a number of quarter turns, shared out evenly in every
             batch, and give that number as the label. Default False.
+        augment: what else is done to an image, in this order; see `tf_mmloss.augment.parse`. Default: nothing.
 
     Returns:
         `tf.data.Dataset` of (float32 images, int32 labels), without end: pass
         `steps_per_epoch(N, batch_size)` to `fit`.
 
     Raises:
-        ValueError: images not uint8 of rank 4, or not square with `rotate`; other labels, numbers out of range.
+        ValueError: images not uint8 of rank 4, or not square with `rotate`; other labels, numbers out of range;
+            `augment` that is none, with `rotate`, or of images that are neither grey nor RGB.
 
     Example:
         >>> data = train_dataset(x, y, num_classes=10, normalize=normalization(mean, std))
@@ -86,15 +91,24 @@ def train_dataset(
     height, width, channels = images.shape[1:]
     if rotate and height != width:
         raise ValueError(f"`images` must be square to be rotated. Received: shape={images.shape}")
+    augment = _augmentations(augment, channels, rotate)
     announce(resampling, first_epoch, steps_per_epoch(len(labels), batch_size), num_classes)
 
     def rows(epoch: np.int64) -> np.ndarray:
         weights = resampling_weights(resampling, int(epoch), num_classes)
         rotate_batch = batch_size if rotate else None
-        return draw_rows(labels, seed, int(epoch), class_weights=weights, pad=pad, flip=flip, rotate_batch=rotate_batch)
+        drawn = draw_rows(
+            labels, seed, int(epoch), class_weights=weights, pad=pad, flip=flip, rotate_batch=rotate_batch
+        )
+        return np.concatenate([drawn, *draw_augmentations(augment, seed, int(epoch), len(labels))], axis=1)
+
+    width_of = [drawn.shape[1] for drawn in draw_augmentations(augment, seed, first_epoch, 1)]
+
+    def change(x: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        return apply(augment, x, np.split(drawn, np.cumsum(width_of)[:-1], axis=1))
 
     def draw(epoch: tf.Tensor) -> tf.data.Dataset:
-        table = tf.ensure_shape(tf.numpy_function(rows, [epoch], tf.int32), (len(labels), 5))
+        table = tf.ensure_shape(tf.numpy_function(rows, [epoch], tf.int32), (len(labels), 5 + sum(width_of)))
         return tf.data.Dataset.from_tensor_slices(table).batch(batch_size)
 
     with tf.device("cpu"):
@@ -108,11 +122,13 @@ def train_dataset(
         return tf.ensure_shape(read, (None, height, width, channels))
 
     def batch(table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        index, top, left, mirrored, turns = tf.unstack(table, axis=1)
+        index, top, left, mirrored, turns = tf.unstack(table[:, :5], axis=1)
         x = tf.pad(read(index), [(0, 0), (pad, pad), (pad, pad), (0, 0)])
         rows = top[:, None] + tf.range(height)
         columns = tf.where(mirrored[:, None] > 0, tf.range(width - 1, -1, -1), tf.range(width)) + left[:, None]
         x = tf.gather(tf.gather(x, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+        if augment:
+            x = tf.numpy_function(change, [x, table[:, 5:]], tf.uint8)
         x = tf.ensure_shape(x, (None, height, width, channels))
         if rotate:
             turned = tf.stack([tf.image.rot90(x, k) for k in range(4)], axis=1)
@@ -121,6 +137,18 @@ def train_dataset(
 
     data = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(draw)
     return data.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4).with_options(_options())
+
+
+def _augmentations(augment: Sequence[Augmentation], channels: int, rotate: bool) -> tuple[Augmentation, ...]:
+    if isinstance(augment, (str, Augmentation)) or not all(isinstance(one, Augmentation) for one in augment):
+        raise ValueError(
+            f"`augment` must be augmentations, see tf_mmloss.augment.parse. {received('augment', augment)}"
+        )
+    if augment and rotate:
+        raise ValueError("`augment` must be empty with `rotate`, as nothing else may turn an image.")
+    if augment and channels not in (1, 3):
+        raise ValueError(f"`augment` is for grey or RGB images. Received: images of {channels} channels")
+    return tuple(augment)
 
 
 def eval_dataset(

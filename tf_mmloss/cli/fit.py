@@ -111,6 +111,9 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument("--momentum", type=float, help="default 0.9")
     train.add_argument("--weight-decay", type=float, help="default 2e-4, coupled")
     train.add_argument("--pad", type=int, help="zeros around an image before its crop; default an eighth of the side")
+    train.add_argument(
+        "--augment", help="more for training images, with commas between: autoaugment,cutout; default none"
+    )
     train.add_argument("--flip", action=argparse.BooleanOptionalAction, help="mirror at random; default yes, digits no")
     train.add_argument("--optimizer", help="sgd (default) or adamw")
     train.add_argument(

@@ -104,7 +104,7 @@ _FRACTION = (_is_fraction, "a fraction")
 # By file: what a field that is there must be.
 _FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     "config.json": {
-        **dict.fromkeys(("dataset", "imbalance", "method"), _TEXT),
+        **dict.fromkeys(("dataset", "imbalance", "method", "augment"), _TEXT),
         "ratio": _NUMBER,
         "seed": _COUNT,
         "start_epoch": (_or_none(_is_count), "a whole number or null"),

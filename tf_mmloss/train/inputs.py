@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 import tf_mmloss
-from tf_mmloss import imbalance
+from tf_mmloss import augment, imbalance
 from tf_mmloss.data import load_images
 from tf_mmloss.data import splits as by_class
 from tf_mmloss.datasets import ImageDataset
@@ -140,6 +140,11 @@ def check_input(config: Config) -> None:
             "`jit` must be auto or on with `input` epoch, which is one compiled program an epoch; --input device runs "
             "without. Received: jit='off'"
         )
+    if config.input != "host" and config.augment != "none":
+        raise ValueError(
+            f"`augment` needs `input` host, where Pillow changes the images. Received: augment={config.augment!r} with "
+            f"input={config.input!r}"
+        )
     if config.input == "host" and not has_tensorflow():
         raise ValueError("`input` host needs TensorFlow, which is not installed; --input device does not.")
 
@@ -199,6 +204,7 @@ def _host_feed(
         pad=config.pad,
         flip=config.flip,
         rotate=METHODS[config.method].task == "rotation",
+        augment=augment.parse(config.augment),
     )
     evaluation = eval_dataset(
         splits.eval_images,

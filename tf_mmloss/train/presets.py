@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import tf_mmloss
-from tf_mmloss import methods
+from tf_mmloss import augment, methods
 from tf_mmloss._validation import choice, flag, integer, number, received, text
 from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
 from tf_mmloss.methods import METHODS, Stage
@@ -70,6 +70,7 @@ class Config:
         optimizer: "sgd" (the paper's, with coupled weight decay) or "adamw".
         schedule: of the learning rate: "step" (the paper's) or "cosine", both after a linear warm-up.
         pad, flip: augmentation: zeros on each side before a random crop; mirroring.
+        augment: what else is done to training images, "autoaugment,cutout", see `tf_mmloss.augment`. Default "none".
         seed: of initial weights, order and augmentation. subset_seed: of the choice of training images.
         holdout: images of each class taken from the training split, before it is made imbalanced, and evaluated
             in place of the test split (for tuning); 0 evaluates on the test split.
@@ -101,6 +102,7 @@ class Config:
     pretrained: str = "none"
     pad: int = _TO_FILL
     flip: bool = _TO_FILL
+    augment: str = "none"
     seed: int = 0
     subset_seed: int = 0
     holdout: int = 0
@@ -405,6 +407,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     integer("holdout", config.holdout, at_most=MOST_IMAGES)
     integer("pad", config.pad, at_most=1000)
     flag("flip", config.flip)
+    augment.parse(config.augment)
     for name in ("seed", "subset_seed"):  # NumPy and Keras take 32 bits
         if integer(name, getattr(config, name)) >= 2**32:
             raise ValueError(f"`{name}` must be below 2^32. {received(name, getattr(config, name))}")
@@ -428,6 +431,11 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
         pretraining=method.pretraining if config.pretraining is None else config.pretraining,
         weights=(schemes[-1] if schemes else "effective") if config.weights is None else config.weights,
     )
+    if method.task == "rotation" and config.augment != "none":
+        raise ValueError(
+            f"`augment` is no option of method {config.method}: nothing else may turn an image. "
+            f"Received: augment={config.augment!r}"
+        )
     if method.task == "rotation" and resolved.pretraining != "none":
         raise ValueError(
             f"`pretraining` is no option of method {config.method}, which is one. "
@@ -577,7 +585,7 @@ def pretraining(config: Config) -> Config | None:
     if config.pretraining == "none":
         return None
     unset: dict[str, Any] = dict.fromkeys(("loss_arguments", "pretraining", "start_epoch"))
-    return resolve(dataclasses.replace(config, method="rotation", weights="effective", **unset))
+    return resolve(dataclasses.replace(config, method="rotation", weights="effective", augment="none", **unset))
 
 
 def show(config: Config, why: tuple[str, ...] = ()) -> str:

@@ -1,0 +1,90 @@
+"""Augmentations of training images beyond crops and mirroring, a file each: by NumPy and Pillow, on the host.
+
+What is drawn for an epoch is a pure function of (seed, epoch), so that a run that is resumed sees the same images.
+"""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Sequence
+
+import numpy as np
+
+from tf_mmloss._validation import choice, received, text
+from tf_mmloss.augment.base import Augmentation
+
+__all__ = ["Augmentation", "apply", "augmentations", "draw", "parse"]
+
+
+@functools.cache
+def augmentations() -> dict[str, type[Augmentation]]:
+    """The augmentations by their names. Asking for them imports Pillow."""
+    found = {}
+    for module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        for _, value in inspect.getmembers(importlib.import_module(f"{__name__}.{module}"), inspect.isclass):
+            if issubclass(value, Augmentation) and not inspect.isabstract(value) and hasattr(value, "name"):
+                found[value.name] = value
+    return found
+
+
+def parse(names: str) -> tuple[Augmentation, ...]:
+    """Return the augmentations that a text names, in their order.
+
+    Args:
+        names: "none", or names with commas between them: "autoaugment,cutout".
+
+    Raises:
+        ValueError: an unknown name, or one twice; the message has the nearest.
+
+    Example:
+        >>> [augmentation.name for augmentation in parse("autoaugment,cutout")]
+        ['autoaugment', 'cutout']
+    """
+    if text("augment", names) == "none":
+        return ()
+    given = [name.strip() for name in names.split(",")]
+    known = augmentations()
+    for name in given:
+        choice("augment", name, ("none", *known) if len(given) == 1 else tuple(known))
+    if len(set(given)) < len(given):
+        raise ValueError(f"`augment` must name each augmentation once. {received('augment', names)}")
+    return tuple(known[name]() for name in given)
+
+
+def draw(augmentations: Sequence[Augmentation], seed: int, epoch: int, n: int) -> list[np.ndarray]:
+    """Draw what happens to the n images of an epoch: an array int32 (n, k) for each augmentation.
+
+    Args:
+        augmentations: in their order.
+        seed: of the run.
+        epoch: from 0.
+        n: images.
+
+    Example:
+        >>> [drawn.shape for drawn in draw(parse("autoaugment,cutout"), seed=0, epoch=3, n=10)]
+        [(10, 6), (10, 2)]
+    """
+    # A third number keeps these draws apart from those of `tf_mmloss.sampling`, which has two.
+    return [a.draw(np.random.default_rng([seed, epoch, i + 1]), n) for i, a in enumerate(augmentations)]
+
+
+def apply(augmentations: Sequence[Augmentation], images: np.ndarray, drawn: Sequence[np.ndarray]) -> np.ndarray:
+    """Change a batch of images by what was drawn for them.
+
+    Args:
+        augmentations: as for `draw`.
+        images: uint8 (B, height, width, 1 or 3).
+        drawn: the batch's rows of each array of `draw`.
+
+    Returns:
+        uint8 of the same shape.
+
+    Example:
+        >>> augmentations = parse("cutout")
+        >>> apply(augmentations, x, draw(augmentations, seed=0, epoch=0, n=20)).shape
+        (20, 8, 8, 3)
+    """
+    for augmentation, numbers in zip(augmentations, drawn, strict=True):
+        images = augmentation.apply(images, numbers)
+    return images
