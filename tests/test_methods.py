@@ -15,9 +15,11 @@ from tf_mmloss.cli import fit
 from tf_mmloss.methods import METHODS, Method, Stage, find, loss_options, signature
 from tf_mmloss.runs.folder import RunFolderError, read_config
 from tf_mmloss.train import experiment
+from tf_mmloss.train.inputs import has_tensorflow
 from tf_mmloss.train.presets import Config, begins, code_named, loss, resolve
 
 ROOT = Path(tf_mmloss.__file__).resolve().parent.parent
+INPUT = "host" if has_tensorflow() else "device"
 
 OWN = '''
 import keras
@@ -117,12 +119,12 @@ def test_a_function_of_ones_own_has_its_options_and_trains(own, capsys):
     with pytest.raises(SystemExit, match="0"):
         fit.main(["--method", spec, "--help"])
     assert f"{spec}: how soft 100 % is." in " ".join(capsys.readouterr().out.split())
-    common = ["--dataset", "digits", "--ratio", "20", "--epochs", "1", "--depth", "8", "--out", "run"]
+    common = ["--dataset", "digits", "--ratio", "20", "--epochs", "1", "--depth", "8", "--out", "run", "--input", INPUT]
     assert fit.main([*common, "--method", spec, "--softness", "3"]) == 0
-    assert read_config(experiment.Path("run")).softness == 3
+    assert read_config(Path("run")).softness == 3
     del METHODS[spec]  # as in another process
     with pytest.raises(RunFolderError, match="is a function that the run would call: give --method"):
-        read_config(experiment.Path("run"))
+        read_config(Path("run"))
     assert fit.main(["--resume", "run"]) == 2
     assert "to say that you trust it" in capsys.readouterr().err
     assert fit.main(["--resume", "run", "--method", spec]) == 0
@@ -229,7 +231,7 @@ NEW = ("gcl", "seesaw")  # one whose noise is drawn, one whose loss has a state
 
 @pytest.mark.parametrize("name", NEW)
 def test_a_loss_with_noise_or_state_resumes_bit_for_bit(name, tmp_path):
-    config = Config(dataset="digits", ratio=20, depth=8, epochs=2, method=name, learning_rate=0.01, seed=3)
+    config = Config(dataset="digits", ratio=20, depth=8, epochs=2, method=name, learning_rate=0.01, seed=3, input=INPUT)
     whole = experiment.run(config, tmp_path / "whole")
     assert whole["error"] < 0.9
     with pytest.raises(experiment.RunStoppedError):
