@@ -140,7 +140,7 @@ def train_dataset(
 
 
 def _augmentations(augment: Sequence[Augmentation], channels: int, rotate: bool) -> tuple[Augmentation, ...]:
-    if isinstance(augment, (str, Augmentation)) or not all(isinstance(one, Augmentation) for one in augment):
+    if not isinstance(augment, (tuple, list)) or not all(isinstance(one, Augmentation) for one in augment):
         raise ValueError(
             f"`augment` must be augmentations, see tf_mmloss.augment.parse. {received('augment', augment)}"
         )
