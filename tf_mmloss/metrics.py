@@ -184,6 +184,17 @@ class BalancedAccuracy(keras.metrics.Metric):
         accuracy = ops.divide_no_nan(self.correct.value, self.total.value)
         return ops.divide_no_nan(ops.sum(accuracy * classes), ops.sum(classes))
 
+    def _mean_of_present(self, scores: Any) -> Any:
+        """The mean of scores (C,) over the classes that were seen or predicted; those of the others are 0."""
+        both = self.total + self.predicted
+        return ops.divide_no_nan(ops.sum(scores), ops.sum(ops.cast(ops.not_equal(both, 0), both.dtype)))
+
+    def _shares(self) -> tuple[Any, Any, Any]:
+        """Shares of the classes among the labels (C,) and the predictions (C,), and the accuracy."""
+        n = ops.sum(self.total.value)
+        t, p = ops.divide_no_nan(self.total.value, n), ops.divide_no_nan(self.predicted.value, n)
+        return t, p, ops.divide_no_nan(ops.sum(self.correct.value), n)
+
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype, "num_classes": self.num_classes}
 
@@ -339,9 +350,7 @@ class MacroF1Score(BalancedAccuracy):
         super().__init__(num_classes, name, dtype)
 
     def result(self) -> Any:
-        both = self.total + self.predicted
-        score = ops.divide_no_nan(2 * self.correct.value, both)
-        return ops.divide_no_nan(ops.sum(score), ops.sum(ops.cast(ops.not_equal(both, 0), both.dtype)))
+        return self._mean_of_present(ops.divide_no_nan(2 * self.correct.value, self.total + self.predicted))
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -375,9 +384,7 @@ class MacroPrecision(BalancedAccuracy):
         super().__init__(num_classes, name, dtype)
 
     def result(self) -> Any:
-        both = self.total + self.predicted
-        precision = ops.divide_no_nan(self.correct.value, self.predicted.value)
-        return ops.divide_no_nan(ops.sum(precision), ops.sum(ops.cast(ops.not_equal(both, 0), both.dtype)))
+        return self._mean_of_present(ops.divide_no_nan(self.correct.value, self.predicted.value))
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -410,10 +417,9 @@ class CohenKappa(BalancedAccuracy):
         super().__init__(num_classes, name, dtype)
 
     def result(self) -> Any:
-        n = ops.sum(self.total.value)
-        t, p = ops.divide_no_nan(self.total.value, n), ops.divide_no_nan(self.predicted.value, n)
+        t, p, accuracy = self._shares()
         chance = ops.sum(t * p)
-        return ops.divide_no_nan(ops.divide_no_nan(ops.sum(self.correct.value), n) - chance, 1 - chance)
+        return ops.divide_no_nan(accuracy - chance, 1 - chance)
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -446,7 +452,5 @@ class MatthewsCorrelation(BalancedAccuracy):
         super().__init__(num_classes, name, dtype)
 
     def result(self) -> Any:
-        n = ops.sum(self.total.value)
-        t, p = ops.divide_no_nan(self.total.value, n), ops.divide_no_nan(self.predicted.value, n)
-        agreement = ops.divide_no_nan(ops.sum(self.correct.value), n) - ops.sum(t * p)
-        return ops.divide_no_nan(agreement, ops.sqrt((1 - ops.sum(t * t)) * (1 - ops.sum(p * p))))
+        t, p, accuracy = self._shares()
+        return ops.divide_no_nan(accuracy - ops.sum(t * p), ops.sqrt((1 - ops.sum(t * t)) * (1 - ops.sum(p * p))))

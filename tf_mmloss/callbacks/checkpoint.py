@@ -114,20 +114,15 @@ class Checkpoint(RunCallback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not self.folder.is_dir():
             return
-        try:
-            latest = self._read_latest()
-        except ValueError:
-            latest = None
         last = max((self.params or {}).get("epochs") or 0, epoch + 1) - 1
         for found in self.folder.iterdir():
             number = _epoch_of(found.name)
-            if number is None or not epoch <= number <= last or (latest and found.name == latest["state"]):
+            if number is None or not epoch <= number <= last or _is_ours(found) or self._is_latest(found):
                 continue
-            if not _is_ours(found):
-                raise ValueError(
-                    f"`folder` must have no file of another origin where a state is saved: move {found.name} away. "
-                    f"{received('folder', str(self.folder))}"
-                )
+            raise ValueError(
+                f"`folder` must have no file of another origin where a state is saved: move {found.name} away. "
+                f"{received('folder', str(self.folder))}"
+            )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         variables = _variables(self._saved_model or self.model)
@@ -168,6 +163,14 @@ class Checkpoint(RunCallback):
         written = {_state_of(row["epoch"]) for row in latest["history"]}
         found = [file for file in self.folder.iterdir() if file.name in written]
         return {file.name for file in found if file.name == latest["state"] or _is_ours(file)}
+
+    def _is_latest(self, file: Path) -> bool:
+        """Whether latest.json names a state, as those of earlier versions, which have no mark."""
+        try:
+            latest = self._read_latest()
+        except ValueError:
+            return False
+        return latest is not None and file.name == latest["state"]
 
     def _read_latest(self) -> dict[str, Any] | None:
         """Return the checked content of latest.json, or None if there is none."""

@@ -272,7 +272,8 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
         seeds = [seed for seed, done in by_seed.items() if len(done) == len(methods)]
         if len(methods) < 2 or not seeds:
             return None
-        splits = inputs.split(data, presets.resolve(cells[0], data if cells[0].is_own else None))
+        config = presets.resolve(cells[0], data if cells[0].is_own else None)
+        splits = inputs.split(data, config)
         folders = {(cell.method, cell.seed): cell_folder(folder, cell) for cell in cells}
         predicted = np.stack(
             [[_predictions(folders[method, seed], splits) for seed in seeds] for method in methods],
@@ -290,7 +291,7 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
             row["seconds"] = float(np.mean([run["seconds"] for run in runs]))
         found["failed"], found["planned_seeds"] = failed, plan.seeds
         found["on"] = "held-out training images" if plan.config.holdout else "the test split"
-        label = data_label(vars(presets.resolve(cells[0], data if cells[0].is_own else None)))
+        label = data_label(vars(config))
         found["text"] = text(found, label)
         with atomic_path(folder / "comparison.md") as temporary:
             temporary.write_text(found["text"], encoding="utf-8")

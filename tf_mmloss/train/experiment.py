@@ -423,8 +423,8 @@ def _keep_predictions(folder: Path, splits: Splits, logits: np.ndarray, model: k
     """Keep what was predicted, and pictures for the page of the run."""
     labels, predicted = splits.eval_labels, logits.argmax(axis=-1)
     rows = np.arange(len(labels))
-    has_confidence = model.loss.probabilistic and model.loss.activation == "softmax"
-    confidence = tf_mmloss.probabilities(model.loss, logits)[rows, predicted] if has_confidence else None
+    probabilities = _probabilities(model.loss, logits)
+    confidence = None if probabilities is None else probabilities[rows, predicted]
     scaled = calibrated(labels, logits)[rows, predicted] if len(labels) > 1 else None
     found = predictions.Predictions(labels, predicted, confidence, scaled)
     predictions.save(folder, found)
@@ -433,11 +433,17 @@ def _keep_predictions(folder: Path, splits: Splits, logits: np.ndarray, model: k
     plots.examples(splits.train_images, splits.train_labels, splits.class_names, folder / "plots" / "examples.png")
 
 
+def _probabilities(loss: tf_mmloss.LongTailLoss, logits: np.ndarray) -> np.ndarray | None:
+    """Probabilities (N, C) over the classes together; None: the loss has none."""
+    has_them = loss.probabilistic and loss.activation == "softmax"
+    return tf_mmloss.probabilities(loss, logits) if has_them else None
+
+
 def _confidence(loss: tf_mmloss.LongTailLoss, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     """How far the probabilities can be trusted; nothing of a loss that has none over the classes together."""
-    if not loss.probabilistic or loss.activation != "softmax":
+    probabilities = _probabilities(loss, logits)
+    if probabilities is None:
         return {}
-    probabilities = tf_mmloss.probabilities(loss, logits)
     return {
         "calibration_error": expected_calibration_error(labels, probabilities),
         "mean_confidence": float(probabilities.max(axis=-1).mean()),
