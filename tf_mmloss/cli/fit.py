@@ -103,16 +103,23 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
         "`pretrain` makes, which is run first if it is not there",
     )
 
+    loss.add_argument("--classifier", help="dense or cosine head, of a method that has both; default: the method's")
+
     train = main.add_argument_group("training")
+    train.add_argument(
+        "--recipe",
+        help="what fills in the options that are not given: paper (default), or strong: AutoAugment and Cutout, a "
+        "cosine rate, batches of 64, and a cosine head where the method has the choice",
+    )
     train.add_argument("--epochs", type=int, help="default 200 (digits 60); warm-up and drops of the rate scale")
     train.add_argument("--batch-size", type=int, help="default 128; of your own images from their number")
     train.add_argument("--learning-rate", type=float, help="default 0.1; of your own images by the batch")
-    train.add_argument("--schedule", help="of the learning rate: step (default, the paper's) or cosine")
+    train.add_argument("--schedule", help="of the learning rate: step (the paper's) or cosine; default of --recipe")
     train.add_argument("--momentum", type=float, help="default 0.9")
     train.add_argument("--weight-decay", type=float, help="default 2e-4, coupled")
     train.add_argument("--pad", type=int, help="zeros around an image before its crop; default an eighth of the side")
     train.add_argument(
-        "--augment", help="more for training images, with commas between: autoaugment,cutout; default none"
+        "--augment", help="more for training images, with commas between: autoaugment,cutout; default of --recipe"
     )
     train.add_argument("--flip", action=argparse.BooleanOptionalAction, help="mirror at random; default yes, digits no")
     train.add_argument("--optimizer", help="sgd (default) or adamw")

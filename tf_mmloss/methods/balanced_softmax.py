@@ -6,8 +6,9 @@ METHODS = (
     Method(
         "balanced-softmax",
         "LogitAdjustedLoss",
-        "Ren et al. 2020; Menon et al. 2021, tau = 1.",
+        "Ren et al. 2020; Menon et al. 2021, tau = 1; scale of a cosine head as in the code of Son et al. 2025.",
         label="Balanced Softmax",
         arguments={"scale": 1.0, "tau": 1.0},
+        cosine={"scale": 32.0},
     ),
 )

@@ -67,6 +67,7 @@ class Method:
         arguments: of the loss, where a run is to record or to change its defaults.
         of_dataset: arguments that are published otherwise for a data set.
         stages: of the training, in their order.
+        cosine: of a method with a dense head: arguments of the loss under a cosine head, if it is to have that choice.
 
     Raises:
         ValueError: an argument out of range.
@@ -83,11 +84,14 @@ class Method:
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     of_dataset: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     stages: tuple[Stage, ...] = (Stage(),)
+    cosine: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("name", "loss", "source"):
             text(name, getattr(self, name))
         choice("head", self.head, HEADS)
+        if self.cosine is not None and self.head == "cosine":
+            raise ValueError(f"`cosine` is for a method with a dense head. {received('cosine', self.cosine)}")
         if not (isinstance(self.stages, tuple) and self.stages and all(isinstance(s, Stage) for s in self.stages)):
             raise ValueError(f"`stages` must be a tuple of Stage, at least one. {received('stages', self.stages)}")
         own = self.own_stages

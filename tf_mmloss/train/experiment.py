@@ -55,7 +55,7 @@ from tf_mmloss.runs.folder import (
 )
 from tf_mmloss.train import presets, strategy
 from tf_mmloss.train.inputs import Splits, check_input, has_tensorflow, jit_compile, load, make_feed, split
-from tf_mmloss.train.presets import HOW, METHODS, Config, has_gaps, loss, pretraining, resolve
+from tf_mmloss.train.presets import HOW, Config, has_gaps, loss, pretraining, resolve
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -66,7 +66,7 @@ class RunStoppedError(Exception):
 
 def build(config: Config, splits: Splits) -> keras.Model:
     """The compiled network of a resolved config."""
-    head, shape = METHODS[config.method].head, splits.train_images.shape[1:]
+    head, shape = config.classifier, splits.train_images.shape[1:]
     if config.depth is not None:
         model = tf_mmloss.resnet(config.depth, len(splits.class_names), head, shape)
     else:
