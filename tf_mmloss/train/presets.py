@@ -91,8 +91,8 @@ class Config:
             (the same, and an epoch is one compiled program; JAX).
         strategy: "none" (one device), "mirrored" (all devices of the host; TensorFlow) or "data-parallel" (all devices
             of all processes; JAX). The same batches and the same results, but for rounding.
-        recipe: "paper" or "strong": what fills in `schedule`, `augment`, `batch_size` and `classifier`, where they are not
-            given; see TRAININGS.
+        recipe: "paper" or "strong": what fills in `schedule`, `augment`, `batch_size` and `classifier`, where they are
+            not given; see TRAININGS.
         classifier: the head, "dense" or "cosine", of a method that has both. Default: the method's.
     """
 
@@ -441,7 +441,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     arguments: dict[str, Any] = {**method.arguments, **method.of_dataset.get(config.dataset, {})}
     if method.loss == "MaxMarginLoss":
         (arguments["delta_neg"], arguments["beta"]), _ = _mm_constants(config)
-    if _head(config) != method.head:
+    if _classifier(config) != method.head:
         arguments |= method.cosine or {}
     arguments |= config.loss_arguments
     order = ("scale", *options)  # of texts that show them
@@ -504,7 +504,7 @@ def training(config: Config) -> dict[str, Any]:
     return filled
 
 
-def _head(config: Config) -> str:
+def _classifier(config: Config) -> str:
     """The head of a config, which its method must have.
 
     Raises:
@@ -514,7 +514,8 @@ def _head(config: Config) -> str:
     known = ("dense", "cosine") if method.cosine is not None else (method.head,)
     if choice("classifier", config.classifier, HEADS) not in known:
         raise ValueError(
-            f"`classifier` of method {config.method} must be {' or '.join(known)}. Received: classifier={config.classifier!r}"
+            f"`classifier` of method {config.method} must be {' or '.join(known)}. "
+            f"{received('classifier', config.classifier)}"
         )
     return config.classifier
 
