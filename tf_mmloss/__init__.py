@@ -54,11 +54,13 @@ if TYPE_CHECKING:
     from tf_mmloss.models import normalization, resnet, resnet32
     from tf_mmloss.optimizers import SGD
     from tf_mmloss.resampled_dataset import ResampledDataset
+    from tf_mmloss.sam import SAM
     from tf_mmloss.sampling import ClassBalancedSampler
     from tf_mmloss.schedules import CosineSchedule, WarmupStepSchedule
 
 # Where the names of `__all__` are that are no modules; PEP 562 imports them on first use.
 _MODULE_OF = {
+    "SAM": "sam",
     "SGD": "optimizers",
     "AsymmetricLoss": "losses",
     "BalancedAccuracy": "metrics",
@@ -107,6 +109,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "SAM",
     "SGD",
     "AsymmetricLoss",
     "BalancedAccuracy",
