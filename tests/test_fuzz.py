@@ -34,7 +34,7 @@ SECONDS = 20  # of one call, on a busy machine
 MEMORY = 4 * 2**30  # more than any of these calls may take
 
 # Modules all of whose own functions and classes are public, beside what `__all__` lists.
-MODULES = ("imbalance", "sampling", "metrics", "models", "schedules", "optimizers", "pipeline", "device_input")
+MODULES = ("imbalance", "sampling", "metrics", "models", "schedules", "optimizers", "pipeline", "device_input", "sam")
 
 
 def public():

@@ -53,6 +53,16 @@ def test_what_is_given_wins_and_show_says_so(given):
     assert "searched on balanced CIFAR-10" in show(config)
 
 
+def test_record_has_the_published_radii_and_weight_decay_of_the_training_set():
+    record = resolve(Config(method="ldam-drw", recipe="record"))
+    assert (record.epochs, record.sam, record.sam_late, record.weight_decay) == (400, 0.1, 0.2, 2e-4)
+    assert (record.schedule, record.batch_size, record.augment) == ("step", 128, "autoaugment,cutout")
+    other = resolve(Config(dataset="cifar100", ratio=10, imbalance="longtail", recipe="record", sam=0.3))
+    assert (other.sam, other.sam_late, other.weight_decay) == (0.3, 0.3, 1e-4)
+    assert resolve(record) == record
+    assert resolve(Config(recipe="record", optimizer="adamw")).weight_decay == 0.05
+
+
 def test_a_method_of_one_head_keeps_it():
     for method in ("erm", "ldam"):
         assert resolve(Config(method=method, recipe="strong")).classifier == METHODS[method].head

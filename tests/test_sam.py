@@ -179,3 +179,64 @@ def test_losses_of_layers_are_in_both_passes():
 def test_bad_arguments_are_refused(arguments, error, said):
     with pytest.raises(error, match=said):
         SAM(*arguments())
+
+
+class TestRuns:
+    OPTIONS = {"dataset": "digits", "ratio": 20, "method": "ldam-drw", "depth": 8, "epochs": 2, "sam": 0.05}  # noqa: RUF012
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def finished(cls, tmp_path_factory):
+        from tf_mmloss.train import Config, run
+
+        folder = tmp_path_factory.mktemp("sam") / "run"
+        return folder, run(Config(**cls.OPTIONS, sam_late=0.1, input="device"), folder)
+
+    def test_a_run_leaves_a_plain_model(self, finished):
+        folder, metrics = finished
+        model = keras.saving.load_model(folder / "last.keras", compile=False)
+        assert not isinstance(model, SAM)
+        assert np.isfinite(metrics["error"])
+
+    def test_a_run_that_is_resumed_ends_with_the_same_weights(self, finished, tmp_path):
+        from tf_mmloss.train import Config, run
+        from tf_mmloss.train.experiment import RunStoppedError
+
+        config = Config(**self.OPTIONS, sam_late=0.1, input="device")
+        with pytest.raises(RunStoppedError):
+            run(config, tmp_path / "run", stop=lambda: True)
+        assert run(config, tmp_path / "run", resume=True)["checksum"] == finished[1]["checksum"]
+
+    @pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.data")
+    def test_the_host_input_trains_as_the_device_does(self, finished, tmp_path):
+        from tf_mmloss.train import Config, run
+
+        run(Config(**self.OPTIONS, sam_late=0.1), tmp_path / "run")
+        ours, theirs = (
+            keras.saving.load_model(folder / "last.keras", compile=False).get_weights()
+            for folder in (tmp_path / "run", finished[0])
+        )
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-3)
+
+    def test_the_radius_changes_at_the_first_drop(self):
+        from tf_mmloss.train.presets import Config, resolve, rho
+
+        config = resolve(Config(epochs=200, sam=0.1, sam_late=0.2))
+        assert [rho(config, epoch) for epoch in (0, 159, 160, 199)] == [0.1, 0.1, 0.2, 0.2]
+        assert resolve(Config(sam=0.3)).sam_late == 0.3
+        assert rho(resolve(Config()), 0) is None
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            ({"input": "epoch"}, "`sam` needs `input` host or device"),
+            ({"sam": -1.0}, "`sam` must"),
+            ({"sam_late": "a"}, "`sam_late`"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, more, said):
+        from tf_mmloss.train.presets import Config, resolve
+
+        with pytest.raises(ValueError, match=said):
+            resolve(Config(**{**self.OPTIONS, **more}))

@@ -97,15 +97,16 @@ print(json.dumps(found))
 """
 
 FITS = """
-from tf_mmloss import SGD, DeferredReweighting, MaxMarginLoss, resnet
+from tf_mmloss import SAM, SGD, DeferredReweighting, MaxMarginLoss, resnet
 counts = [24, 12, 4]
 rng = np.random.default_rng(0)
 images, labels = rng.normal(size=(33, 8, 8, 3)).astype("float32"), rng.permutation(np.repeat([0, 1, 2], counts))[:33]
 
-def train(scope):
+def train(scope, sam=None):
     keras.utils.set_random_seed(0)
     with scope:
         model = resnet(8, 3, input_shape=(8, 8, 3))
+        model = model if sam is None else SAM(model, sam)
         model.compile(SGD(0.01), MaxMarginLoss(counts), metrics=["accuracy"])
     history = model.fit(
         images, labels, batch_size=16, epochs=4, shuffle=False, verbose=0, validation_data=(images, labels),
@@ -117,6 +118,8 @@ replicas = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 batches = tf.data.Dataset.from_tensor_slices(images).batch(16)
 shards = [[len(s) for s in batch.values] for batch in replicas.experimental_distribute_dataset(batches)]
 one, two = train(tf.device("CPU:0")), train(replicas.scope())
+sharp = [train(tf.device("CPU:0"), 0.5)[1], train(replicas.scope(), 0.5)[1]]
+sharp = [float(np.abs(sharp[0] - sharp[1]).max()), float(np.abs(sharp[0] - one[1]).max())]
 
 # Frozen statistics have gradients too.
 with replicas.scope():
@@ -128,7 +131,7 @@ model.fit(images, labels, batch_size=16, verbose=0)
 answer = model.predict(images, batch_size=16, verbose=0)
 weights = np.concatenate([np.ravel(w) for w in model.get_weights()])
 frozen = [list(answer.shape), bool(np.isfinite(answer).all() and np.isfinite(weights).all())]
-print(json.dumps([shards, one[0], two[0], float(np.abs(one[1] - two[1]).max()), frozen]))
+print(json.dumps([shards, one[0], two[0], float(np.abs(one[1] - two[1]).max()), sharp, frozen]))
 """
 
 
@@ -150,9 +153,10 @@ def test_batch_statistics_are_those_of_the_global_batch():
 @on_tensorflow
 def test_a_plain_fit_in_the_scope_of_mirrored_equals_one_device():
     """Re-weighting starts in the middle, and one replica has no row of the last batch."""
-    shards, one, two, difference, frozen = in_new_process(TWO_CPUS + FITS)
+    shards, one, two, difference, (of_sam, from_plain), frozen = in_new_process(TWO_CPUS + FITS)
     assert shards == [[8, 8], [8, 8], [1, 0]]
     assert difference < 1e-5
+    assert of_sam < 1e-4 < 1e-3 < from_plain
     assert frozen == [[33, 3], True]
     for name, values in one.items():
         assert two[name] == pytest.approx(values, rel=1e-5), name

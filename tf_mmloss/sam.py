@@ -40,10 +40,9 @@ class SAM(keras.Model):
         ValueError: rho out of range.
 
     Example:
-        >>> network = resnet32(10)
         >>> model = SAM(network, rho=0.05)
         >>> model.compile(SGD(0.1), LDAMLoss(cls_counts), metrics=["accuracy"])
-        >>> history = model.fit(images, labels, callbacks=[DeferredReweighting(160)], verbose=0)
+        >>> history = model.fit(x, y, epochs=200, callbacks=[DeferredReweighting(160)], verbose=0)
         >>> network.save("network.keras")
 
     Reference:
@@ -59,6 +58,8 @@ class SAM(keras.Model):
                 f"{received('network', network)}"
             )
         rho, adaptive = _check_rho(rho), flag("adaptive", adaptive)
+        if isinstance(network, keras.Sequential):  # its own `input` is that of a call
+            network = keras.Model(network.inputs[0], network.outputs[0])
         super().__init__(network.input, network.output, **kwargs)
         self.adaptive = adaptive
         self._radius = _Radius(rho)

@@ -109,7 +109,8 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--recipe",
         help="what fills in the options that are not given: paper (default), or strong: AutoAugment and Cutout, a "
-        "cosine rate, batches of 64, and a cosine head where the method has the choice",
+        "cosine rate, batches of 64, and a cosine head where the method has the choice; or record: AutoAugment and "
+        "Cutout, twice the epochs, and SAM",
     )
     train.add_argument("--epochs", type=int, help="default 200 (digits 60); warm-up and drops of the rate scale")
     train.add_argument("--batch-size", type=int, help="default 128; of your own images from their number")
@@ -120,6 +121,15 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument("--pad", type=int, help="zeros around an image before its crop; default an eighth of the side")
     train.add_argument(
         "--augment", help="more for training images, with commas between: autoaugment,cutout; default of --recipe"
+    )
+    train.add_argument(
+        "--sam",
+        type=float,
+        metavar="RHO",
+        help="sharpness-aware minimisation in that radius, as 0.05; default of --recipe",
+    )
+    train.add_argument(
+        "--sam-late", type=float, metavar="RHO", help="its radius after 4/5 of the epochs; default that of --sam"
     )
     train.add_argument("--flip", action=argparse.BooleanOptionalAction, help="mirror at random; default yes, digits no")
     train.add_argument("--optimizer", help="sgd (default) or adamw")

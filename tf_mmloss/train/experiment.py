@@ -202,6 +202,7 @@ def _train(
         *([reweighting] if reweighting else []),
         *([resampling] if resampling else []),
         *([counts] if counts else []),
+        *([_Radius(config)] if presets.rho(config, 0) is not None else []),
         tf_mmloss.StopOnNonFinite(),
     ]
     # What follows the checkpoint can be made from it: of a process killed in between, `_write_derived` does.
@@ -508,6 +509,17 @@ def _processor() -> str:
         lines = [f"model name: {platform.processor()}"]
     name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
     return ", ".join([*(found.name for found in strategy.accelerators()[:1]), name])
+
+
+class _Radius(keras.callbacks.Callback):
+    """Give SAM the radius of the epoch."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.model.rho = presets.rho(self.config, epoch)
 
 
 class _Timer(keras.callbacks.Callback):

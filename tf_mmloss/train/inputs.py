@@ -217,6 +217,8 @@ def _host_feed(
     if config.strategy == "data-parallel":
         images = keras.Input(model.input_shape[1:], name="images")
         fitted = _around(config, model, images, strategy.spread(model, images))
+    elif presets.rho(config, first_epoch) is not None:
+        fitted = _around(config, model, model.input, model.output)
     steps = steps_per_epoch(len(splits.train_labels), config.batch_size)
     return Feed(fitted, train, steps, evaluation, evaluation, eval_batch)
 
@@ -262,5 +264,7 @@ def _around(config: Config, model: keras.Model, inputs: Any, outputs: Any) -> ke
         around = EpochModel(inputs, outputs, scan_batch_size=config.batch_size)
     else:
         around = keras.Model(inputs, outputs)
+        rho = presets.rho(config, 0)
+        around = around if rho is None else tf_mmloss.SAM(around, rho)
     around.compile(model.optimizer, model.loss, metrics=["accuracy"], jit_compile=jit_compile(config))
     return around

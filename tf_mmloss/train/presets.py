@@ -34,19 +34,35 @@ SCHEDULES = ("step", "cosine")
 OPTIMIZERS = ("sgd", "adamw")
 
 # What `--recipe` fills in where nothing is given. "strong" is what long-tail papers train this network with today, in
-# 200 epochs; batch and rate of CIFAR alone, as those of one's own images follow from their number.
+# 200 epochs; batch and rate of CIFAR alone, as those of one's own images follow from their number. "record" takes twice
+# the epochs, and SAM.
+_POLICY = "autoaugment,cutout"
 TRAININGS: dict[str, dict[str, Any]] = {
-    "paper": {"schedule": "step", "augment": "none"},
-    "strong": {"schedule": "cosine", "augment": "autoaugment,cutout", "batch_size": 64},
+    "paper": {"schedule": "step", "augment": "none", "sam": 0.0},
+    "strong": {"schedule": "cosine", "augment": _POLICY, "sam": 0.0, "batch_size": 64},
+    "record": {"schedule": "step", "augment": _POLICY, "sam": 0.1, "sam_late": 0.2},
 }
+_SEARCHED = "The policy of autoaugment was searched on balanced CIFAR-10, with all of its labels."
 TRAINING_SOURCES = {
-    "strong": "Son et al., AAAI 2025, their code: batch, rate, heads and scale of a cosine head. The policy of "
-    "autoaugment was searched on balanced CIFAR-10, with all of its labels.",
+    "strong": f"Son et al., AAAI 2025, their code: batch, rate, heads and scale of a cosine head. {_SEARCHED}",
+    "record": "Wang et al., NeurIPS 2023, their scripts of 400 epochs: radii, and weight decay of the first stage; for "
+    f"another training set those of CIFAR-10, long-tailed 100:1. {_SEARCHED}",
+}
+# (weight decay, sam, sam_late) of "record".
+RECORD_CONSTANTS: dict[tuple[str, str, float], tuple[float, float, float]] = {
+    ("cifar10", "longtail", 100): (2e-4, 0.1, 0.2),
+    ("cifar10", "longtail", 10): (1e-4, 0.1, 0.1),
+    ("cifar10", "step", 100): (1e-4, 0.1, 0.2),
+    ("cifar10", "step", 10): (1e-4, 0.1, 0.1),
+    ("cifar100", "longtail", 100): (2e-4, 0.2, 0.4),
+    ("cifar100", "longtail", 10): (1e-4, 0.1, 0.5),
+    ("cifar100", "step", 100): (1e-4, 0.2, 0.2),
+    ("cifar100", "step", 10): (1e-4, 0.1, 0.3),
 }
 
 # No run is longer, deeper, or has larger batches: a slip of the finger must not take the memory or the day.
 MOST_EPOCHS, MOST_LAYERS, MOST_IMAGES = 100_000, 2_000, 2**20
-MOST_RATIO, MOST_PIXELS = 1e6, 4096
+MOST_RATIO, MOST_PIXELS, MOST_RHO = 1e6, 4096, 1e6
 
 # The options that say how a run is made and not what it is, with the value that stands for all.
 HOW: dict[str, Any] = {"precision": "float32", "eval_every": 1, "jit": "auto", "input": "host", "strategy": "none"}
@@ -91,9 +107,11 @@ class Config:
             (the same, and an epoch is one compiled program; JAX).
         strategy: "none" (one device), "mirrored" (all devices of the host; TensorFlow) or "data-parallel" (all devices
             of all processes; JAX). The same batches and the same results, but for rounding.
-        recipe: "paper" or "strong": what fills in `schedule`, `augment`, `batch_size` and `classifier`, where they are
-            not given; see TRAININGS.
+        recipe: "paper", "strong" or "record": what fills in `schedule`, `augment`, `batch_size`, `classifier`,
+            `epochs`, `weight_decay` and `sam`, where they are not given; see TRAININGS.
         classifier: the head, "dense" or "cosine", of a method that has both. Default: the method's.
+        sam: radius of `tf_mmloss.SAM`; 0 (default) trains without it. sam_late: the radius from the first drop of the
+            paper's rate on, 160 of 200 epochs. Default: `sam`.
     """
 
     dataset: str = "cifar10"
@@ -134,6 +152,8 @@ class Config:
     accept_odd: bool | None = None
     recipe: str = "paper"
     classifier: str = _TO_FILL
+    sam: float = _TO_FILL
+    sam_late: float = _TO_FILL
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = dataclasses.fields(self)
@@ -404,7 +424,10 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
         methods.open_function(config.method)
     method = methods.find(config.method)
     given = {name: value for name, value in vars(config).items() if value is not None}
-    config = dataclasses.replace(config, **{"classifier": method.head, **training(config), **given})
+    filled = {"classifier": method.head, **training(config), **given}
+    if "sam_late" not in (given if "sam" in given else filled):
+        filled["sam_late"] = filled["sam"]
+    config = dataclasses.replace(config, **filled)
     config = dataclasses.replace(config, **_resolved_data(config, data))
     choice("imbalance", config.imbalance, (*IMBALANCES, "none"))
     if config.weights is not None:
@@ -427,6 +450,13 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     integer("pad", config.pad, at_most=1000)
     flag("flip", config.flip)
     augment.parse(config.augment)
+    for name in ("sam", "sam_late"):
+        number(name, getattr(config, name), at_least=0, at_most=MOST_RHO)
+    if rho(config, 0) is not None and config.input == "epoch":
+        raise ValueError(
+            "`sam` needs `input` host or device: its two passes are no part of an epoch that is one program. "
+            f"Received: sam={config.sam!r} with input='epoch'"
+        )
     for name in ("seed", "subset_seed"):  # NumPy and Keras take 32 bits
         if integer(name, getattr(config, name)) >= 2**32:
             raise ValueError(f"`{name}` must be below 2^32. {received(name, getattr(config, name))}")
@@ -497,6 +527,13 @@ def training(config: Config) -> dict[str, Any]:
     method, filled = METHODS[config.method], dict(TRAININGS[choice("recipe", config.recipe, TRAININGS)])
     if config.is_own:
         filled.pop("batch_size", None)
+    if config.recipe == "record":
+        setting = config.dataset, config.imbalance or "longtail", 100 if config.ratio is None else config.ratio
+        decay, filled["sam"], filled["sam_late"] = RECORD_CONSTANTS.get(setting, (2e-4, 0.1, 0.2))
+        if config.optimizer == "sgd":
+            filled["weight_decay"] = decay
+        if not config.is_own:
+            filled["epochs"] = 2 * RECIPES[config.dataset].epochs
     if method.task == "rotation":  # nothing else may turn an image
         filled["augment"] = "none"
     if config.recipe != "paper" and method.cosine is not None:
@@ -594,6 +631,14 @@ def schedule(config: Config) -> "tf_mmloss.WarmupStepSchedule | tf_mmloss.Cosine
     return tf_mmloss.WarmupStepSchedule.published(epochs, config.learning_rate)
 
 
+def rho(config: Config, epoch: int) -> float | None:
+    """The radius of SAM in an epoch of a resolved config; None: it trains without SAM."""
+    if not (config.sam or config.sam_late):
+        return None
+    late = _first_epoch(Stage(FIRST_DROP), config.epochs or 1)
+    return float(config.sam_late if epoch >= late else config.sam)
+
+
 def _resolved_network(config: Config) -> dict[str, Any]:
     """The network by its name and, of our ResNets, by its depth; the weight decay that goes with an optimizer.
 
@@ -633,14 +678,23 @@ def loss(config: Config, cls_counts: Counts) -> "tf_mmloss.LongTailLoss":
     return method.loss_class(**arguments, **{name: given[name] for name in methods.signature(method.loss).given})
 
 
+# Of the run that a backbone comes from: nothing that its images, length and network do not say.
+_ROTATION: dict[str, Any] = {
+    "method": "rotation",
+    "weights": "effective",
+    "augment": "none",
+    "classifier": "dense",
+    "sam": 0.0,
+    "sam_late": 0.0,
+}
+
+
 def pretraining(config: Config) -> Config | None:
     """The run whose backbone a resolved config starts from: the same images, length and network; None for none."""
     if config.pretraining == "none":
         return None
     unset: dict[str, Any] = dict.fromkeys(("loss_arguments", "pretraining", "start_epoch"))
-    return resolve(
-        dataclasses.replace(config, method="rotation", weights="effective", augment="none", classifier="dense", **unset)
-    )
+    return resolve(dataclasses.replace(config, **_ROTATION, **unset))
 
 
 def show(config: Config, why: tuple[str, ...] = ()) -> str:
