@@ -526,6 +526,8 @@ def test_image_dataset():
         ("mean", (0.5, 0.5), ValueError, "`mean` must be 1 finite numbers"),
         ("std", (float("nan"),), ValueError, "`std` must be 1 finite numbers"),
         ("std", (0.0,), ValueError, "`std` must be > 0"),
+        ("train_groups", np.zeros(3, np.int64), ValueError, r"`train_groups` must be integers of the shape \(4,\)"),
+        ("train_groups", np.array(list("aabb")), ValueError, "Received: <U1 of shape"),
     ],
 )
 def test_image_dataset_refuses(field, value, error, message):

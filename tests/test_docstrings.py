@@ -92,7 +92,9 @@ def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     failures, tests = [], examples(name)
     given = names() if tests else {}
-    runner = doctest.DocTestRunner(Checker(), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    runner = doctest.DocTestRunner(
+        Checker(), verbose=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
     for test in tests:
         assert not any(e.options.get(doctest.SKIP) for e in test.examples), "name it in NOT_RUN, with the reason"
         if "tf_mmloss.pipeline" not in name and "DeferredResampling" in test.name:

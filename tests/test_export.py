@@ -20,6 +20,7 @@ from tf_mmloss.cli import export
 from tf_mmloss.datasets import load
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs.model import RunModel
+from tf_mmloss.runs.saved import load as load_saved
 from tf_mmloss.train import experiment
 from tf_mmloss.train.presets import RECIPES, Config
 
@@ -361,9 +362,9 @@ def replaced(content, old, new):
         ),
         (config(b'"class_name": "ReLU"', b'"class_name": "Lambda"'), "config.json has a Lambda"),
         (config(b'"registered_name": "tf_mmloss>SGD"', b'"registered_name": "evil>SGD"'), "tf_mmloss.optimizers.SGD"),
-        (config(b'"filters": 16', b'"filters": 1000000000'), "no array of that size"),
-        (config(b'"filters": 16', b'"filters": 1000000000.0'), "no array of that size"),
-        (config(b'"units": ', b'"units": 1000000000'), "no array of that size"),
+        (config(b'"filters": 16', b'"filters": 1000000000'), "more weights than model.weights.h5"),
+        (config(b'"filters": 16', b'"filters": 1000000000.0'), "is refused"),
+        (config(b'"units": ', b'"units": 1000'), "more weights than model.weights.h5"),
         (config(b"{", b"[" * 10**5 + b"{"), "is refused"),
         (lambda path: rewritten(path, "config.json", lambda content: b"{}"), "is refused"),
         (lambda path: rewritten(path, "model.weights.h5", huge_weights), "more than the file holds"),
@@ -381,6 +382,26 @@ def test_a_hostile_or_damaged_model_is_refused_in_one_line(damage, message, expo
     assert "last.keras" in said
     assert said.count("\n") == 1
     assert not (tmp_path / "saved").exists()
+
+
+def test_sizes_that_are_large_in_their_product_alone_are_refused(tmp_path):
+    layers = [keras.layers.Dense(2000, name="wide"), keras.layers.Dense(3, name="head")]
+    keras.Sequential([keras.Input((4,)), *layers]).save(tmp_path / "last.keras")
+    assert load_saved(tmp_path / "last.keras").count_params() == 4 * 2000 + 2000 + 2000 * 3 + 3
+    config(b'"units": 3', b'"units": 2000')(tmp_path / "last.keras")
+    with pytest.raises(run_folder.RunFolderError, match=r"more weights than model\.weights\.h5"):
+        load_saved(tmp_path / "last.keras")
+    assert keras.layers.Dense(2000)(np.zeros((1, 2000), "float32")).shape == (1, 2000)  # Keras is as it was
+
+
+def test_outputs_that_would_fill_the_memory_are_refused(tmp_path):
+    images = keras.Input((8, 8, 1))
+    grown = keras.layers.UpSampling2D(7, name="grown")(images)
+    keras.Model(images, keras.layers.GlobalAveragePooling2D()(grown)).save(tmp_path / "last.keras")
+    load_saved(tmp_path / "last.keras")
+    config(b'"size": [7, 7]', b'"size": [100000, 100000]')(tmp_path / "last.keras")
+    with pytest.raises(run_folder.RunFolderError, match="grown has 640,000,000,000 values of one image"):
+        load_saved(tmp_path / "last.keras")
 
 
 @pytest.mark.parametrize("saved", sorted((ROOT / "saved_models").iterdir()), ids=lambda path: path.name)

@@ -237,3 +237,25 @@ def test_rows_are_fed_like_arrays():
         for (x, y), (x_expected, y_expected) in zip(by_rows, by_array, strict=True):
             np.testing.assert_array_equal(x, x_expected)
             np.testing.assert_array_equal(y, y_expected)
+
+
+@pytest.mark.parametrize("with_test", [False, True])
+def test_a_holdout_keeps_groups_together(tmp_path, with_test):
+    rng = np.random.default_rng(0)
+    for part in ("train", "test") if with_test else (".",):
+        for name in ("a", "b"):
+            (tmp_path / "own" / part / name).mkdir(parents=True)
+            for group in range(8):
+                for view in range(3):
+                    pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+                    Image.fromarray(pixels).save(tmp_path / "own" / part / name / f"{name}{group}_{view}.png")
+    images = load_images(tmp_path / "own", group_by="^[^_]+")
+    config = Config(dataset=str(tmp_path / "own"), group_by="^[^_]+", holdout=6, method="ldam")
+    data = images.dataset()
+    config = resolve(config, data)
+    split = inputs.split(data, config)
+    keys = {np.asarray(images.x[i]).tobytes(): images.names[i].split("/")[-1].split("_")[0] for i in images.train}
+    trained, held = ([keys[image.tobytes()] for image in part] for part in (split.train_images, split.eval_images))
+    assert not set(trained) & set(held)
+    assert np.bincount(split.eval_labels).tolist() == [6, 6]
+    assert len(trained) + len(held) == len(images.train)

@@ -44,6 +44,7 @@ class Images:
         fingerprint: Equal where images, labels and splits of the source are equal.
         licence: What the origin says about use.
         report: What was found, what was chosen and why: lines.
+        groups: N integers, equal where images belong together; None where each stands alone.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Images:
     fingerprint: str
     licence: str
     report: tuple[str, ...] = field(repr=False)
+    groups: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -83,6 +85,7 @@ class Images:
             origin=f"{self.name}; licence: {self.licence}",
             fingerprint=self.fingerprint,
             report=self.report,
+            train_groups=None if self.groups is None else self.groups[self.train],
         )
 
 
@@ -154,7 +157,8 @@ def load_images(
     if dirt:
         left_out = len(source.dirt) + len(source) - int(usable.sum())
         report.append(f"Not what they should be, {left_out:,} left out:{listed(dirt)}")
-    train, test, val, notes = _split(source, usable, cached.pixels, test_share, seed, group_by)
+    groups, why_groups = (None, "") if test_share is None else _groups(source, cached.pixels, group_by)
+    train, test, val, notes = _split(source, usable, groups, why_groups, test_share, seed)
     report.extend(notes)
     if not len(test):
         why = "no class has two images that may be on two sides of a split" if source.split is None else "no test image"
@@ -183,6 +187,7 @@ def load_images(
         fingerprint=fingerprint(source, cached.content),
         licence=source.licence,
         report=tuple(report),
+        groups=groups,
     )
 
 
@@ -310,7 +315,7 @@ def _sort_out(
 
 
 def _split(
-    source: Source, usable: np.ndarray, pixels: np.ndarray, test_share: float | None, seed: int, group_by: str | None
+    source: Source, usable: np.ndarray, groups: np.ndarray | None, why: str, test_share: float | None, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Positions of training, test and validation images."""
     if source.split is not None:
@@ -328,7 +333,6 @@ def _split(
     chosen = np.flatnonzero(usable)
     if test_share is None:
         return np.zeros(0, np.int64), chosen, np.zeros(0, np.int64), [f"All are evaluated: {len(chosen):,} images."]
-    groups, why = _groups(source, pixels, group_by)
     train, test = split_by_class(source.labels[chosen], test_share, seed, None if groups is None else groups[chosen])
     note = (
         f"Split by class, seed {seed}, {test_share:.0%} of each to test: {len(train):,} train, {len(test):,} test{why}."
@@ -337,7 +341,7 @@ def _split(
 
 
 def _groups(source: Source, pixels: np.ndarray, group_by: str | None) -> tuple[np.ndarray | None, str]:
-    """What a split keeps together: groups of the source, of names, and equal pixels; None if all stand alone."""
+    """Numbers of what a split keeps together: groups of the source, of names, equal pixels; None if all stand alone."""
     _, same = np.unique(_keys(pixels), return_inverse=True)
     keys, why = None, ""
     if group_by is not None:
@@ -350,11 +354,12 @@ def _groups(source: Source, pixels: np.ndarray, group_by: str | None) -> tuple[n
         why = f", {len(set(keys.tolist())):,} groups of names ({group_by}) kept together"
     elif source.groups is not None:
         keys, why = source.groups, f", {len(set(source.groups.tolist())):,} groups kept together"
+    numbers = None if keys is None else np.unique(keys, return_inverse=True)[1]
     if same.max() + 1 == len(source):
-        return keys, why
-    if keys is None:
+        return numbers, why
+    if numbers is None:
         return same, ", equal images kept together"
-    return _joined(np.unique(keys, return_inverse=True)[1], same), why + ", and equal images"
+    return _joined(numbers, same), why + ", and equal images"
 
 
 def _pattern(group_by: str) -> Callable[[str], re.Match[str] | None]:

@@ -30,6 +30,8 @@ class ImageDataset:
         origin: Where the images come from, for a model card.
         fingerprint: What changes with the images; "" where they cannot change.
         report: Lines about what was found and chosen.
+        train_groups: Integers (N,): training images of one number belong together, and are held out together or not at
+            all; None where each stands alone.
 
     Raises:
         TypeError: An array is not a NumPy array of the stated dtype.
@@ -54,6 +56,7 @@ class ImageDataset:
     origin: str = ""
     fingerprint: str = ""
     report: tuple[str, ...] = field(default=(), repr=False)
+    train_groups: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -65,6 +68,12 @@ class ImageDataset:
             raise ValueError(f"`class_names` must be names. Received: class_names={self.class_names!r}")
         for split in ("train", "test"):
             self._check_split(split)
+        groups = self.train_groups
+        if groups is not None and (np.shape(groups) != self.train_labels.shape or np.asarray(groups).dtype.kind != "i"):
+            raise ValueError(
+                f"`train_groups` must be integers of the shape {self.train_labels.shape}, one per image. "
+                f"Received: {np.asarray(groups).dtype} of shape {np.shape(groups)}"
+            )
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             raise ValueError(
                 "`train_images` and `test_images` must have images of one shape. "

@@ -1,6 +1,9 @@
 """Load the model of a run folder, which others may have made: what it could do beyond being a network is refused."""
 
+import contextlib
+import functools
 import json
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +14,7 @@ from tf_mmloss.runs.folder import RunFolderError
 # Where Keras and this package keep what a network is made of.
 _MODULES = (
     *("keras", "keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints", "keras.activations"),
-    *("keras.optimizers", "keras.optimizers.schedules", "keras.losses", "keras.metrics", "keras.dtype_policies"),
+    *("keras.optimizers", "keras.optimizers.schedules", "keras.losses", "keras.dtype_policies"),
     *("keras.src.models.functional", "keras.src.models.sequential", "keras.src.ops.numpy"),
     *("keras.src.applications.convnext", "keras.src.applications.inception_resnet_v2"),
 )
@@ -23,8 +26,8 @@ _REFUSED = (
 )
 _MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 _CONFIG_BYTES = 16 * 2**20
-# What a layer's config says of the size of its weights.
-_SIZES = ("units", "filters", "input_dim", "output_dim")
+# Values of one image in a layer: a 4096 x 4096 image in 16 channels.
+_MOST_VALUES = 2**28
 
 
 def load(path: Path, *, compile: bool = True) -> Any:
@@ -48,14 +51,17 @@ def load(path: Path, *, compile: bool = True) -> Any:
     if not path.exists():
         raise RunFolderError(f"{path.parent} is no finished run folder: it has no {path.name}.")
     try:
-        _check(path)
-        return keras.models.load_model(path, compile=compile)
+        with _at_most(_check(path)):
+            model = keras.models.load_model(path, compile=compile)
+        _check_outputs(model)
+        return model
     except Exception as error:  # whatever Keras makes of it
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RunFolderError(f"{path} is refused, it is no model of a run: {reason[:300]}") from error
 
 
-def _check(path: Path) -> None:
+def _check(path: Path) -> int:
+    """Refuse a file that is more than a network; return how many numbers its weights are."""
     import h5py
 
     if path.is_symlink() or not path.is_file():
@@ -77,9 +83,7 @@ def _check(path: Path) -> None:
         for thing in _objects(config):
             _check_class(thing)
         with archive.open("model.weights.h5") as weights, h5py.File(weights, "r") as file:
-            dimensions = _check_weights(file, size)
-        for thing in _objects(config):
-            _check_sizes(thing, dimensions)
+            return _check_weights(file, size)
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:
@@ -113,20 +117,51 @@ def _check_class(thing: dict[str, Any]) -> None:
         )
 
 
-def _check_sizes(thing: dict[str, Any], dimensions: set[int]) -> None:
-    """Refuse a layer that is larger than any array of the file, before Keras makes it."""
-    for name in _SIZES:
-        value = thing.get(name)
-        if isinstance(value, (int, float)) and value not in dimensions:
-            raise ValueError(f"config.json has {name}={str(value)[:40]}, and model.weights.h5 no array of that size")
+@contextlib.contextmanager
+def _at_most(numbers: int) -> Iterator[None]:
+    """Refuse layers that have more weights together, before Keras makes them."""
+    import keras
+
+    layer, left = keras.layers.Layer, numbers
+    add_weight = layer.add_weight
+
+    @functools.wraps(add_weight)
+    def counted(self: Any, shape: Any = (), *arguments: Any, **named: Any) -> Any:
+        nonlocal left
+        left -= math.prod(shape if isinstance(shape, (tuple, list)) else (shape or 1,))
+        if left < 0:
+            raise MemoryError
+        return add_weight(self, shape, *arguments, **named)
+
+    layer.add_weight = counted
+    try:
+        yield
+    except Exception as error:
+        if left < 0:  # Keras wraps what is raised in a layer
+            raise ValueError("config.json has layers of more weights than model.weights.h5") from error
+        raise
+    finally:
+        layer.add_weight = add_weight
 
 
-def _check_weights(group: Any, size: int) -> set[int]:
-    """Refuse arrays that lie elsewhere, or are larger than the file; return the dimensions of the others."""
+def _check_outputs(model: Any) -> None:
+    """Refuse layers whose output for one image would fill the memory."""
+    import keras
+
+    for operation in getattr(model, "operations", None) or model.layers:
+        for output in keras.tree.flatten(getattr(operation, "output", None)):
+            values = math.prod(n or 1 for n in output.shape)
+            if values > _MOST_VALUES:
+                raise ValueError(f"{operation.name} has {values:,} values of one image, and at most {_MOST_VALUES:,}")
+        if isinstance(operation, keras.Model):
+            _check_outputs(operation)
+
+
+def _check_weights(group: Any, size: int) -> int:
+    """Refuse arrays that lie elsewhere, or are larger than the file; return how many numbers the others hold."""
     import h5py
 
-    groups, total = [group], 0
-    dimensions: set[int] = set()
+    groups, total, numbers = [group], 0, 0
     while groups:
         here = groups.pop()
         for name in here:
@@ -141,6 +176,5 @@ def _check_weights(group: Any, size: int) -> set[int]:
             total += item.nbytes
             if total > size:
                 raise ValueError("model.weights.h5 declares more than the file holds")
-            if item.nbytes:
-                dimensions.update(item.shape)
-    return dimensions
+            numbers += item.size or 0
+    return numbers

@@ -65,11 +65,11 @@ def split(data: ImageDataset, config: Config) -> Splits:
 
 
 def _split_own(data: ImageDataset, config: Config) -> Splits:
-    """The same of classes of any size: of a small class as much is held out as leaves half of it."""
+    """The same of classes of any size: of a small class as much is held out as leaves half of it, groups whole."""
     images, labels = data.train_images, data.train_labels
     evaluated = (data.test_images, data.test_labels)
     if config.holdout:
-        left, held = by_class.hold_out(labels, config.holdout, config.subset_seed)
+        left, held = by_class.hold_out(labels, config.holdout, config.subset_seed, data.train_groups)
         evaluated = (take(images, held), labels[held])
         images, labels = take(images, left), labels[left]
     kept = by_class.imbalanced(labels, config.imbalance, config.ratio, config.subset_seed)
