@@ -560,6 +560,10 @@ TAKES_SOFT_TARGETS = {
     GCLLoss,
     LabelAwareSmoothingLoss,
     ClassBalancedSigmoidLoss,
+    LDAMLoss,
+    MaxMarginLoss,
+    HingeLoss,
+    LDAMHingeLoss,
 }
 
 

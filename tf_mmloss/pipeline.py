@@ -10,6 +10,7 @@ from tf_mmloss.augment import Augmentation, apply
 from tf_mmloss.augment import draw as draw_augmentations
 from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.imbalance import check_labels
+from tf_mmloss.mix import Mixing
 from tf_mmloss.sampling import Resampling, announce, draw_rows, resampling_weights
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def train_dataset(
     flip: bool = True,
     rotate: bool = False,
     augment: Sequence[Augmentation] = (),
+    mix: Mixing | None = None,
 ) -> "tf.data.Dataset":
     """Endless training batches: epoch `first_epoch`, the next one, and so on.
 
@@ -69,14 +71,17 @@ def train_dataset(
         rotate: rotation prediction: rotate each image by a number of quarter turns, shared out evenly in every
             batch, and give that number as the label. Default False.
         augment: what else is done to an image, in this order; see `tf_mmloss.augment.parse`. Default: nothing.
+        mix: a `tf_mmloss.mix.Mixing` of the images of a batch, after all else; the labels are then rows (B, C).
+            Default: none.
 
     Returns:
         `tf.data.Dataset` of (float32 images, int32 labels), without end: pass
-        `steps_per_epoch(N, batch_size)` to `fit`.
+        `steps_per_epoch(N, batch_size)` to `fit`. With `mix`, of (float32 images, float32 targets (B, C)).
 
     Raises:
         ValueError: images not uint8 of rank 4, or not square with `rotate`; other labels, numbers out of range;
-            `augment` that is none, with `rotate`, or of images that are neither grey nor RGB.
+            `augment` that is none, with `rotate`, or of images that are neither grey nor RGB; `mix` that is none, of
+            other classes, or with `rotate`.
 
     Example:
         >>> data = train_dataset(x, y, num_classes=10, normalize=normalization(mean, std))
@@ -92,6 +97,7 @@ def train_dataset(
     if rotate and height != width:
         raise ValueError(f"`images` must be square to be rotated. Received: shape={images.shape}")
     augment = _augmentations(augment, channels, rotate)
+    mixing: Any = None if mix is None else _check_mix(mix, num_classes, rotate)
     announce(resampling, first_epoch, steps_per_epoch(len(labels), batch_size), num_classes)
 
     def rows(epoch: np.int64) -> np.ndarray:
@@ -107,9 +113,23 @@ def train_dataset(
     def change(x: np.ndarray, drawn: np.ndarray) -> np.ndarray:
         return apply(augment, x, np.split(drawn, np.cumsum(width_of)[:-1], axis=1))
 
-    def draw(epoch: tf.Tensor) -> tf.data.Dataset:
-        table = tf.ensure_shape(tf.numpy_function(rows, [epoch], tf.int32), (len(labels), 5 + sum(width_of)))
+    def rare_rows(epoch: np.int64) -> np.ndarray:
+        """Those of the partners: by inverse class frequency, in another stream than the epoch's own."""
+        weights = 1 / np.maximum(np.bincount(labels, minlength=num_classes), 1)
+        other_seed = (seed + 2**31) % 2**32
+        drawn = draw_rows(labels, other_seed, int(epoch), class_weights=weights, pad=pad, flip=flip)
+        return np.concatenate([drawn, *draw_augmentations(augment, other_seed, int(epoch), len(labels))], axis=1)
+
+    def table_of(draw_table: Callable[[np.int64], np.ndarray], epoch: tf.Tensor) -> tf.data.Dataset:
+        table = tf.ensure_shape(tf.numpy_function(draw_table, [epoch], tf.int32), (len(labels), 5 + sum(width_of)))
         return tf.data.Dataset.from_tensor_slices(table).batch(batch_size)
+
+    def draw(epoch: tf.Tensor) -> tf.data.Dataset:
+        if mix is None:
+            return table_of(rows, epoch)
+        partners = [table_of(rare_rows, epoch)] if mix.draws_rare else []
+        tables = tf.data.Dataset.zip((table_of(rows, epoch), *partners))
+        return tables.enumerate().map(lambda step, tables: (epoch, step, tables))
 
     with tf.device("cpu"):
         all_labels = tf.constant(labels)
@@ -135,8 +155,32 @@ def train_dataset(
             return normalize(tf.gather(turned, turns, axis=1, batch_dims=1)), turns
         return normalize(x), tf.gather(all_labels, index)
 
+    def mixed(epoch: tf.Tensor, step: tf.Tensor, tables: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        def mix_batch(epoch: Any, step: Any, x: Any, y: Any, *partners: Any) -> tuple[np.ndarray, np.ndarray]:
+            return mixing(x, y, seed, int(epoch), int(step), partners or None)
+
+        given = [tensor for table in tables for tensor in batch(table)]
+        x, targets = tf.numpy_function(mix_batch, [epoch, step, *given], (given[0].dtype, tf.float32))
+        return tf.ensure_shape(x, given[0].shape), tf.ensure_shape(targets, (None, num_classes))
+
     data = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(draw)
-    return data.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4).with_options(_options())
+    return (
+        data.map(batch if mix is None else mixed, num_parallel_calls=2, deterministic=True)
+        .prefetch(4)
+        .with_options(_options())
+    )
+
+
+def _check_mix(mix: Mixing, num_classes: int, rotate: bool) -> Mixing:
+    if not isinstance(mix, Mixing):
+        raise ValueError(f"`mix` must be a tf_mmloss.mix.Mixing, or None. {received('mix', mix)}")
+    if len(mix.cls_counts) != num_classes:
+        raise ValueError(
+            f"`mix` must be of the {num_classes} classes. Received: mix of {len(mix.cls_counts)} class counts"
+        )
+    if rotate:
+        raise ValueError("`mix` must be None with `rotate`, whose labels are turns.")
+    return mix
 
 
 def _augmentations(augment: Sequence[Augmentation], channels: int, rotate: bool) -> tuple[Augmentation, ...]:

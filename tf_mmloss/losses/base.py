@@ -218,6 +218,14 @@ def rival_logits(labels: Any, logits: Any) -> Any:
     return ops.max(update_targets(labels, logits, ops.full_like(logits[:, 0], -np.inf)), axis=-1, initial=-np.inf)
 
 
+def rivals_of_each(logits: Any) -> Any:
+    """Return max_{j != c} u_j of every class c, shape (B, C)."""
+    largest = ops.argmax(logits, axis=-1)
+    is_largest = ops.one_hot(largest, logits.shape[-1], dtype="bool")
+    second = ops.max(ops.where(is_largest, -np.inf, logits), axis=-1, keepdims=True)
+    return ops.where(is_largest, second, ops.max(logits, axis=-1, keepdims=True))
+
+
 def over_targets(targets: Any, losses: Any) -> Any:
     """Return the losses (B,) of the targets, labels (B,) or rows t (B, C), from those of each class (B, C).
 

@@ -12,8 +12,10 @@ from tf_mmloss.losses.base import (
     as_labels,
     check_scale,
     labelled,
+    over_targets,
     per_example,
     rival_logits,
+    rivals_of_each,
     target_logits,
 )
 
@@ -43,11 +45,18 @@ def hinge(y_true: Any, y_pred: Any, *, margin: Any = 0.1, scale: float = 1.0) ->
     return labelled(losses, labels)
 
 
+def soft_hinge(targets: Any, logits: Any, margin: Any, scale: float) -> Any:
+    """Return sum_c t_c l_c (B,) of soft targets (B, C), l_c the hinge loss of class c; margin: a number or (C,)."""
+    return over_targets(targets, scale * ops.relu(rivals_of_each(logits) - logits + margin))
+
+
 @keras.saving.register_keras_serializable(package="tf_mmloss")
 class HingeLoss(LongTailLoss):
     """Multi-class hinge loss with one margin (HG of HG-DRS).
 
         l = s max(max_{j != y} u_j - u_y + m, 0)
+
+    Soft targets t, rows (B, C) that sum to one, give  sum_c t_c l_c.
 
     Args:
         margin: m >= 0, in the unit of the logits. Default 0.1, chosen on held-out images (presets); never published.
@@ -75,6 +84,9 @@ class HingeLoss(LongTailLoss):
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
         return hinge(labels, logits, margin=self.margin, scale=self.scale)
+
+    def soft_loss(self, targets: Any, logits: Any) -> Any:
+        return soft_hinge(targets, logits, self.margin, self.scale)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "margin": self.margin}

@@ -10,7 +10,7 @@ from keras import ops
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import ldam_margins
 from tf_mmloss.losses.base import LARGEST, as_labels, check_counts_of_logits
-from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, cross_entropy
+from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, cross_entropy, soft_cross_entropy
 
 
 def ldam(
@@ -52,6 +52,8 @@ class LDAMLoss(CrossEntropyLoss):
 
         l = -log softmax(s (cos - m_y 1_y))_y,   m_c = max_margin * n_c^(-1/4) / max_k n_k^(-1/4)
 
+    Soft targets t, rows (B, C) that sum to one, give  sum_c t_c l_c,  each with the margin of its class.
+
     Args:
         cls_counts: (C,) training examples per class.
         max_margin: margin of the rarest class, in cosine units, > 0. Default 0.5, as published.
@@ -84,6 +86,10 @@ class LDAMLoss(CrossEntropyLoss):
 
     def margins(self, labels: Any, logits: Any) -> Any:
         return ops.take(ops.convert_to_tensor(self._margins, dtype=logits.dtype), labels)
+
+    def soft_loss(self, targets: Any, logits: Any) -> Any:
+        margins = ops.convert_to_tensor(self._margins, dtype=logits.dtype)
+        return soft_cross_entropy(targets, logits, margin=margins, scale=self.scale)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "max_margin": self.max_margin}

@@ -10,7 +10,7 @@ from keras import ops
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import ldam_margins
 from tf_mmloss.losses.base import LARGEST, LongTailLoss
-from tf_mmloss.losses.hinge import hinge
+from tf_mmloss.losses.hinge import hinge, soft_hinge
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -57,6 +57,10 @@ class LDAMHingeLoss(LongTailLoss):
     def example_loss(self, labels: Any, logits: Any) -> Any:
         margin = ops.take(ops.convert_to_tensor(self._margins, dtype=logits.dtype), labels)
         return hinge(labels, logits, margin=margin, scale=self.scale)
+
+    def soft_loss(self, targets: Any, logits: Any) -> Any:
+        margins = ops.convert_to_tensor(self._margins, dtype=logits.dtype)
+        return soft_hinge(targets, logits, margins, self.scale)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "max_margin": self.max_margin}

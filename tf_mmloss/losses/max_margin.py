@@ -9,8 +9,16 @@ from keras import ops
 
 from tf_mmloss._validation import choice, flag, number
 from tf_mmloss.imbalance import check_counts, ldam_margins
-from tf_mmloss.losses.base import LARGEST, as_labels, check_scale, per_example, rival_logits, target_logits
-from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, cross_entropy
+from tf_mmloss.losses.base import (
+    LARGEST,
+    as_labels,
+    check_scale,
+    per_example,
+    rival_logits,
+    rivals_of_each,
+    target_logits,
+)
+from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, cross_entropy, soft_cross_entropy
 
 MARGIN_SPACES = ("cosine", "logit")
 
@@ -61,10 +69,13 @@ def maximum_margins(
         logits = ops.stop_gradient(logits)
     unit = scale if margin_space == "logit" else 1.0
     gap = (target_logits(labels, logits) - rival_logits(labels, logits)) * unit
-    delta = per_example("delta_neg", delta_neg, logits) * ops.where(
-        gap >= 0, ops.convert_to_tensor(beta, dtype=logits.dtype), ops.ones_like(gap)
-    )
-    return ops.exp(-ops.abs(gap) - delta) / unit
+    return _of_gap(gap, per_example("delta_neg", delta_neg, logits), beta) / unit
+
+
+def _of_gap(gap: Any, delta_neg: Any, beta: float) -> Any:
+    """The maximum margins of gaps, in their unit."""
+    beta = ops.convert_to_tensor(beta, dtype=gap.dtype)
+    return ops.exp(-ops.abs(gap) - delta_neg * ops.where(gap >= 0, beta, ops.ones_like(gap)))
 
 
 def max_margin(
@@ -191,6 +202,14 @@ class MaxMarginLoss(CrossEntropyLoss):
             margin_space=self.margin_space,
             stop_margin_gradient=self.stop_margin_gradient,
         )
+
+    def soft_loss(self, targets: Any, logits: Any) -> Any:
+        unit = self.scale if self.margin_space == "logit" else 1.0
+        fixed = ops.stop_gradient(logits) if self.stop_margin_gradient else logits
+        delta_neg = self.delta_neg if self._delta_neg is None else self._delta_neg
+        delta_neg = ops.convert_to_tensor(delta_neg, dtype=logits.dtype)
+        margins = _of_gap((fixed - rivals_of_each(fixed)) * unit, delta_neg, self.beta) / unit
+        return soft_cross_entropy(targets, logits, margin=margins, scale=self.scale)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 import tf_mmloss
-from tf_mmloss import augment, imbalance
+from tf_mmloss import augment, imbalance, mix
 from tf_mmloss.data import load_images
 from tf_mmloss.data import splits as by_class
 from tf_mmloss.datasets import ImageDataset
@@ -191,7 +191,7 @@ def _host_feed(
     config: Config, data: ImageDataset, splits: Splits, model: keras.Model, first_epoch: int, resampling: Any
 ) -> Feed:
     normalize = tf_mmloss.normalization(data.mean, data.std)
-    eval_batch = _eval_batch(config, splits)
+    eval_batch, mixing = _eval_batch(config, splits), mix.find(config.mix)
     train = train_dataset(
         splits.train_images,
         splits.train_labels,
@@ -205,6 +205,7 @@ def _host_feed(
         flip=config.flip,
         rotate=METHODS[config.method].task == "rotation",
         augment=augment.parse(config.augment),
+        mix=None if mixing is None else mixing(splits.cls_counts, config.mix_alpha, config.epochs),
     )
     evaluation = eval_dataset(
         splits.eval_images,
@@ -217,7 +218,7 @@ def _host_feed(
     if config.strategy == "data-parallel":
         images = keras.Input(model.input_shape[1:], name="images")
         fitted = _around(config, model, images, strategy.spread(model, images))
-    elif presets.rho(config, first_epoch) is not None:
+    elif presets.rho(config, 0) is not None or mixing:
         fitted = _around(config, model, model.input, model.output)
     steps = steps_per_epoch(len(splits.train_labels), config.batch_size)
     return Feed(fitted, train, steps, evaluation, evaluation, eval_batch)
@@ -266,5 +267,16 @@ def _around(config: Config, model: keras.Model, inputs: Any, outputs: Any) -> ke
         around = keras.Model(inputs, outputs)
         rho = presets.rho(config, 0)
         around = around if rho is None else tf_mmloss.SAM(around, rho)
-    around.compile(model.optimizer, model.loss, metrics=["accuracy"], jit_compile=jit_compile(config))
+    metrics: list[Any] = ["accuracy"]
+    if config.mix != "none":  # labels of the evaluation, rows of the training
+        metrics = [keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy")]
+    around.compile(model.optimizer, model.loss, metrics=metrics, jit_compile=jit_compile(config))
     return around
+
+
+def _accuracy(y_true: Any, y_pred: Any) -> Any:
+    """Whether the prediction is the label (B,), or of soft targets (B, C) a largest one."""
+    predicted = keras.ops.argmax(y_pred, axis=-1)
+    if len(y_true.shape) == 2 and y_true.shape[-1] == y_pred.shape[-1]:
+        return keras.ops.take_along_axis(y_true, predicted[:, None], axis=-1)[:, 0] == keras.ops.max(y_true, axis=-1)
+    return keras.ops.cast(keras.ops.reshape(y_true, (-1,)), predicted.dtype) == predicted

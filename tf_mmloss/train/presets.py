@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import tf_mmloss
-from tf_mmloss import augment, methods
+from tf_mmloss import augment, methods, mix
 from tf_mmloss._validation import choice, flag, integer, number, received, text
 from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
 from tf_mmloss.methods import METHODS, Stage
@@ -112,6 +112,8 @@ class Config:
         classifier: the head, "dense" or "cosine", of a method that has both. Default: the method's.
         sam: radius of `tf_mmloss.SAM`; 0 (default) trains without it. sam_late: the radius from the first drop of the
             paper's rate on, 160 of 200 epochs. Default: `sam`.
+        mix: "none", or how training images are mixed with one another, see `tf_mmloss.mix`. mix_alpha: of its Beta
+            distribution.
     """
 
     dataset: str = "cifar10"
@@ -154,6 +156,8 @@ class Config:
     classifier: str = _TO_FILL
     sam: float = _TO_FILL
     sam_late: float = _TO_FILL
+    mix: str = "none"
+    mix_alpha: float = 1.0
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = dataclasses.fields(self)
@@ -500,7 +504,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
             f"`weights` is no option of method {config.method}, which re-balances nothing. "
             f"Received: weights={config.weights!r}"
         )
-    loss(resolved, cls_counts=[2, 1])  # refuses options out of range
+    _check_mix(resolved, loss(resolved, cls_counts=[2, 1]))  # refuses options out of range
     if len(method.own_stages) > 1:
         start = _first_epoch(method.own_stages[-1], epochs)
         start = start if config.start_epoch is None else integer("start_epoch", config.start_epoch)
@@ -516,6 +520,25 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
             f"Received: start_epoch={config.start_epoch}"
         )
     return resolved
+
+
+def _check_mix(config: Config, loss: "tf_mmloss.LongTailLoss") -> None:
+    """Refuse a mixing whose targets the loss has no form for, or that the input lacks."""
+    if mix.find(config.mix) is None:
+        return
+    number("mix_alpha", config.mix_alpha, above=0, at_most=1e6)
+    if METHODS[config.method].task == "rotation":
+        raise ValueError(f"`mix` is no option of method {config.method}. Received: mix={config.mix!r}")
+    if loss.soft_loss is None:
+        raise ValueError(
+            f"`mix` makes soft targets, for which {type(loss).__name__} of method {config.method} is not defined. "
+            f"Received: mix={config.mix!r}"
+        )
+    if config.input != "host":
+        raise ValueError(
+            f"`mix` needs `input` host, where tf.data mixes the images. Received: mix={config.mix!r} with "
+            f"input={config.input!r}"
+        )
 
 
 def training(config: Config) -> dict[str, Any]:
@@ -686,6 +709,7 @@ _ROTATION: dict[str, Any] = {
     "classifier": "dense",
     "sam": 0.0,
     "sam_late": 0.0,
+    "mix": "none",
 }
 
 
