@@ -30,6 +30,7 @@ from tf_mmloss import (
     StopOnNonFinite,
 )
 from tf_mmloss.callbacks import NonFiniteLossError
+from tf_mmloss.callbacks.deferred_reweighting import _weigh_by_class
 from tf_mmloss.device_input import EpochRows
 from tf_mmloss.files import interrupts_deferred
 
@@ -527,6 +528,46 @@ def test_other_sample_weights_are_not_spoken_of(weights):
         reweighted_fit(compiled(), data()[1], [DeferredReweighting(0)], 1, sample_weight=weights)
 
 
+@pytest.mark.parametrize("kind", ["dataset", "sequence"])
+@pytest.mark.parametrize("by_class", [True, False])
+def test_weights_by_class_in_a_data_set_are_said(kind, by_class):
+    x, y = data()
+    weights = (WEIGHTS["effective"][y] if by_class else np.random.default_rng(0).uniform(1, 2, len(y))).astype(
+        "float32"
+    )
+    if kind == "dataset":
+        batches = pytest.importorskip("tensorflow").data.Dataset.from_tensor_slices((x, y, weights)).batch(24)
+    else:
+
+        class Batches(keras.utils.PyDataset):
+            def __len__(self):
+                return 1
+
+            def __getitem__(self, index):
+                return x, y, weights
+
+        batches = Batches()
+    model = compiled()
+    said = (
+        pytest.warns(UserWarning, match="The data set's `sample_weight` of `fit` weighs by class")
+        if by_class
+        else contextlib.nullcontext()
+    )
+    with said:
+        model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[DeferredReweighting(0)])
+
+
+def test_weights_by_class_of_the_labels_of_positions():
+    labels = np.random.default_rng(0).integers(0, 2, (6, 2))
+    of_class = np.array([0.5, 1.5])
+    assert _weigh_by_class(labels, of_class[labels])
+    assert _weigh_by_class(labels[..., None], of_class[labels])
+    assert _weigh_by_class(np.eye(2)[labels], of_class[labels])
+    assert not _weigh_by_class(labels, np.arange(12).reshape(6, 2))
+    assert not _weigh_by_class(labels, np.arange(6))  # of examples
+    assert not _weigh_by_class(labels, of_class[labels][:, :1].repeat(3, axis=1))
+
+
 def test_sample_weight_of_one_output():
     model, y = two_outputs({"a": MaxMarginLoss(COUNTS), "b": MaxMarginLoss(COUNTS)}), data()[1]
     arguments = {"sample_weight": {"a": WEIGHTS["effective"][y], "b": np.ones(24)}}
@@ -962,6 +1003,29 @@ def test_a_file_of_others_with_the_name_of_a_state_is_kept(saved):
     assert [file.read_bytes() for file in theirs] == before
     with pytest.raises(ValueError, match=r"move state-0000\.npz away"):
         again.on_epoch_begin(0)
+
+
+@pytest.mark.parametrize("name", ["state-0002.npz", "state-0003.npz"])
+def test_a_file_of_others_that_appears_in_an_epoch_is_neither_replaced_nor_deleted_nor_followed(saved, name):
+    """In the place of the last state, and of that which is to be written."""
+    again = Checkpoint(saved.folder)
+    again.set_model(saved.model)
+    again.set_params({"epochs": 4})
+    again.on_epoch_begin(2)
+    again.on_epoch_end(2, {})
+    again.on_epoch_begin(3)
+    theirs, elsewhere = saved.folder / name, saved.folder / "theirs"
+    elsewhere.write_bytes(b"theirs")
+    theirs.unlink(missing_ok=True)
+    theirs.symlink_to(elsewhere)
+    if name == "state-0003.npz":
+        with pytest.raises(ValueError, match=r"move state-0003\.npz away"):
+            again.on_epoch_end(3, {})
+    else:
+        again.on_epoch_end(3, {})
+        assert Checkpoint(saved.folder).restore(compiled(rate=0.01)) == 4
+    assert theirs.is_symlink()
+    assert elsewhere.read_bytes() == b"theirs"
 
 
 def test_a_state_of_a_run_killed_before_its_commit_is_written_again(saved):

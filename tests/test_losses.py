@@ -318,3 +318,11 @@ def test_functions_of_soft_targets_are_the_classes():
         (logit_adjusted, {"cls_counts": COUNTS, "scale": 2.0}, LogitAdjustedLoss(COUNTS, scale=2.0, reduction=None)),
     ):
         assert_close(function(soft, cosines(), **given), to_numpy(loss(soft, cosines())), 1e-6)
+
+
+@pytest.mark.parametrize("label", [2**32, 2**33 + 1, -(2**63), -(2**32) + 1])
+def test_a_label_of_more_than_32_bits_is_refused_and_not_cut(label):
+    """The lower half of each is a class."""
+    for y in ([label], np.array([label]), (label,)):
+        with pytest.raises(ValueError, match=r"`y_true` must be whole numbers in \[0, 3\)"):
+            cross_entropy(y, np.zeros((1, 3), "float32"))

@@ -325,6 +325,11 @@ def test_seesaw_counts_the_labels_of_the_training(published, tmp_path):
     np.testing.assert_array_equal(to_numpy(resumed.loss.seen_labels.seen), 2 * seen)
 
 
+def test_a_loss_brings_its_callbacks():
+    assert [type(callback) for callback in SeesawLoss(COUNTS).callbacks()] == [SeesawCounts]
+    assert VSLoss(COUNTS).callbacks() == []
+
+
 def test_seesaw_counts_need_a_seesaw_loss():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
     model.compile("sgd", VSLoss(COUNTS))

@@ -45,8 +45,8 @@ class Checkpoint(RunCallback):
             it, are not compared. Default: none, and nothing is compared.
 
     Raises:
-        ValueError: an argument of another kind; at the start of an epoch, if a file that is not of `Checkpoint` has the
-            name of a state to come.
+        ValueError: an argument of another kind; at the start of an epoch, and before it is saved, if a file that is not
+            of `Checkpoint` has the name of a state to come.
         NonFiniteLossError: at the end of an epoch, if a weight is NaN or infinite.
 
     Example:
@@ -114,7 +114,10 @@ class Checkpoint(RunCallback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not self.folder.is_dir():
             return
-        last = max((self.params or {}).get("epochs") or 0, epoch + 1) - 1
+        self._refuse_foreign(epoch, max((self.params or {}).get("epochs") or 0, epoch + 1) - 1)
+
+    def _refuse_foreign(self, epoch: int, last: int) -> None:
+        """Refuse a file of another origin with the name of a state of these epochs."""
         for found in self.folder.iterdir():
             number = _epoch_of(found.name)
             if number is None or not epoch <= number <= last or _is_ours(found) or self._is_latest(found):
@@ -128,8 +131,12 @@ class Checkpoint(RunCallback):
         variables = _variables(self._saved_model or self.model)
         arrays: dict[str, Any] = {key: host_array(v) for key, v in variables.items()}
         check_finite(epoch, ((v.path, arrays[key]) for key, v in variables.items()))
+        if self.folder.is_dir():
+            self._refuse_foreign(epoch, epoch)  # it may be there since the epoch began
         if self._states is None:
             self._states = self._earlier_states(epoch)
+        else:
+            self._states = {name for name in self._states if _is_ours(self.folder / name)}
         row = {"epoch": epoch, **{name: np.asarray(value, float).tolist() for name, value in (logs or {}).items()}}
         earlier = [row for row in self.history if row["epoch"] < epoch]
         if earlier and earlier[-1]["epoch"] != epoch - 1:  # of another fit, which this one does not continue

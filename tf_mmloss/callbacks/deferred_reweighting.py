@@ -35,7 +35,8 @@ class DeferredReweighting(Deferred):
 
     A model of several outputs takes a callback for each, aimed by the output's name; `logs["NAME_reweighting"]` is
     then what the callback did. `fit` warns if it never reaches `start_epoch`, and if `class_weight=`, or weights by
-    class in an array `sample_weight=`, would weigh the classes a second time; weights within a data set it cannot see.
+    class in an array `sample_weight=` or in the first batch of a `tf.data` set or `PyDataset` (one is drawn for it),
+    would weigh the classes a second time; those of a generator it cannot see.
 
     Args:
         start_epoch: first re-weighted epoch, from 0. The published one is the first drop of the learning rate,
@@ -199,11 +200,12 @@ class DeferredReweighting(Deferred):
         twice = None
         if arguments.get("class_weight") is not None:
             twice = "`class_weight`"
-        elif any(
-            _weigh_by_class(*(_of_output(named, arguments.get(key)) for key in ("y", "sample_weight")))
-            for named in self._aimed(_losses(self.model))
-        ):
-            twice = "`sample_weight`"
+        else:
+            of_data = _labels_and_weights(arguments.get("x"))
+            labels, weights = of_data or (arguments.get("y"), arguments.get("sample_weight"))
+            aimed = self._aimed(_losses(self.model))
+            if any(_weigh_by_class(_of_output(named, labels), _of_output(named, weights)) for named in aimed):
+                twice = "The data set's `sample_weight`" if of_data else "`sample_weight`"
         if twice:
             warnings.warn(
                 f"{twice} of `fit` weighs by class, and DeferredReweighting does so from epoch {self.start_epoch} on: "
@@ -249,18 +251,32 @@ def _of_output(named: _Named, values: Any) -> Any:
     return values
 
 
+def _labels_and_weights(data: Any) -> tuple[Any, Any] | None:
+    """The labels and weights of the first batch of a data set that can be read again; None: it has no weights."""
+    batch: Any = None
+    spec = getattr(data, "element_spec", None)
+    if isinstance(spec, tuple) and len(spec) == 3:
+        batch = next(iter(data.take(1)), None)
+    elif isinstance(data, keras.utils.PyDataset):
+        batch = data[0]
+    return (batch[1], batch[2]) if isinstance(batch, tuple) and len(batch) == 3 else None
+
+
 def _weigh_by_class(y: Any, sample_weight: Any) -> bool:
-    """Whether weights (N,) differ between classes and not within them."""
+    """Whether weights (B,) or (B, ...) differ between classes and not within them."""
     if y is None or sample_weight is None:
         return False
     arrays = (keras.ops.convert_to_numpy(v) if keras.ops.is_tensor(v) else np.asarray(v) for v in (y, sample_weight))
-    labels, weights = arrays
+    labels, weights = (v[..., 0] if v.ndim > 1 and v.shape[-1] == 1 else v for v in arrays)
     if labels.dtype.kind not in "biuf" or weights.dtype.kind not in "biuf":
         return False
-    labels = labels.argmax(axis=-1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1)
-    weights = weights.astype(float).reshape(-1)
-    if len(labels) != len(weights):
+    if labels.ndim > 1 and labels.shape != weights.shape and (labels >= 0).all() and np.allclose(labels.sum(-1), 1):
+        labels = labels.argmax(axis=-1)  # one-hot rows, and not the labels of positions
+    if not weights.ndim or weights.shape != labels.shape[: weights.ndim]:
         return False
+    weights = weights.reshape(weights.shape + (1,) * (labels.ndim - weights.ndim))
+    weights = np.broadcast_to(weights, labels.shape).astype(float).reshape(-1)
+    labels = labels.reshape(-1)
     classes, labels = np.unique(labels, return_inverse=True)
     means = np.bincount(labels, weights) / np.bincount(labels)
     by_class = len(labels) > len(classes) and np.allclose(weights, means[labels], rtol=1e-3, atol=0)

@@ -90,7 +90,8 @@ def as_targets(y_true: Any, y_pred: Any) -> Any:
     """Return what the examples should be: integer labels (B,), or rows (B, C) of which some may be soft.
 
     What is no label, and a row that is no distribution over the classes, is refused where the values can be seen.
-    In compiled code the label becomes -1 and the row NaN, so that the loss is NaN (see `labelled`).
+    In compiled code the label becomes -1 and the row NaN, so that the loss is NaN (see `labelled`). What JAX does
+    before that cannot be seen: `jax.jit`, and so `fit`, keeps the lower 32 bits of int64 labels.
 
     Args:
         y_true: labels (B,) or (B, 1) of any numeric type, or one-hot or soft rows (B, C) that sum to one.
@@ -103,6 +104,8 @@ def as_targets(y_true: Any, y_pred: Any) -> Any:
         ValueError: `y_pred` is not (B, C), `y_true` has another shape than those three, a label is not a whole
             number in [0, C), a row is negative or does not sum to one.
     """
+    if isinstance(y_true, (int, list, tuple, np.ndarray)) and not ops.is_tensor(y_true):
+        y_true = _whole(y_true)
     y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
     if len(y_pred.shape) != 2 or y_pred.shape[-1] == 1:
         raise ValueError(f"`y_pred` must have shape (batch, classes >= 2). Received: y_pred.shape={y_pred.shape}")
@@ -156,6 +159,16 @@ def as_labels(y_true: Any, y_pred: Any, *, of: str = "This function") -> Any:
 def labelled(losses: Any, labels: Any) -> Any:
     """Return the losses (B,), NaN where there is no label."""
     return ops.where(labels >= 0, losses, np.nan)
+
+
+def _whole(y_true: Any) -> Any:
+    """Labels beyond 32 bits, of which JAX would keep the lower ones, as floats."""
+    try:
+        values = np.asarray(y_true)
+    except ValueError:  # tensors, or rows of several lengths
+        return y_true
+    large = values.dtype in ("int64", "uint64") and ((values >= 2**31) | (values < -(2**31))).any()
+    return values.astype("float64") if large else y_true
 
 
 def _labels(y_true: Any, num_classes: int) -> Any:
@@ -453,6 +466,14 @@ class LongTailLoss(keras.losses.Loss):
             return False
         self.class_weights = ClassWeights(num_classes)
         return True
+
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """Return the callbacks that the loss needs in training; none by default.
+
+        The trainer calls their `set_model` before it restores a checkpoint: one that makes the loss's state, such as a
+        `LossState`, part of the model does so there. In a `fit` of your own, pass them in `callbacks=`.
+        """
+        return []
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
         """Return the losses (B,) of int32 labels (B,) and logits (B, C). The hook of every child.

@@ -138,6 +138,12 @@ class SeesawLoss(LongTailLoss):
         self._log_counts = np.log(check_counts(cls_counts))
         self.seen_labels: SeenLabels | None = None
 
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """Return `SeesawCounts`: the published code counts what was seen."""
+        from tf_mmloss.callbacks.seesaw_counts import SeesawCounts  # which needs this class
+
+        return [SeesawCounts()]
+
     def count_labels(self) -> SeenLabels:
         """Take the labels seen in training for N; return their counts, a layer for the model to keep."""
         if self.seen_labels is None:

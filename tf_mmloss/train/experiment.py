@@ -179,9 +179,9 @@ def _train(
         data = dataclasses.replace(data, mean=statistics[0], std=statistics[1])
     if backbone is not None:
         carry_backbone(_last_model(backbone), model)
-    counts = tf_mmloss.SeesawCounts() if isinstance(model.loss, tf_mmloss.SeesawLoss) else None
-    if counts:
-        counts.attach(model)  # before the checkpoint is restored, which has them
+    of_loss = model.loss.callbacks()
+    for callback in of_loss:
+        callback.set_model(model)  # before the checkpoint is restored, which has their state
     checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint", model, config=config.values())
     try:
         first_epoch = checkpoint.restore(model)
@@ -201,7 +201,7 @@ def _train(
         keras.callbacks.LearningRateScheduler(presets.schedule(config)),
         *([reweighting] if reweighting else []),
         *([resampling] if resampling else []),
-        *([counts] if counts else []),
+        *of_loss,
         *([_Radius(config)] if presets.rho(config, 0) is not None else []),
         tf_mmloss.StopOnNonFinite(),
     ]
