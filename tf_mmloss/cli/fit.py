@@ -135,6 +135,12 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
         "--mix", help="mix training images with one another: mixup, cutmix, remix or cmo; default none (tf.data input)"
     )
     train.add_argument("--mix-alpha", type=float, metavar="A", help="of the Beta distribution of --mix; default 1")
+    train.add_argument(
+        "--ema",
+        type=float,
+        metavar="DECAY",
+        help="evaluate and save a moving average of the weights with that decay a step, as 0.999; default none",
+    )
     train.add_argument("--flip", action=argparse.BooleanOptionalAction, help="mirror at random; default yes, digits no")
     train.add_argument("--optimizer", help="sgd (default) or adamw")
     train.add_argument(

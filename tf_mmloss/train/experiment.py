@@ -26,7 +26,7 @@ import subprocess
 import time
 import tomllib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ import numpy as np
 
 import tf_mmloss
 from tf_mmloss import backbones
+from tf_mmloss.callbacks.base import host_array
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.evaluation import calibrated
 from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
@@ -203,6 +204,7 @@ def _train(
         *([resampling] if resampling else []),
         *of_loss,
         *([_Radius(config)] if presets.rho(config, 0) is not None else []),
+        *([_Averages(model)] if config.ema else []),
         tf_mmloss.StopOnNonFinite(),
     ]
     # What follows the checkpoint can be made from it: of a process killed in between, `_write_derived` does.
@@ -232,6 +234,7 @@ def _train(
             )
     if leader and len(checkpoint.history) < epochs:
         raise RunStoppedError(f"{folder} was stopped after epoch {len(checkpoint.history)} of {epochs}.")
+    model.optimizer.finalize_variable_values(model.trainable_variables)  # the averages, where it keeps them
     logits = feed.model.predict(feed.eval_images, batch_size=feed.eval_batch, verbose=0)
     if leader:
         _save(model, folder / "last.keras")
@@ -255,8 +258,24 @@ def _write_derived(folder: Path, model: keras.Model, history: Sequence[dict[str,
         if path.name in earlier:
             path.unlink()
     if _best(history) == len(history) - 1:
-        _save(model, folder / "best.keras")
+        with _averaged(model):
+            _save(model, folder / "best.keras")
     _write_history(folder / "history.csv", history)
+
+
+@contextlib.contextmanager
+def _averaged(model: keras.Model) -> Iterator[None]:
+    """Within the block, the model has the averages of its weights, if its optimizer keeps them."""
+    if not getattr(model.optimizer, "inner_optimizer", model.optimizer).use_ema:
+        yield
+        return
+    trained = [host_array(variable) for variable in model.trainable_variables]
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, trained, strict=True):
+            variable.assign(value)
 
 
 def _best(history: Sequence[dict[str, Any]]) -> int | None:
@@ -522,6 +541,20 @@ class _Radius(keras.callbacks.Callback):
         self.model.rho = presets.rho(self.config, epoch)
 
 
+class _Averages(keras.callbacks.Callback):
+    """Evaluate the averages of a model's weights. `keras.callbacks.SwapEMAWeights` rounds those that are trained."""
+
+    def __init__(self, averaged: keras.Model) -> None:
+        super().__init__()
+        self.averaged, self.context = averaged, contextlib.ExitStack()
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.context.enter_context(_averaged(self.averaged))
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self.context.close()
+
+
 class _Timer(keras.callbacks.Callback):
     """Seconds of each epoch, and the speed of its training part."""
 
@@ -549,7 +582,8 @@ class _BestModel(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if _best(self.checkpoint.history) == epoch:
-            _save(self.saved, self.path)
+            with _averaged(self.saved):
+                _save(self.saved, self.path)
 
 
 class _History(keras.callbacks.Callback):

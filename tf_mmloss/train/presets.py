@@ -114,6 +114,8 @@ class Config:
             paper's rate on, 160 of 200 epochs. Default: `sam`.
         mix: "none", or how training images are mixed with one another, see `tf_mmloss.mix`. mix_alpha: of its Beta
             distribution.
+        ema: decay of a moving average of the weights, one step after the other; 0 (default) has none. The average is
+            what is evaluated and saved as a model, with the batch-norm statistics of the training.
     """
 
     dataset: str = "cifar10"
@@ -158,6 +160,7 @@ class Config:
     sam_late: float = _TO_FILL
     mix: str = "none"
     mix_alpha: float = 1.0
+    ema: float = 0.0
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = dataclasses.fields(self)
@@ -454,6 +457,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     integer("pad", config.pad, at_most=1000)
     flag("flip", config.flip)
     augment.parse(config.augment)
+    number("ema", config.ema, at_least=0, below=1)
     for name in ("sam", "sam_late"):
         number(name, getattr(config, name), at_least=0, at_most=MOST_RHO)
     if rho(config, 0) is not None and config.input == "epoch":
@@ -683,11 +687,12 @@ def _resolved_network(config: Config) -> dict[str, Any]:
 
 def optimizer(config: Config) -> "keras.optimizers.Optimizer":
     """The optimizer of a resolved config."""
+    average: dict[str, Any] = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     if config.optimizer == "adamw":
         import keras  # here: --help needs none
 
-        return keras.optimizers.AdamW(config.learning_rate, config.weight_decay)
-    return tf_mmloss.SGD(config.learning_rate, config.momentum, config.weight_decay)
+        return keras.optimizers.AdamW(config.learning_rate, config.weight_decay, **average)
+    return tf_mmloss.SGD(config.learning_rate, config.momentum, config.weight_decay, **average)
 
 
 def loss(config: Config, cls_counts: Counts) -> "tf_mmloss.LongTailLoss":
@@ -710,6 +715,7 @@ _ROTATION: dict[str, Any] = {
     "sam": 0.0,
     "sam_late": 0.0,
     "mix": "none",
+    "ema": 0.0,
 }
 
 
