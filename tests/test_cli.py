@@ -14,6 +14,7 @@ import pytest
 
 from tf_mmloss import cli
 from tf_mmloss.cli import COMMANDS, SCRIPTS, fit, main, program
+from tf_mmloss.files import write_json
 from tf_mmloss.train import presets
 
 ROOT = Path(__file__).parents[1]
@@ -350,3 +351,20 @@ def test_documented_commands_and_their_options_exist(words, monkeypatch):
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
     with pytest.raises(Parsed):
         importlib.import_module(f"{module}.{command}").main(options)
+
+
+@pytest.mark.parametrize("schedule", ["step", "cosine"])
+def test_a_run_that_is_to_be_longer_is_told_why_not(tmp_path, capsys, schedule):
+    configs = [
+        presets.resolve(presets.Config(dataset="digits", epochs=epochs, schedule=schedule)) for epochs in (40, 80)
+    ]
+    rates = list(map(presets.schedule, configs))
+    assert [rates[0](epoch) for epoch in range(40)] != [rates[1](epoch) for epoch in range(40)]  # so it is as it says
+    write_json(tmp_path / "config.json", configs[0].values())
+    before = (tmp_path / "config.json").read_bytes()
+    assert fit.main(["--resume", str(tmp_path), "--epochs", "80"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "epochs: 40 there, 80 asked for" in said
+    assert "A run cannot be made longer: its learning rates follow from `epochs`" in said
+    assert (tmp_path / "config.json").read_bytes() == before

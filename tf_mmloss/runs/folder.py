@@ -177,8 +177,13 @@ def check_same(folder: Path, there: "Config", asked: "Config") -> None:
     differing = differences(there, asked)
     if differing:
         named = "; ".join(f"{name}: {a!r} there, {b!r} asked for" for name, (a, b) in differing.items())
+        longer = (
+            " A run cannot be made longer: its learning rates follow from `epochs`, and those of the epochs that are "
+            "done would have been others. Train anew, with as many epochs, in another folder."
+        )
         raise RunFolderError(
             f"{folder} holds a run of another config ({named}): choose another folder, or remove this one."
+            + (longer if "epochs" in differing else "")
         )
 
 
