@@ -67,6 +67,8 @@ MM, CROSS_ENTROPY = "MaxMarginLoss", "Keras SparseCategoricalCrossentropy"
 COSINE, DENSE = "CosineDense", "Keras Dense"
 BACKENDS = {"": "tensorflow", ", JAX": "jax", ", PyTorch": "torch"}
 PACKAGE_DATA, MAP_DATA = "tf_mmloss pipeline", "tf.data map of single images"
+FIRST_READING, LATER_READING = "tf_mmloss, first epoch", "tf_mmloss, later epochs"
+KERAS_READING, TORCH_READING = "Keras image_dataset_from_directory", "PyTorch DataLoader with Pillow"
 # glibc then keeps what is freed; else PyTorch has it cleared and mapped by the system again, step after step.
 KEEP_THE_HEAP = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
 
@@ -94,6 +96,10 @@ def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
     def pipeline(kind: str, steps: int) -> Contestant:
         options = {"kind": kind, "images": 100 if quick else 50_000, **common}
         return Contestant("pipeline", options, 2 if quick else steps, batch)
+
+    def reading(kind: str, backend: str = "tensorflow") -> Contestant:
+        images = 60 if quick else 20_000
+        return Contestant("reading", {"kind": kind, "images": images, **common}, 1, images, backend)
 
     classes = 1000 if quick else 100_000
     return {
@@ -126,6 +132,12 @@ def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
             for label, backend in BACKENDS.items()
         },
         "pipeline": {PACKAGE_DATA: pipeline("package", 400), MAP_DATA: pipeline("map", 100)},
+        "reading": {
+            FIRST_READING: reading("first"),
+            LATER_READING: reading("later"),
+            KERAS_READING: reading("keras"),
+            TORCH_READING: reading("torch", "torch"),
+        },
     }
 
 
@@ -152,6 +164,12 @@ GOALS = (
         )
     ),
     Goal("pipeline", "augmented images a second", "images", PACKAGE_DATA, (), 60_000),
+    Goal(
+        "reading", "JPEGs to a first epoch at 64 x 64, speed over Keras'", "speed", FIRST_READING, (KERAS_READING,), 1.5
+    ),
+    Goal(
+        "reading", "JPEGs to a later epoch at 64 x 64, speed over Keras'", "speed", LATER_READING, (KERAS_READING,), 3.0
+    ),
 )
 
 
@@ -204,6 +222,18 @@ def judge(goal: Goal, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return judged
 
 
+def joined(before: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """A report with the parts of another in place of its own; what they were measured on stands under "later"."""
+    made = {name: new[name] for name in ("date", "quick", "threads", "hardware", "load", "versions")}
+    return {
+        **before,
+        "parts": {**before["parts"], **new["parts"]},
+        "goals": [goal for goal in before["goals"] if goal["part"] not in new["parts"]] + new["goals"],
+        "skipped": {name: why for name, why in before["skipped"].items() if name not in new["parts"]} | new["skipped"],
+        "later": {**before.get("later", {}), **dict.fromkeys(new["parts"], made)},
+    }
+
+
 def profile(quick: bool, threads: int) -> dict[str, float]:
     """What `profile_step.py` sees of the bfloat16 step, in a process of its own."""
     options = {"precision": "bfloat16", "depth": 8, "batch": 8, "steps": 1} if quick else {}
@@ -243,7 +273,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="turns of each contestant")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each contestant")
     parser.add_argument("--torch-python", default=sys.executable, help="interpreter that has PyTorch")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="measure these parts, and keep the others of --out")
     args = parser.parse_args()
+    every = parts(args.quick, args.threads)
+    if unknown := [name for name in args.only or () if name not in every]:
+        parser.error(f"--only must name parts of {', '.join(every)}. Received: {', '.join(unknown)}")
+    chosen = {name: every[name] for name in args.only or every}
 
     report: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -256,7 +291,7 @@ def main() -> None:
         "goals": [],
         "skipped": {},
     }
-    for part, contestants in parts(args.quick, args.threads).items():
+    for part, contestants in chosen.items():
         # Twelve arrays of 4096 x 100,000 numbers: the logits of both, and the temporaries of one.
         if part.startswith("large") and available_memory() < 12 * 4 * 4096 * 100_000:
             report["skipped"][part] = "too little memory"
@@ -269,10 +304,14 @@ def main() -> None:
             median_seconds = result.get("median_seconds")
             print(f"  {name}: {f'{1000 * median_seconds:.2f} ms' if median_seconds else 'not installed'}", flush=True)
         report["goals"] += [judge(goal, results) for goal in GOALS if goal.part == part]
-    report["profile"] = profile(args.quick, args.threads)
+    if not args.only:
+        report["profile"] = profile(args.quick, args.threads)
     report["load"].append(os.getloadavg()[0])
+    measured = report["goals"]
+    if args.only:
+        report = joined(json.loads(args.out.read_text()), report)
     args.out.write_text(json.dumps(report, indent=1) + "\n")
-    for goal in report["goals"]:
+    for goal in measured:
         print(f"{goal['text']}: {goal.get('median', float('nan')):.3g} (goal {goal['bound']:g}, met: {goal['met']})")
 
 
