@@ -66,6 +66,7 @@ TORCH_16_KEPT = f"{TORCH_16_COMPILED}, heap kept"
 MM, CROSS_ENTROPY = "MaxMarginLoss", "Keras SparseCategoricalCrossentropy"
 COSINE, DENSE = "CosineDense", "Keras Dense"
 BACKENDS = {"": "tensorflow", ", JAX": "jax", ", PyTorch": "torch"}
+FED, AUGMENTED, SHARP = "float32, fed by the pipeline", "float32, fed with AutoAugment and Cutout", "float32, SAM"
 PACKAGE_DATA, MAP_DATA = "tf_mmloss pipeline", "tf.data map of single images"
 FIRST_READING, LATER_READING = "tf_mmloss, first epoch", "tf_mmloss, later epochs"
 KERAS_READING, TORCH_READING = "Keras image_dataset_from_directory", "PyTorch DataLoader with Pillow"
@@ -78,8 +79,8 @@ def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
     batch, depth, turns = (8, 8, 1) if quick else (128, 32, 4)
     common = {"batch": batch, "threads": threads}
 
-    def package(precision: str) -> Contestant:
-        options = {"precision": precision, "depth": depth, **common}
+    def package(precision: str, **more: Any) -> Contestant:
+        options = {"precision": precision, "depth": depth, **common, **more}
         return Contestant("keras_step", options, turns, batch)
 
     def torch(channels_last: bool = True, bfloat16: bool = False, compiled: bool = False) -> Contestant:
@@ -113,6 +114,12 @@ def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
             TORCH_16_KEPT: dataclasses.replace(torch(bfloat16=True, compiled=True), variables=KEEP_THE_HEAP),
             MM: loss("mm", batch, 10, 20),
         },
+        "options of the step": {
+            PACKAGE_32: package("float32"),
+            SHARP: package("float32", sam=0.05),
+            FED: package("float32", augment="none"),
+            AUGMENTED: package("float32", augment="autoaugment,cutout"),
+        },
         "convolutions": {"TensorFlow": convolutions("tensorflow"), "PyTorch": convolutions("torch")},
         # JAX frees a step's arrays during the next one: a step a turn.
         **{
@@ -142,6 +149,8 @@ def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
 
 
 GOALS = (
+    Goal("options of the step", "SAM, time over the plain step", "time", SHARP, (PACKAGE_32,), 2.1),
+    Goal("options of the step", "AutoAugment and Cutout, speed over the step without", "speed", AUGMENTED, (FED,), 0.9),
     Goal("step", "float32 step, speed over PyTorch eager channels-first", "speed", PACKAGE_32, (TORCH_32,), 1.2),
     Goal(
         "step",

@@ -36,7 +36,7 @@ def results(tmp_path_factory):
 def test_every_contestant_runs_or_says_what_is_missing(results):
     report = json.loads(results.read_text())
     measured = {f"{of}{backend}" for of in ("loss", "head") for backend in ("", ", JAX", ", PyTorch")}
-    assert {"step", "convolutions", "pipeline", "reading", *measured} == set(report["parts"])
+    assert {"step", "options of the step", "convolutions", "pipeline", "reading", *measured} == set(report["parts"])
     for part in report["parts"].values():
         for result in part.values():
             if result.get("missing"):
