@@ -183,13 +183,41 @@ def calibrated(labels: np.ndarray, logits: np.ndarray, seed: int = 0) -> np.ndar
     Raises:
         ValueError: as `fit_temperature`.
     """
+
+    def scaled_by(labels: np.ndarray, logits: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        temperature = fit_temperature(labels, logits)
+        return lambda others: others / temperature
+
+    return softmax(cross_fitted(labels, logits, scaled_by, seed))
+
+
+def cross_fitted(
+    labels: np.ndarray,
+    logits: np.ndarray,
+    fit: Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]],
+    seed: int = 0,
+) -> np.ndarray:
+    """What is fitted on each half of the images, applied to the other half.
+
+    Args:
+        labels: (N,) true classes, N >= 2.
+        logits: (N, C).
+        fit: from labels and logits of a half to a function of logits (n, C), which returns (n, C).
+        seed: of the halves, which have the same classes as far as possible. Default 0.
+
+    Returns:
+        float64 (N, C).
+
+    Raises:
+        ValueError: labels or logits of other shapes.
+    """
     labels, logits = _labelled(labels, "logits", logits)
     shuffled = np.random.default_rng(integer("seed", seed)).permutation(len(labels))
     second = np.zeros(len(labels), bool)
     second[shuffled[np.argsort(labels[shuffled], kind="stable")][1::2]] = True
     after = np.empty_like(logits)
     for half in (second, ~second):
-        after[half] = softmax(logits[half] / fit_temperature(labels[~half], logits[~half]))
+        after[half] = fit(labels[~half], logits[~half])(logits[half])
     return after
 
 

@@ -124,6 +124,16 @@ def check_out(folder: Path) -> None:
             )
 
 
+def add_decide_option(main: argparse.ArgumentParser) -> None:
+    """The decision, for the commands that take a finished run."""
+    main.add_argument(
+        "--decide",
+        metavar="NAME[:X]",
+        help="none, logit-adjustment, tau-normalisation or temperature, of strength X or, without it, fitted on the "
+        "run's held-out images; default: the run's own",
+    )
+
+
 def check_out_file(file: Path) -> None:
     """Refuse a file to write that is a folder, or in something else than one, before any work.
 

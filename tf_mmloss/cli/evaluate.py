@@ -2,15 +2,16 @@
 
     tf-mmloss evaluate RUN                          # on the images that the run was evaluated on
     tf-mmloss evaluate RUN --dataset more_photos/   # on other images, with the same class names
+    tf-mmloss evaluate RUN --decide logit-adjustment:1   # decided otherwise than by the run
     tf-mmloss evaluate RUN --out evaluation.json
 
 Other images are evaluated on their test split where they have one, else all of them. The calibration error is given
-before and after temperature scaling; the temperature of each half of the images is fitted on the other half.
+before and after temperature scaling; the temperature of each half of the images is fitted on the other half, and so is
+the strength of a decision on the held-out images that it is fitted on.
 """
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_mmloss import cli
@@ -29,8 +30,9 @@ def evaluate(
     draws: int = 1000,
     skip_broken: bool = False,
     accept_odd: bool = False,
+    decide_by: str | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a run's model; return what `tf_mmloss.evaluation.evaluate` does, and what was evaluated.
+    """Evaluate a run's model; return what `tf_mmloss.evaluation.evaluate` does, and what was evaluated and how decided.
 
     Args:
         run: a finished run folder.
@@ -38,53 +40,39 @@ def evaluate(
         data_dir: where CIFAR or `tfds:NAME` is.
         draws: of the bootstrap.
         skip_broken, accept_odd: how other images are read, see `tf_mmloss.data.load_images`.
+        decide_by: another decision than the run's, see `tf_mmloss.decide`.
 
     Raises:
         ValueError: no such run, other images than it was trained on, or images of classes that it does not know.
     """
     import numpy as np
 
-    from tf_mmloss import evaluation
+    from tf_mmloss import decide, evaluation
     from tf_mmloss._validation import integer
     from tf_mmloss.metrics import expected_calibration_error
-    from tf_mmloss.runs.folder import read_json
-    from tf_mmloss.runs.model import RunModel
+    from tf_mmloss.runs.model import RunModel, own_images
 
     integer("draws", draws, at_most=evaluation.MOST_DRAWS)
-    model = RunModel.load(run)
-    cls_counts = read_json(Path(run).expanduser(), "metrics.json", ["cls_counts"])["cls_counts"]
+    model = RunModel.load(run, decide_by, data_dir)
+    asked = model.config.decide if decide_by is None else decide_by
     reading = {"skip_broken": skip_broken, "accept_odd": accept_odd}
     if dataset is None and any(reading.values()):
         raise ValueError(f"`dataset` must be given with {', '.join(name for name in reading if reading[name])}.")
     if dataset is None:
-        of, images, labels = _own(run, model, data_dir)
+        of, images, labels = own_images(run, model, data_dir)
     else:
         of, images, labels = _other(dataset, model, data_dir, **reading)
-    logits = model.scale * model.logits(np.asarray(images))
-    found = evaluation.evaluate(
-        labels, evaluation.softmax(logits), cls_counts=cls_counts, class_names=model.class_names, draws=draws
-    )
+    # On the images that a strength is fitted on, each half is decided by the other.
+    spec = asked if dataset is None else model.decide
+    scores = decide.decided(spec, model.trained, labels, model.logits(np.asarray(images))).scores
+    counts, names = model.trained.cls_counts, model.class_names
+    found = evaluation.evaluate(labels, evaluation.softmax(scores), cls_counts=counts, class_names=names, draws=draws)
     if not model.probabilistic:  # a hinge loss has scores
         del found["value"]["calibration_error"], found["value"]["mean_confidence"]
     if len(labels) > 1:
-        after = evaluation.calibrated(labels, logits)
+        after = evaluation.calibrated(labels, scores)
         found["value"]["calibration_error_after_temperature"] = expected_calibration_error(labels, after)
-    return {"run": str(run), "evaluated_on": of, **found}
-
-
-def _own(run: str | os.PathLike[str], model: "RunModel", data_dir: str | None) -> "tuple[str, Any, np.ndarray]":
-    from tf_mmloss.train import experiment, inputs, presets
-
-    if "dataset" in presets.code_named(model.config):
-        raise ValueError(
-            f"`dataset` of {run} is a function that would be called: give --dataset {model.config.dataset} to say that "
-            "you trust it."
-        )
-    data = inputs.load(model.config, data_dir)
-    experiment.check_data(Path(run).expanduser(), data)
-    splits = inputs.split(data, model.config)
-    part = "held-out training images" if model.config.holdout else "test split"
-    return f"{data.name}, {part}", splits.eval_images, splits.eval_labels
+    return {"run": str(run), "evaluated_on": of, "decide": model.decide, **found}
 
 
 def _other(dataset: str, model: "RunModel", data_dir: str | None, **reading: bool) -> "tuple[str, Any, np.ndarray]":
@@ -120,6 +108,7 @@ def parser() -> argparse.ArgumentParser:
         "--accept-odd", action="store_true", help="other images: read files of another format than their name says"
     )
     main.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR is, as for fit")
+    cli.add_decide_option(main)
     main.add_argument("--draws", type=int, default=1000, help="of the bootstrap; default 1000")
     main.add_argument(
         "--out", type=cli.path, metavar="FILE", help="write what was found as JSON, the confusion matrix included"
@@ -139,12 +128,14 @@ def main(arguments: list[str] | None = None) -> int:
             from tf_mmloss.files import write_json
             from tf_mmloss.runs import model  # noqa: F401
         backend.check(options.backend)
-        reading = {"skip_broken": options.skip_broken, "accept_odd": options.accept_odd}
+        reading: dict[str, Any] = {"skip_broken": options.skip_broken, "accept_odd": options.accept_odd}
+        reading["decide_by"] = options.decide
         found = evaluate(options.run, options.dataset, options.data_dir, options.draws, **reading)
         if options.out:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             write_json(options.out, found)
     except cli.USER_ERRORS as error:
         return cli.failed(error)
-    print(f"{found['evaluated_on']}: {found['images']:,} images\n{summary(found)}")
+    by = "" if found["decide"] == "none" else f", decided by {found['decide']}"
+    print(f"{found['evaluated_on']}: {found['images']:,} images{by}\n{summary(found)}")
     return 0

@@ -23,7 +23,7 @@ from tf_mmloss import cli, datasets
 from tf_mmloss import export as library
 from tf_mmloss.cli import backend
 from tf_mmloss.runs import folder as run_folder
-from tf_mmloss.runs import saved
+from tf_mmloss.runs.model import RunModel
 from tf_mmloss.train import experiment, inputs, presets
 
 _IMAGES = 64  # of the check
@@ -47,6 +47,7 @@ generated from the run's folder.
 - {config.method}: {loss}({options})
 - {config.epochs} epochs, batch {config.batch_size}, learning rate {config.learning_rate}, weight decay
   {config.weight_decay}, seed {config.seed}, trained in {config.precision}, served in float32
+- {decided}
 - commit {commit}; {versions}; {machine}; {duration}
 - checksum of the weights {metrics[checksum]}
 
@@ -96,7 +97,12 @@ model(images=images)["{output}"]  # uint8 (B, height, width, channels), B >= 1; 
 
 
 def export(
-    run: Path, out: Path, licence: str | None = None, format: str = "savedmodel", data_dir: str | None = None
+    run: Path,
+    out: Path,
+    licence: str | None = None,
+    format: str = "savedmodel",
+    data_dir: str | None = None,
+    decide_by: str | None = None,
 ) -> tuple[float, str]:
     """Export the last epoch of a finished run; return the largest difference found by the check, and on which images.
 
@@ -106,6 +112,7 @@ def export(
         licence: of the weights, for the model card. Default: the card states none.
         format: see `tf_mmloss.export.export`.
         data_dir: where CIFAR or `tfds:NAME` is.
+        decide_by: another decision than the run's, see `tf_mmloss.decide`; the model card's numbers stay the run's.
 
     Raises:
         RunFolderError: no finished run folder, one of another version, or a model that is refused.
@@ -118,12 +125,12 @@ def export(
     probabilistic = presets.METHODS[config.method].loss_class.probabilistic
     needed = ("checksum", *(("calibration_error", "mean_confidence") if probabilistic else ()))
     metrics = run_folder.read_json(run, "metrics.json", needed)
-    text = card(config, metrics, run_folder.read_json(run, "environment.json"), _origin(run, config), licence, format)
+    environment, origin = run_folder.read_json(run, "environment.json"), _origin(run, config)
     if os.path.lexists(out):
         raise FileExistsError(f"{out} is there already: remove it or choose another folder.")
-    trained = saved.load(run / "last.keras")
-    if not isinstance(trained.loss, tf_mmloss.LongTailLoss):
-        raise run_folder.RunFolderError(f"{run / 'last.keras'} is refused: its loss is none of this package.")
+    loaded = RunModel.load(run, decide_by, data_dir)
+    trained = loaded.network
+    text = card(config, metrics, environment, origin, licence, format, loaded.decide)
     if experiment.checksum(trained) != metrics["checksum"]:
         raise run_folder.RunFolderError(f"{run} has in last.keras other weights than those that metrics.json is of.")
     keras.config.set_dtype_policy("float32")  # serve in float32, whatever the run was trained in
@@ -135,6 +142,7 @@ def export(
         "cls_counts": metrics["cls_counts"],
         "held_out_error" if config.holdout else "test_error": metrics["error"],
         "per_class_error": metrics["per_class_error"],
+        "decide": loaded.decide,
         "checksum": metrics["checksum"],
     }
     images = _images(run, config, data_dir)
@@ -142,7 +150,7 @@ def export(
         model,
         out,
         format=format,
-        probabilities=tf_mmloss.Probabilities.of(trained.loss) if probabilistic else None,
+        probabilities=loaded.layer if probabilistic or loaded.probabilistic else None,
         class_names=metrics["class_names"],
         normalize=tf_mmloss.normalization(metrics["mean"], metrics["std"]),
         metadata=metadata,
@@ -180,6 +188,7 @@ def card(
     origin: str,
     licence: str | None = None,
     format: str = "savedmodel",
+    decide: str = "none",
 ) -> str:
     """The model card of a run, in Markdown.
 
@@ -188,9 +197,17 @@ def card(
         origin: where the images come from.
         licence: of the weights, if one is stated.
         format: of the model.
+        decide: what is made of the network's outputs, see `tf_mmloss.decide`.
     """
     start = environment["starts"][0]
-    texts = _PROBABILITIES if presets.METHODS[config.method].loss_class.probabilistic else _SCORES
+    of_temperature = decide.startswith("temperature")
+    is_probability = presets.METHODS[config.method].loss_class.probabilistic or of_temperature
+    texts = _PROBABILITIES if is_probability else _SCORES
+    confidence = texts["confidence"] if "calibration_error" in metrics or not is_probability else ""
+    own = metrics.get("decision", {}).get("decide", "none")
+    decided = f"decided by {decide}" if decide != "none" else "the largest output is the answer"
+    if decide != own:
+        decided += f"; the results below are of another decision, {own}"
     rows = zip(metrics["class_names"], metrics["cls_counts"], metrics["per_class_error"], strict=True)
     return CARD.format(
         method=run_folder.method_label(config.method),
@@ -212,8 +229,9 @@ def card(
         network=escaped(config.backbone) if config.depth is None else f"ResNet-{config.depth}",
         output=texts["output"],
         usage=_USAGE[format].format(output=texts["output"]),
-        confidence=texts["confidence"].format(metrics=metrics),
-        calibration=texts["calibration"],
+        confidence=confidence.format(metrics=metrics),
+        calibration=f"Their temperature: {decide}." if of_temperature else texts["calibration"],
+        decided=decided,
         licence=f"The weights are under {escaped(licence)}." if licence else "No licence of the weights is stated.",
         config=config,
         metrics=metrics,
@@ -240,6 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="a folder; default: saved_models/ and the run's name, with the format where it is another",
     )
     parser.add_argument("--licence", help='of the weights, for the model card: "the MIT licence"; default: none')
+    cli.add_decide_option(parser)
     parser.add_argument("--data-dir", metavar="DIR", help="where CIFAR or tfds:NAME is, for the check")
     backend.add_option(parser)
     options = parser.parse_args(arguments)
@@ -248,7 +267,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         cli.check_out(out.parent)
         backend.check(options.backend)
-        difference, images = export(options.run, out, options.licence, options.format, options.data_dir)
+        given = (options.licence, options.format, options.data_dir, options.decide)
+        difference, images = export(options.run, out, *given)
     except (*cli.USER_ERRORS, library.ExportError) as error:
         return cli.failed(error)
     print(f"{out}: reloaded in a new process, largest difference of an output {difference:.1e} on {images}")

@@ -98,6 +98,12 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
         "rate",
     )
     loss.add_argument(
+        "--decide",
+        metavar="NAME[:X]",
+        help="what is made of the network's outputs: none (default), logit-adjustment, tau-normalisation or "
+        "temperature; the strength X is fitted on the images of --holdout where it is left out",
+    )
+    loss.add_argument(
         "--pretraining",
         help="none (default but of -ssp), or rotation: start from the backbone that "
         "`pretrain` makes, which is run first if it is not there",

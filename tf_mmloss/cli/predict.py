@@ -45,11 +45,12 @@ def files(wanted: Sequence[str]) -> list[Path]:
 
 
 def predict(
-    run: str | os.PathLike[str], images: Iterable[Path]
+    run: str | os.PathLike[str], images: Iterable[Path], decide_by: str | None = None, data_dir: str | None = None
 ) -> Iterator[tuple[Path, tuple[str, float | None, str, float | None] | str]]:
     """Give every picture with its class, probability, runner-up and its probability, or with why it cannot be read.
 
-    The probabilities are None of a run whose loss has none.
+    The probabilities are None of a run whose loss has none. `decide_by` is another decision than the run's, fitted, if
+    it has no strength, on the run's held-out images, which `data_dir` has if they are CIFAR or `tfds:NAME`.
     """
     import numpy as np
 
@@ -57,7 +58,7 @@ def predict(
     from tf_mmloss.data.source import ImageError
     from tf_mmloss.runs.model import RunModel, decode_options
 
-    model = RunModel.load(run)
+    model = RunModel.load(run, decide_by, data_dir)
     height, width, channels = model.image_shape
     paths = list(images)
     for start in range(0, len(paths), _CHUNK):
@@ -67,7 +68,7 @@ def predict(
                 pixels.append(decode(path.read_bytes(), height, width, channels, **decode_options(model.config))[0])
             except (ImageError, OSError) as error:
                 why[path] = str(error)
-        answer = model.probabilities if model.probabilistic else model.logits
+        answer = model.probabilities if model.probabilistic else model.scores
         rows = iter(answer(np.stack(pixels)) if pixels else ())
         for path in chunk:
             if path in why:
@@ -85,6 +86,8 @@ def parser() -> argparse.ArgumentParser:
     main.add_argument("run", type=cli.path, metavar="RUN", help="a finished run folder")
     main.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or patterns")
     main.add_argument("--out", type=cli.path, metavar="FILE", help="the table, .csv; default: it is printed")
+    cli.add_decide_option(main)
+    main.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR is, for a decision that is fitted")
     backend.add_option(main)
     return main
 
@@ -105,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         unreadable = 0
-        for path, result in predict(options.run, found):
+        for path, result in predict(options.run, found, options.decide, options.data_dir):
             if isinstance(result, str):
                 unreadable += 1
                 print(f"not read: {path}: {result}", file=sys.stderr)

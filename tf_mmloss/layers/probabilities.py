@@ -1,14 +1,15 @@
 """Probabilities from a model's outputs, bare cosines too: at the scale of the loss that trained them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from tf_mmloss._validation import choice, numeric, received
+from tf_mmloss._validation import choice, number, numeric, received
 from tf_mmloss.evaluation import softmax
-from tf_mmloss.losses.base import check_scale
+from tf_mmloss.losses.base import LARGEST, check_scale
 
 ACTIVATIONS = ("softmax", "sigmoid")
 
@@ -44,35 +45,42 @@ def probabilities(model_or_loss: Any, logits: Any) -> Any:
         raise ValueError(f"`logits` must have shape (..., C). Received: logits.shape={tuple(logits.shape)}")
     if is_tensor:
         return layer(logits)
-    scaled = layer.scale * logits
-    return softmax(scaled) if layer.activation == "softmax" else np.exp(-np.logaddexp(0, -scaled))
+    return layer.of_array(logits)
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
 class Probabilities(keras.layers.Layer):
     """Layer from a model's outputs u to probabilities, for serving; see `probabilities`.
 
-        p = softmax(s u)   or   p = sigmoid(s u)
+        p = softmax(s u + o)   or   p = sigmoid(s u + o)
 
     Train without it: the losses take the outputs u.
 
     Args:
-        scale: s of the loss, > 0; 1 / T for a temperature T. Default 1.
+        scale: s of the loss, > 0; 1 / T for a temperature T. One number, or one for each class. Default 1.
         activation: "softmax" (default), or "sigmoid" for multi-label examples.
+        offset: o, one number (default 0) or one for each class, as of a post-hoc logit adjustment.
         name, dtype, ...: as for any Keras layer; float32 by default, also under mixed precision.
 
     Input: (..., C) cosines or logits. Output: (..., C) probabilities.
 
     Raises:
-        ValueError: scale out of range, another activation.
+        ValueError: scale or offset out of range, another activation.
 
     Example:
         >>> served = keras.Sequential([model, Probabilities.of(model)])
     """
 
-    def __init__(self, scale: float = 1.0, activation: str = "softmax", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        scale: float | Sequence[float] = 1.0,
+        activation: str = "softmax",
+        offset: float | Sequence[float] = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.scale = check_scale(scale)
+        self.scale = check_scale(scale) if np.isscalar(scale) else [check_scale(s) for s in scale]  # type: ignore
+        self.offset = _offset(offset) if np.isscalar(offset) else [_offset(o) for o in offset]  # type: ignore
         self.activation = choice("activation", activation, ACTIVATIONS)
 
     @classmethod
@@ -104,12 +112,28 @@ class Probabilities(keras.layers.Layer):
             )
         return cls(loss.scale, loss.activation, **kwargs)
 
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """The scores s u + o (..., C), float64, of an array of outputs (..., C): the largest is the answer."""
+        return np.asarray(self.scale) * logits + np.asarray(self.offset)
+
+    def of_array(self, logits: np.ndarray) -> np.ndarray:
+        """The probabilities (..., C), float64, of an array of outputs (..., C)."""
+        scores = self.scores(logits)
+        return softmax(scores) if self.activation == "softmax" else np.exp(-np.logaddexp(0, -scores))
+
     def call(self, logits: Any) -> Any:
-        scaled = logits * self.scale
+        scaled = logits * ops.convert_to_tensor(self.scale, dtype=logits.dtype)
+        if self.offset != 0:
+            scaled = scaled + ops.convert_to_tensor(self.offset, dtype=logits.dtype)
         return ops.softmax(scaled, axis=-1) if self.activation == "softmax" else ops.sigmoid(scaled)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "scale": self.scale, "activation": self.activation}
+        own = {"scale": self.scale, "activation": self.activation, "offset": self.offset}
+        return {**super().get_config(), **own}
+
+
+def _offset(value: float) -> float:
+    return number("offset", value, above=-LARGEST, below=LARGEST)

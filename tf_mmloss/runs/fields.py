@@ -84,6 +84,10 @@ def _is_best_epoch(value: Any) -> bool:
     )
 
 
+def _is_decision(value: Any) -> bool:
+    return isinstance(value, dict) and _is_text(value.get("decide")) and _is_fraction(value.get("error_without"))
+
+
 def _is_start(value: Any) -> bool:
     """Whether a value is what a start of a run writes into environment.json."""
     if not isinstance(value, dict) or not isinstance(value.get("versions"), dict):
@@ -104,7 +108,7 @@ _FRACTION = (_is_fraction, "a fraction")
 # By file: what a field that is there must be.
 _FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     "config.json": {
-        **dict.fromkeys(("dataset", "imbalance", "method", "augment"), _TEXT),
+        **dict.fromkeys(("dataset", "imbalance", "method", "augment", "decide"), _TEXT),
         "ratio": _NUMBER,
         "seed": _COUNT,
         "start_epoch": (_or_none(_is_count), "a whole number or null"),
@@ -127,6 +131,7 @@ _FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
         "seconds": _NUMBER,
         "images_per_second": _NUMBER,
         "evaluated_on": _TEXT,
+        "decision": (_is_decision, "an object of a decision with its strength, and the error without it"),
         "checksum": _TEXT,
     },
 }

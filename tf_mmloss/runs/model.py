@@ -2,13 +2,16 @@
 
 import dataclasses
 import os
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from tf_mmloss import decide
 from tf_mmloss._validation import path
-from tf_mmloss.layers import probabilities
+from tf_mmloss.evaluation import softmax
+from tf_mmloss.layers import Probabilities
 from tf_mmloss.losses import LongTailLoss
 from tf_mmloss.models import normalization
 from tf_mmloss.runs import saved
@@ -27,8 +30,8 @@ class RunModel:
         network: normalised images to logits, float32.
         class_names: C names, in label order.
         mean, std: of the pixels, for the normalisation.
-        scale: of the loss.
-        probabilistic: whether there are probabilities, see `LongTailLoss`.
+        trained: what a decision is made from.
+        decide: the run's decision with its strength, or another one; see `tf_mmloss.decide`.
     """
 
     config: Config
@@ -36,19 +39,29 @@ class RunModel:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    scale: float
-    probabilistic: bool = True
+    trained: decide.Trained
+    decide: str = "none"
 
     @classmethod
-    def load(cls, run: str | os.PathLike[str]) -> "RunModel":
+    def load(cls, run: str | os.PathLike[str], decide_by: str | None = None, data_dir: str | None = None) -> "RunModel":
         """Load the last epoch of a finished run.
+
+        Args:
+            run: its folder.
+            decide_by: another decision than the run's; without a strength it is fitted on the run's held-out images.
+            data_dir: where these are, if they are CIFAR or `tfds:NAME`.
 
         Raises:
             RunFolderError: no finished run, one without its model, or a model that is refused.
+            ValueError: a decision that the run cannot have.
         """
         folder = path("run", run)
         config = read_config(folder)
-        metrics = read_json(folder, "metrics.json", ["class_names", "mean", "std"])
+        metrics = read_json(folder, "metrics.json", ["class_names", "mean", "std", "cls_counts"])
+        chosen = str(metrics.get("decision", {}).get("decide", "none"))
+        if decide_by is not None:
+            decide.parse(decide_by)  # before anything is loaded
+            chosen = decide_by
         file = folder / "last.keras"
         if not file.exists():
             raise RunFolderError(f"{folder} has no model, last.keras: train it here, or copy the file there.")
@@ -56,7 +69,26 @@ class RunModel:
         if not isinstance(network.loss, LongTailLoss):
             raise RunFolderError(f"{file} is refused: its loss is none of this package.")
         names, mean, std = (tuple(metrics[name]) for name in ("class_names", "mean", "std"))
-        return cls(config, network, names, mean, std, network.loss.scale, network.loss.probabilistic)
+        trained = decide.Trained.of(network, metrics["cls_counts"])
+        form: dict[str, Any] = {"probabilistic": trained.probabilistic, "activation": trained.activation}
+        head = "cosine" if trained.kernel is None else "dense"
+        decide.check(chosen, head=head, holdout=config.holdout, **form)
+        model = cls(config, network, names, mean, std, trained, chosen)
+        if decide.parse(chosen)[0] is None or decide.parse(chosen)[1] is not None:
+            return model
+        _, images, labels = own_images(folder, model, data_dir)
+        fitted = decide.fit(chosen, trained, labels, model.logits(np.asarray(images)))
+        return dataclasses.replace(model, decide=fitted)
+
+    @property
+    def probabilistic(self) -> bool:
+        """Whether there are probabilities: a hinge has none, unless its temperature was fitted."""
+        return decide.is_probabilistic(self.decide, self.trained)
+
+    @property
+    def layer(self) -> Probabilities:
+        """From logits to probabilities, as the decision has it."""
+        return decide.layer(self.decide, self.trained)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -73,15 +105,39 @@ class RunModel:
         ]
         return np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, len(self.class_names)))
 
+    def scores(self, images: np.ndarray) -> np.ndarray:
+        """Scores (N, C), float64, whose largest is the answer."""
+        return self.layer.scores(self.logits(images))
+
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (N, C), float64, see `tf_mmloss.probabilities`.
+        """Probabilities (N, C), float64: the softmax of the scores.
 
         Raises:
             ValueError: the loss has none.
         """
         if not self.probabilistic:
-            raise ValueError(f"A run of method {self.config.method} has no probabilities: use its logits.")
-        return probabilities(self.network, self.logits(images))
+            raise ValueError(f"A run of method {self.config.method} has no probabilities: use its scores.")
+        return softmax(self.scores(images))
+
+
+def own_images(run: str | os.PathLike[str], model: RunModel, data_dir: str | None) -> tuple[str, Any, np.ndarray]:
+    """What a run was evaluated on: in words, images and labels.
+
+    Raises:
+        ValueError: a function that nobody said is to be called, or other images than the run was trained on.
+    """
+    from tf_mmloss.train import experiment, inputs, presets
+
+    if "dataset" in presets.code_named(model.config):
+        raise ValueError(
+            f"`dataset` of {run} is a function that would be called: give --dataset {model.config.dataset} to say that "
+            "you trust it."
+        )
+    data = inputs.load(model.config, data_dir)
+    experiment.check_data(Path(run).expanduser(), data)
+    splits = inputs.split(data, model.config)
+    part = "held-out training images" if model.config.holdout else "test split"
+    return f"{data.name}, {part}", splits.eval_images, splits.eval_labels
 
 
 def decode_options(config: Config) -> dict[str, Any]:

@@ -34,10 +34,10 @@ import keras
 import numpy as np
 
 import tf_mmloss
-from tf_mmloss import backbones
+from tf_mmloss import backbones, decide
 from tf_mmloss.callbacks.base import host_array
 from tf_mmloss.datasets import ImageDataset
-from tf_mmloss.evaluation import calibrated
+from tf_mmloss.evaluation import calibrated, softmax
 from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 from tf_mmloss.models import add_head
@@ -238,8 +238,14 @@ def _train(
     logits = feed.model.predict(feed.eval_images, batch_size=feed.eval_batch, verbose=0)
     if leader:
         _save(model, folder / "last.keras")
-        _keep_predictions(folder, splits, logits, model)
-        write_json(folder / "metrics.json", _metrics(config, data, splits, logits, checkpoint.history, model))
+        trained = decide.Trained.of(model, splits.cls_counts)
+        decided = decide.decided(config.decide, trained, splits.eval_labels, logits)
+        _keep_predictions(folder, splits, decided)
+        metrics = _metrics(config, data, splits, decided, checkpoint.history, model)
+        if config.decide != "none":
+            without = float(np.mean(logits.argmax(axis=-1) != splits.eval_labels))
+            metrics["decision"] = {"decide": decided.spec, "fitted": decided.fitted, "error_without": without}
+        write_json(folder / "metrics.json", metrics)
 
 
 def _set_keras(config: Config) -> None:
@@ -331,6 +337,7 @@ def summary(metrics: dict[str, Any]) -> str:
             f"balanced accuracy {metrics['balanced_accuracy']:.2%}",
             f"accuracy by class size: {shots}",
             *_calibration(metrics),
+            *_decision(metrics),
             f"{'class':{width}}  images   error",
             *(
                 f"{name:{width}}  {count:6d}  {'none evaluated' if error is None else f'{error:6.2%}'}"
@@ -345,6 +352,14 @@ def _calibration(metrics: dict[str, Any]) -> list[str]:
     if "calibration_error" not in metrics:  # an older run, or of a loss that has no probabilities
         return []
     return [f"mean confidence {metrics['mean_confidence']:.2%}, calibration error {metrics['calibration_error']:.2%}"]
+
+
+def _decision(metrics: dict[str, Any]) -> list[str]:
+    if "decision" not in metrics:
+        return []
+    decision = metrics["decision"]
+    of = ", fitted on these images: each half by the other" if decision.get("fitted") else ""
+    return [f"decided by {decision['decide']}{of}; error without it {decision['error_without']:.2%}"]
 
 
 def _check_folder(config: Config, folder: Path, resume: bool) -> None:
@@ -408,11 +423,11 @@ def _metrics(
     config: Config,
     data: ImageDataset,
     splits: Splits,
-    logits: np.ndarray,
+    decided: decide.Decided,
     history: list[dict[str, float]],
     model: keras.Model,
 ) -> dict[str, Any]:
-    predictions = logits.argmax(axis=-1)
+    predictions = decided.scores.argmax(axis=-1)
     errors = per_class_error(splits.eval_labels, predictions, len(splits.class_names))
     evaluated = [row for row in history if row.get("val_accuracy") is not None]
     best = max(evaluated, key=lambda row: row["val_accuracy"])
@@ -425,7 +440,7 @@ def _metrics(
             for shot, mask in shot_masks(splits.cls_counts).items()
         },
         "per_class_error": [None if np.isnan(error) else error for error in errors.tolist()],
-        **_confidence(model.loss, splits.eval_labels, logits),
+        **_confidence(splits.eval_labels, decided),
         "best_epoch": {"epoch": best["epoch"], "error": 1 - best["val_accuracy"], "evaluated": len(evaluated)},
         "evaluated_on": "held-out training images" if config.holdout else "test split",
         "cls_counts": splits.cls_counts.tolist(),
@@ -439,13 +454,12 @@ def _metrics(
     }
 
 
-def _keep_predictions(folder: Path, splits: Splits, logits: np.ndarray, model: keras.Model) -> None:
+def _keep_predictions(folder: Path, splits: Splits, decided: decide.Decided) -> None:
     """Keep what was predicted, and pictures for the page of the run."""
-    labels, predicted = splits.eval_labels, logits.argmax(axis=-1)
+    labels, predicted = splits.eval_labels, decided.scores.argmax(axis=-1)
     rows = np.arange(len(labels))
-    probabilities = _probabilities(model.loss, logits)
-    confidence = None if probabilities is None else probabilities[rows, predicted]
-    scaled = calibrated(labels, logits)[rows, predicted] if len(labels) > 1 else None
+    confidence = softmax(decided.scores)[rows, predicted] if decided.probabilistic else None
+    scaled = calibrated(labels, decided.scores)[rows, predicted] if len(labels) > 1 else None
     found = predictions.Predictions(labels, predicted, confidence, scaled)
     predictions.save(folder, found)
     make_folder(folder / "plots")
@@ -453,17 +467,11 @@ def _keep_predictions(folder: Path, splits: Splits, logits: np.ndarray, model: k
     plots.examples(splits.train_images, splits.train_labels, splits.class_names, folder / "plots" / "examples.png")
 
 
-def _probabilities(loss: tf_mmloss.LongTailLoss, logits: np.ndarray) -> np.ndarray | None:
-    """Probabilities (N, C) over the classes together; None: the loss has none."""
-    has_them = loss.probabilistic and loss.activation == "softmax"
-    return tf_mmloss.probabilities(loss, logits) if has_them else None
-
-
-def _confidence(loss: tf_mmloss.LongTailLoss, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+def _confidence(labels: np.ndarray, decided: decide.Decided) -> dict[str, float]:
     """How far the probabilities can be trusted; nothing of a loss that has none over the classes together."""
-    probabilities = _probabilities(loss, logits)
-    if probabilities is None:
+    if not decided.probabilistic:
         return {}
+    probabilities = softmax(decided.scores)
     return {
         "calibration_error": expected_calibration_error(labels, probabilities),
         "mean_confidence": float(probabilities.max(axis=-1).mean()),

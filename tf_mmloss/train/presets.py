@@ -116,6 +116,8 @@ class Config:
             distribution.
         ema: decay of a moving average of the weights, one step after the other; 0 (default) has none. The average is
             what is evaluated and saved as a model, with the batch-norm statistics of the training.
+        decide: what is made of the network's outputs, see `tf_mmloss.decide`: "none" (default), "logit-adjustment",
+            "tau-normalisation" or "temperature", with a strength behind a colon, or fitted on the images of `holdout`.
     """
 
     dataset: str = "cifar10"
@@ -161,6 +163,7 @@ class Config:
     mix: str = "none"
     mix_alpha: float = 1.0
     ema: float = 0.0
+    decide: str = "none"
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = dataclasses.fields(self)
@@ -366,7 +369,7 @@ def code_named(config: Config) -> dict[str, str]:
 
 def of_a_method() -> set[str]:
     """The options of single methods, and the method itself: a comparison takes none of them."""
-    return {"method", "loss_arguments", "weights", "start_epoch", "pretraining", *methods.loss_options()}
+    return {"method", "loss_arguments", "weights", "start_epoch", "pretraining", "decide", *methods.loss_options()}
 
 
 def has_gaps(config: Config) -> bool:
@@ -423,8 +426,8 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     Raises:
         ValueError: an unknown name, a number out of range, a loss option that the method does not have.
     """
-    from tf_mmloss import backbones
-    from tf_mmloss.models import check_depth  # here: it imports Keras, which --help does not need
+    from tf_mmloss import backbones, decide  # here: they import Keras, which --help does not need
+    from tf_mmloss.models import check_depth
 
     text("dataset", config.dataset)
     if methods.is_function(config.method) and not made:
@@ -508,7 +511,10 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
             f"`weights` is no option of method {config.method}, which re-balances nothing. "
             f"Received: weights={config.weights!r}"
         )
-    _check_mix(resolved, loss(resolved, cls_counts=[2, 1]))  # refuses options out of range
+    built = loss(resolved, cls_counts=[2, 1])  # refuses options out of range
+    _check_mix(resolved, built)
+    form: dict[str, Any] = {"probabilistic": built.probabilistic, "activation": built.activation}
+    decide.check(config.decide, head=config.classifier, holdout=config.holdout, **form)
     if len(method.own_stages) > 1:
         start = _first_epoch(method.own_stages[-1], epochs)
         start = start if config.start_epoch is None else integer("start_epoch", config.start_epoch)
@@ -716,6 +722,7 @@ _ROTATION: dict[str, Any] = {
     "sam_late": 0.0,
     "mix": "none",
     "ema": 0.0,
+    "decide": "none",
 }
 
 
