@@ -257,3 +257,13 @@ def gradient(function, x, step=2e-6):
             2 * step
         )
     return result
+
+
+def influence_balanced(labels, logits, features, counts, alpha=1000.0, scale=1.0):
+    """Park et al. 2021, Eq. 11, with the floor and the class weights of the published code."""
+    weights, losses = inverse_frequency_weights(counts), []
+    for (y, u), h in zip(per_example(labels, logits), np.asarray(features, np.float64), strict=True):
+        p = [math.exp(-softmax_loss([scale * v for v in u], k)) for k in range(len(u))]
+        influence = math.fsum(abs(q - (k == y)) for k, q in enumerate(p)) * math.fsum(abs(v) for v in h)
+        losses.append(weights[y] * softmax_loss([scale * v for v in u], y) * alpha / (influence + 1e-3))
+    return np.array(losses)

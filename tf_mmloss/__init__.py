@@ -14,13 +14,21 @@ if TYPE_CHECKING:
     from tf_mmloss import imbalance
     from tf_mmloss.callbacks import (
         Checkpoint,
+        DeferredInfluence,
         DeferredResampling,
         DeferredReweighting,
         NonFiniteLossError,
         SeesawCounts,
         StopOnNonFinite,
     )
-    from tf_mmloss.layers import BatchNormalization, CosineDense, Probabilities, StridedShortcut, probabilities
+    from tf_mmloss.layers import (
+        BatchNormalization,
+        CosineDense,
+        KeepFeatures,
+        Probabilities,
+        StridedShortcut,
+        probabilities,
+    )
     from tf_mmloss.losses import (
         AsymmetricLoss,
         CDTLoss,
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
         FocalLoss,
         GCLLoss,
         HingeLoss,
+        InfluenceBalancedLoss,
         LabelAwareSmoothingLoss,
         LADELoss,
         LDAMHingeLoss,
@@ -73,6 +82,7 @@ _MODULE_OF = {
     "CosineDense": "layers",
     "CosineSchedule": "schedules",
     "CrossEntropyLoss": "losses",
+    "DeferredInfluence": "callbacks",
     "DeferredResampling": "callbacks",
     "DeferredReweighting": "callbacks",
     "EqualizationLoss": "losses",
@@ -80,6 +90,7 @@ _MODULE_OF = {
     "GCLLoss": "losses",
     "GMean": "metrics",
     "HingeLoss": "losses",
+    "InfluenceBalancedLoss": "losses",
     "LADELoss": "losses",
     "LDAMHingeLoss": "losses",
     "LDAMLoss": "losses",
@@ -106,6 +117,7 @@ _MODULE_OF = {
     "probabilities": "layers",
     "resnet": "models",
     "resnet32": "models",
+    "with_features": "models",
 }
 
 __all__ = [
@@ -122,6 +134,7 @@ __all__ = [
     "CosineDense",
     "CosineSchedule",
     "CrossEntropyLoss",
+    "DeferredInfluence",
     "DeferredResampling",
     "DeferredReweighting",
     "EqualizationLoss",
@@ -129,6 +142,7 @@ __all__ = [
     "GCLLoss",
     "GMean",
     "HingeLoss",
+    "InfluenceBalancedLoss",
     "LADELoss",
     "LDAMHingeLoss",
     "LDAMLoss",
@@ -157,6 +171,7 @@ __all__ = [
     "probabilities",
     "resnet",
     "resnet32",
+    "with_features",
 ]
 
 register()

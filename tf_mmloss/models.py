@@ -7,7 +7,7 @@ from keras import layers
 
 from tf_mmloss._validation import choice, integer, number, received, sequence
 from tf_mmloss.imbalance import MAX_CLASSES
-from tf_mmloss.layers import BatchNormalization, CosineDense, StridedShortcut
+from tf_mmloss.layers import BatchNormalization, CosineDense, KeepFeatures, StridedShortcut
 
 HEADS = ("cosine", "dense")
 MAX_DEPTH = 1202  # the deepest of He et al.
@@ -96,6 +96,36 @@ def add_head(features: Any, num_classes: int, head: str = "cosine") -> Any:
     if head == "cosine":
         return CosineDense(num_classes, name="head", dtype="float32")(features)
     return layers.Dense(num_classes, kernel_initializer=_he_normal(), name="head", dtype="float32")(features)
+
+
+def with_features(model: keras.Model) -> keras.Model:
+    """A model of the same layers and outputs, whose outputs carry the features that its last layer takes.
+
+    For `InfluenceBalancedLoss`, which needs them beside the logits. Metrics, `predict` and exports see only logits.
+
+    Args:
+        model: functional, of one output (B, C), made by a layer of one input (B, F), such as `keras.layers.Dense`.
+
+    Returns:
+        A `keras.Model`, not compiled.
+
+    Raises:
+        ValueError: another model.
+
+    Example:
+        >>> model = with_features(resnet(8, num_classes=3, head="dense"))
+        >>> model.compile(optimizer="sgd", loss=InfluenceBalancedLoss([5000, 500, 50]))
+    """
+    outputs = getattr(model, "outputs", None) or []
+    history = getattr(outputs[0], "_keras_history", None) if len(outputs) == 1 else None
+    features = None if history is None else getattr(history.operation, "input", None)
+    if not isinstance(features, keras.KerasTensor) or len(features.shape) != 2 or isinstance(model, keras.Sequential):
+        raise ValueError(
+            "`model` must be a functional Keras model of one output, by a layer of one input (B, F). "
+            f"{received('model', type(model).__name__)}"
+        )
+    kept = KeepFeatures(name="keep_features")([outputs[0], features])
+    return keras.Model(model.input, kept, name=model.name)
 
 
 def _check_head(num_classes: int, head: str) -> int:

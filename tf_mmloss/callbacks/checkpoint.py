@@ -15,7 +15,7 @@ from tf_mmloss._validation import path, received
 from tf_mmloss.callbacks.base import RunCallback, host_array
 from tf_mmloss.callbacks.stop_on_non_finite import check_finite
 from tf_mmloss.files import atomic_path, interrupts_deferred, open_regular, read_json, write_json
-from tf_mmloss.losses.base import CLASS_WEIGHTS
+from tf_mmloss.losses.base import CLASS_WEIGHTS, INFLUENCE
 
 _LATEST_BYTES = 64 * 2**20
 # The comment of the archives that `Checkpoint` writes: a state that no latest.json names, after a kill, is known by it.
@@ -306,7 +306,8 @@ def _with_nan(value: Any) -> Any:
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
     """Variables by position: paths may repeat, and contain counters of the process. Class weights follow the epoch."""
-    kept = [v for v in [*model.variables, *model.optimizer.variables] if not v.path.startswith(f"{CLASS_WEIGHTS}/")]
+    of_epoch = (f"{CLASS_WEIGHTS}/", f"{INFLUENCE}/")
+    kept = [v for v in [*model.variables, *model.optimizer.variables] if not v.path.startswith(of_epoch)]
     return {f"{position:05d}": variable for position, variable in enumerate(kept)}
 
 

@@ -2,7 +2,8 @@
 
 from tf_mmloss.layers.batch_normalization import BatchNormalization
 from tf_mmloss.layers.cosine_dense import CosineDense
+from tf_mmloss.layers.features import KeepFeatures
 from tf_mmloss.layers.probabilities import Probabilities, probabilities
 from tf_mmloss.layers.strided_shortcut import StridedShortcut
 
-__all__ = ["BatchNormalization", "CosineDense", "Probabilities", "StridedShortcut", "probabilities"]
+__all__ = ["BatchNormalization", "CosineDense", "KeepFeatures", "Probabilities", "StridedShortcut", "probabilities"]

@@ -12,6 +12,7 @@ from tf_mmloss.losses.equalization import EqualizationLoss, equalization
 from tf_mmloss.losses.focal import FocalLoss, focal
 from tf_mmloss.losses.gcl import GCLLoss, gcl
 from tf_mmloss.losses.hinge import HingeLoss, hinge
+from tf_mmloss.losses.influence_balanced import InfluenceBalancedLoss, influence_balanced
 from tf_mmloss.losses.label_aware_smoothing import LabelAwareSmoothingLoss, label_aware_smoothing
 from tf_mmloss.losses.lade import LADELoss, lade
 from tf_mmloss.losses.ldam import LDAMLoss, ldam
@@ -31,6 +32,7 @@ __all__ = [
     "FocalLoss",
     "GCLLoss",
     "HingeLoss",
+    "InfluenceBalancedLoss",
     "LADELoss",
     "LDAMHingeLoss",
     "LDAMLoss",
@@ -49,6 +51,7 @@ __all__ = [
     "focal",
     "gcl",
     "hinge",
+    "influence_balanced",
     "label_aware_smoothing",
     "lade",
     "ldam",

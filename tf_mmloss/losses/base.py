@@ -342,6 +342,7 @@ def share_of_global_mean(mean: Any, divisor: Any, replicas: int) -> Any:
 
 
 CLASS_WEIGHTS = "tf_mmloss_class_weights"  # what the paths of their variables begin with
+INFLUENCE = "tf_mmloss_influence"  # of the variable that `DeferredInfluence` sets
 
 
 class LossState(keras.layers.Layer):
@@ -420,6 +421,9 @@ class LongTailLoss(keras.losses.Loss):
 
     probabilistic = True
     activation = "softmax"
+
+    # Whether the loss is of features beside the logits: the model must be `tf_mmloss.models.with_features`.
+    needs_features = False
 
     # Whether a row's loss depends on the batch's others: `example_loss` then has -1 as the label of what is ignored,
     # otherwise 0.

@@ -40,7 +40,7 @@ from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.evaluation import calibrated, softmax
 from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
-from tf_mmloss.models import add_head
+from tf_mmloss.models import add_head, with_features
 from tf_mmloss.runs import page, plots, predictions, saved
 from tf_mmloss.runs.folder import (
     RunFolderError,
@@ -74,9 +74,12 @@ def build(config: Config, splits: Splits) -> keras.Model:
         backbone = backbones.open_backbone(config.backbone, shape, config.pretrained)
         images = keras.Input(shape, name="images")
         model = keras.Model(images, add_head(backbone(images), len(splits.class_names), head))
+    own_loss = loss(config, splits.cls_counts)
+    if own_loss.needs_features:
+        model = with_features(model)
     model.compile(
         optimizer=presets.optimizer(config),
-        loss=loss(config, splits.cls_counts),
+        loss=own_loss,
         metrics=["accuracy"],
         jit_compile=jit_compile(config),
     )
@@ -205,6 +208,7 @@ def _train(
         *of_loss,
         *([_Radius(config)] if presets.rho(config, 0) is not None else []),
         *([_Averages(model)] if config.ema else []),
+        *([tf_mmloss.DeferredInfluence(config.start_epoch or 0)] if model.loss.needs_features else []),
         tf_mmloss.StopOnNonFinite(),
     ]
     # What follows the checkpoint can be made from it: of a process killed in between, `_write_derived` does.
@@ -322,7 +326,7 @@ def _save(model: keras.Model, path: Path) -> None:
 def carry_backbone(source: keras.Model, target: keras.Model) -> None:
     """Give a network the weights of another, batch-norm statistics included, all but the head's."""
     for layer in target.layers:
-        if layer.name != "head":
+        if layer.name != "head" and layer.weights:
             layer.set_weights(source.get_layer(layer.name).get_weights())
 
 
