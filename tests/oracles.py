@@ -51,6 +51,12 @@ def ldam(labels, logits, counts, largest=0.5, scale=30.0):
     return cross_entropy(labels, logits, [margins[int(y)] for y in labels], scale)
 
 
+def la_ldam(labels, logits, counts, largest=0.5, scale=30.0, tau=1.0):
+    """LDAM of logits that are raised by tau log pi."""
+    raised = [tau / scale * math.log(n / sum(counts)) for n in counts]
+    return ldam(labels, np.asarray(logits, np.float64) + raised, counts, largest, scale)
+
+
 def logit_adjusted(labels, logits, counts, tau=1.0, scale=1.0):
     """Menon et al. 2021, Eq. 10."""
     raised = [tau * math.log(n / sum(counts)) for n in counts]

@@ -84,7 +84,7 @@ def use(value):
 def test_everything_public_of_these_kinds_is_here():
     public = [getattr(tf_mmloss, name) for name in tf_mmloss.__all__]
     names = {value.__name__ for value in public if isinstance(value, type) and issubclass(value, KINDS)}
-    assert names | {"WarmupStepSchedule", "ClassWeights"} == set(BUILD) | {"InfluenceBalancedLoss"}  # which has its own
+    assert names | {"WarmupStepSchedule", "ClassWeights"} == set(BUILD) | {"InfluenceBalancedLoss"}
 
 
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")  # Keras says so of every copy

@@ -90,6 +90,11 @@ CASES = {
         {"cls_counts": COUNTS, "max_margin": 0.4, "scale": 25.0},
         lambda y, u: oracles.ldam(y, u, COUNTS, 0.4, 25.0),
     ),
+    "la-ldam": Case(
+        LDAMLoss,
+        {"cls_counts": COUNTS, "max_margin": 0.4, "scale": 12.0, "tau": 1.4},
+        lambda y, u: oracles.la_ldam(y, u, COUNTS, 0.4, 12.0, 1.4),
+    ),
     "logit-adjusted": Case(
         LogitAdjustedLoss,
         {"cls_counts": COUNTS, "tau": 1.3, "scale": 3.0},

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from tf_mmloss.layers import (
         BatchNormalization,
         CosineDense,
-        KeepFeatures,
         Probabilities,
         StridedShortcut,
         probabilities,

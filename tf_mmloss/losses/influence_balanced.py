@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import inverse_frequency_weights
@@ -149,14 +150,17 @@ class InfluenceBalancedLoss(LongTailLoss):
             self._norms = None
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
-        if self._norms is None:
+        norms = self._norms
+        if norms is None and in_symbolic_scope():  # Keras infers shapes, from stand-ins that carry nothing
+            norms = ops.ones_like(logits[:, 0])
+        if norms is None:
             raise ValueError(
                 "`y_pred` must carry the features of the model for an InfluenceBalancedLoss: compile "
                 "tf_mmloss.with_features(model), or use tf_mmloss.losses.influence_balanced(y_true, y_pred, features). "
                 f"Received: y_pred.shape={tuple(logits.shape)} without them"
             )
         losses = cross_entropy(labels, logits, scale=self.scale)
-        norms = ops.reshape(ops.cast(self._norms, losses.dtype), (-1,))
+        norms = ops.reshape(ops.cast(norms, losses.dtype), (-1,))
         factor = _factor(losses, labels, norms, self._weights, self.alpha)
         return losses * (factor if self.influence is None else self.influence(factor))
 

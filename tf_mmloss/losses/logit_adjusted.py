@@ -41,9 +41,9 @@ def logit_adjusted(
         0.2877
     """
     logits = ops.convert_to_tensor(y_pred)
-    raised = _raised(cls_counts, number("tau", tau, at_least=0, below=LARGEST), check_scale(scale))
-    check_counts_of_logits(raised, logits)
-    return cross_entropy(y_true, logits + ops.convert_to_tensor(raised, dtype=logits.dtype), scale=scale)
+    added = raised(cls_counts, number("tau", tau, at_least=0, below=LARGEST), check_scale(scale))
+    check_counts_of_logits(added, logits)
+    return cross_entropy(y_true, logits + ops.convert_to_tensor(added, dtype=logits.dtype), scale=scale)
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -84,20 +84,20 @@ class LogitAdjustedLoss(LongTailLoss):
     ) -> None:
         super().__init__(cls_counts, scale=scale, **kwargs)
         self.tau = number("tau", tau, at_least=0, below=LARGEST)
-        self._raised = _raised(cls_counts, self.tau, self.scale)
+        self._raised = raised(cls_counts, self.tau, self.scale)
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
         return cross_entropy(labels, logits + ops.convert_to_tensor(self._raised, dtype=logits.dtype), scale=self.scale)
 
     def soft_loss(self, targets: Any, logits: Any) -> Any:
-        raised = ops.convert_to_tensor(self._raised, dtype=logits.dtype)
-        return soft_cross_entropy(targets, logits + raised, scale=self.scale)
+        added = ops.convert_to_tensor(self._raised, dtype=logits.dtype)
+        return soft_cross_entropy(targets, logits + added, scale=self.scale)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "tau": self.tau}
 
 
-def _raised(cls_counts: Sequence[int] | np.ndarray, tau: float, scale: float) -> np.ndarray:
+def raised(cls_counts: Sequence[int] | np.ndarray, tau: float, scale: float) -> np.ndarray:
     """tau log pi / s: what is added to the logits before the scale."""
     counts = check_counts(cls_counts)
     return tau / scale * np.log(counts / counts.sum())

@@ -1,4 +1,4 @@
-"""LDAM, with deferred re-weighting (LDAM-DRW), and from a pre-trained backbone (LDAM-DRW+SSP)."""
+"""LDAM, with a logit adjustment (LA+LDAM), with deferred re-weighting (LDAM-DRW), and from a pre-trained backbone (LDAM-DRW+SSP)."""
 
 from tf_mmloss.methods.base import DRW, Method, Stage
 
@@ -9,9 +9,16 @@ LDAM = Method(
     head="cosine",
     arguments={"scale": 30.0, "max_margin": 0.5},
 )
+LA_LDAM = LDAM.variant(
+    "la-ldam",
+    "With a logit adjustment of tau 1 beside the margins (Menon et al. 2021, Eq. 10).",
+    label="LA+LDAM",
+    arguments={**LDAM.arguments, "tau": 1.0},
+)
 LDAM_DRW = LDAM.reweighted()
 METHODS = (
     LDAM,
+    LA_LDAM,
     LDAM_DRW,
     LDAM_DRW.variant(
         "ldam-drw-ssp",
