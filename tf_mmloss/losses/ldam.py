@@ -79,8 +79,8 @@ class LDAMLoss(CrossEntropyLoss):
         >>> model.compile(optimizer="sgd", loss=LDAMLoss([5000, 500, 50]))
 
     Reference:
-        Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019, Eq. 10-13. tau: Menon
-        et al., Long-Tail Learning via Logit Adjustment, ICLR 2021, Eq. 10.
+        Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019, Eq. 10-13.
+        tau: Menon et al., Long-Tail Learning via Logit Adjustment, ICLR 2021, Eq. 10.
     """
 
     def __init__(

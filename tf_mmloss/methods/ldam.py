@@ -1,4 +1,4 @@
-"""LDAM, with a logit adjustment (LA+LDAM), with deferred re-weighting (LDAM-DRW), and from a pre-trained backbone (LDAM-DRW+SSP)."""
+"""LDAM, with a logit adjustment (LA+LDAM), re-weighted (LDAM-DRW), and from a pre-trained backbone (LDAM-DRW+SSP)."""
 
 from tf_mmloss.methods.base import DRW, Method, Stage
 
