@@ -110,12 +110,16 @@ def equalization(labels, logits, counts, gamma=0.9, threshold=0.05, scale=1.0, s
     return np.array(losses)
 
 
-def gcl(labels, logits, counts, noise=0.5, margin=0.0, scale=30.0, seed=0, frozen_at=None):
-    """Li et al. 2022; `frozen_at` as above."""
+def gcl(labels, logits, counts, noise=0.5, margin=0.0, scale=30.0, seed=0, gamma=0.0, frozen_at=None):
+    """Li et al. 2022; `frozen_at` as above, also of the focal factor."""
     drawn = np.minimum(np.abs(hashed_normals(logits if frozen_at is None else frozen_at, seed) / 3), 1)
     rarity = np.array([math.log(max(counts)) - math.log(n) for n in counts])
-    clouded = np.asarray(logits, np.float64) - noise * drawn * rarity / rarity.max()
-    return cross_entropy(labels, clouded, [margin] * len(labels), scale)
+
+    def losses(u):
+        clouded = np.asarray(u, np.float64) - noise * drawn * rarity / rarity.max()
+        return np.array(cross_entropy(labels, clouded, [margin] * len(labels), scale))
+
+    return (1 - np.exp(-losses(logits if frozen_at is None else frozen_at))) ** gamma * losses(logits)
 
 
 def label_aware_smoothing(labels, logits, counts, head=0.3, tail=0.0, shape="concave", scale=1.0):

@@ -36,6 +36,7 @@ BUILD = {
     ),
     "WarmupStepSchedule": lambda: tf_mmloss.WarmupStepSchedule(0.2, 3, (4, 5), 0.1),
     "BatchNormalization": lambda: tf_mmloss.BatchNormalization(0.7, name="mine"),
+    "ClassScale": lambda: tf_mmloss.ClassScale(),
     "CosineDense": lambda: tf_mmloss.CosineDense(4),
     "Probabilities": lambda: tf_mmloss.Probabilities(3.0, "sigmoid"),
     "StridedShortcut": lambda: tf_mmloss.StridedShortcut(6, 2),

@@ -7,7 +7,7 @@ import pytest
 from helpers import BACKEND, assert_close, float64, jitted, needs_jit, to_numpy, value_and_gradient
 from keras import ops
 
-from tf_mmloss import BatchNormalization, CosineDense, StridedShortcut, resnet
+from tf_mmloss import BatchNormalization, ClassScale, CosineDense, StridedShortcut, resnet
 
 
 def random(*shape, seed=0, dtype="float32"):
@@ -31,6 +31,7 @@ def round_trip(layer, inputs, path):
 
 LAYERS = {
     "cosine": (lambda: CosineDense(3), (4, 5)),
+    "class scale": (lambda: ClassScale(), (4, 5)),
     "shortcut": (lambda: StridedShortcut(7, 2), (2, 5, 4, 3)),
     "batch norm": (lambda: BatchNormalization(momentum=0.7, epsilon=1e-4), (2, 5, 4, 3)),
 }

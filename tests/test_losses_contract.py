@@ -123,6 +123,7 @@ CASES = {
     "equalization-scaled": counted(EqualizationLoss, oracles.equalization, gamma=0.5, threshold=0.1, scale=7.0, seed=3),
     "gcl": counted(GCLLoss, oracles.gcl),
     "gcl-margin": counted(GCLLoss, oracles.gcl, noise=1.0, margin=0.1, scale=20.0, seed=5),
+    "gcl-focal": counted(GCLLoss, oracles.gcl, margin=0.1, scale=20.0, gamma=1.5),
     "label-aware-smoothing": counted(LabelAwareSmoothingLoss, oracles.label_aware_smoothing),
     "label-aware-smoothing-linear": counted(
         LabelAwareSmoothingLoss, oracles.label_aware_smoothing, head=0.4, tail=0.1, shape="linear", scale=3.0

@@ -47,7 +47,7 @@ SIZES = ("c10", "c100")
 
 @pytest.fixture(scope="module")
 def published():
-    return official("published_methods")
+    return {**official("published_methods"), **official("published_second_stages")}
 
 
 def assert_published(published, key, loss, x):
@@ -104,7 +104,12 @@ def test_published_equalization(published, size):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    ("stage", "arguments"), [("stage1", {}), ("default", {"noise": 1.0, "margin": 0.5, "scale": 30.0})]
+    ("stage", "arguments"),
+    [
+        ("stage1", {}),
+        ("stage2", {"margin": 0.1, "scale": 20.0, "gamma": 1.0}),
+        ("default", {"noise": 1.0, "margin": 0.5, "scale": 30.0}),
+    ],
 )
 def test_published_gcl(published, size, stage, arguments):
     x, y, counts = of(published, size, "cos")

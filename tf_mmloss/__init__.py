@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from tf_mmloss.layers import (
         BatchNormalization,
+        ClassScale,
         CosineDense,
         Probabilities,
         StridedShortcut,
@@ -77,6 +78,7 @@ _MODULE_OF = {
     "Checkpoint": "callbacks",
     "ClassBalancedSampler": "sampling",
     "ClassBalancedSigmoidLoss": "losses",
+    "ClassScale": "layers",
     "CohenKappa": "metrics",
     "CosineDense": "layers",
     "CosineSchedule": "schedules",
@@ -129,6 +131,7 @@ __all__ = [
     "Checkpoint",
     "ClassBalancedSampler",
     "ClassBalancedSigmoidLoss",
+    "ClassScale",
     "CohenKappa",
     "CosineDense",
     "CosineSchedule",

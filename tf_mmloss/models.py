@@ -7,7 +7,7 @@ from keras import layers
 
 from tf_mmloss._validation import choice, integer, number, received, sequence
 from tf_mmloss.imbalance import MAX_CLASSES
-from tf_mmloss.layers import BatchNormalization, CosineDense, KeepFeatures, StridedShortcut
+from tf_mmloss.layers import BatchNormalization, ClassScale, CosineDense, KeepFeatures, StridedShortcut
 
 HEADS = ("cosine", "dense")
 MAX_DEPTH = 1202  # the deepest of He et al.
@@ -79,13 +79,14 @@ def resnet(
     return keras.Model(features.input, outputs, name=f"resnet{depth}")
 
 
-def add_head(features: Any, num_classes: int, head: str = "cosine") -> Any:
+def add_head(features: Any, num_classes: int, head: str = "cosine", *, scales: bool = False) -> Any:
     """The logits or cosines (B, C) of features (B, F), by a layer named "head" in float32.
 
     Args:
         features: a Keras tensor.
         num_classes: C, 2 to 10 million.
         head: see `resnet`.
+        scales: whether a layer named "scales" multiplies them by a factor for each class, see `ClassScale`.
 
     Raises:
         ValueError: features that are no Keras tensor (B, F), a number out of range, an unknown head.
@@ -94,8 +95,10 @@ def add_head(features: Any, num_classes: int, head: str = "cosine") -> Any:
     if not isinstance(features, keras.KerasTensor) or len(features.shape) != 2:
         raise ValueError(f"`features` must be a Keras tensor (B, F). {received('features', features)}")
     if head == "cosine":
-        return CosineDense(num_classes, name="head", dtype="float32")(features)
-    return layers.Dense(num_classes, kernel_initializer=_he_normal(), name="head", dtype="float32")(features)
+        logits = CosineDense(num_classes, name="head", dtype="float32")(features)
+    else:
+        logits = layers.Dense(num_classes, kernel_initializer=_he_normal(), name="head", dtype="float32")(features)
+    return ClassScale(name="scales", dtype="float32")(logits) if scales else logits
 
 
 def with_features(model: keras.Model) -> keras.Model:

@@ -120,7 +120,11 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     )
     train.add_argument("--epochs", type=int, help="default 200 (digits 60); warm-up and drops of the rate scale")
     train.add_argument("--batch-size", type=int, help="default 128; of your own images from their number")
-    train.add_argument("--learning-rate", type=float, help="default 0.1; of your own images by the batch")
+    train.add_argument(
+        "--learning-rate",
+        type=float,
+        help="default 0.1; of your own images by the batch; of pretrained weights a tenth",
+    )
     train.add_argument("--schedule", help="of the learning rate: step (the paper's) or cosine; default of --recipe")
     train.add_argument("--momentum", type=float, help="default 0.9")
     train.add_argument("--weight-decay", type=float, help="default 2e-4, coupled")
@@ -153,6 +157,13 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
         "--backbone", help="resnet32 (default; any 6n+2), keras:NAME of keras.applications, or package.module:function"
     )
     train.add_argument("--pretrained", help="weights of a keras:NAME backbone: none (default), imagenet, or a file")
+    train.add_argument(
+        "--frozen-epochs",
+        type=int,
+        metavar="N",
+        help="with --pretrained: first epochs, in which the head alone is trained, at ten times the rate of the whole "
+        "network; default a tenth of the epochs, 0 switches off",
+    )
     train.add_argument("--depth", type=int, help="of the ResNet, 6n+2; default 32")
     train.add_argument("--seed", type=int, help="initial weights, order and augmentation; default 0")
     train.add_argument("--eval-every", type=int, metavar="N", help="evaluate every N epochs and at the end; default 1")

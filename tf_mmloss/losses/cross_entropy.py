@@ -75,17 +75,22 @@ def soft_cross_entropy(targets: Any, logits: Any, *, margin: Any = None, scale: 
     Returns:
         (B,) losses.
     """
+    if margin is None:
+        return ops.categorical_crossentropy(targets, logits * scale if scale != 1 else logits, from_logits=True)
+    return ops.sum(targets * losses_of_classes(logits, margin=margin, scale=scale), axis=-1)
+
+
+def losses_of_classes(logits: Any, *, margin: Any, scale: float = 1.0) -> Any:
+    """Return the loss l_c of each class (B, C), as the target; see `soft_cross_entropy`."""
     if scale != 1:
         logits = logits * scale
-    if margin is None:
-        return ops.categorical_crossentropy(targets, logits, from_logits=True)
     # The rivals' sum is the whole less e^{s u_c}, but for the largest logit, where that would cancel.
     is_largest = ops.one_hot(ops.argmax(logits, axis=-1), logits.shape[-1], dtype="bool")
     behind = ops.logsumexp(ops.where(is_largest, -np.inf, logits), axis=-1, keepdims=True)
     whole = ops.logsumexp(logits, axis=-1, keepdims=True)
     share = ops.where(is_largest, 0.0, ops.exp(logits - whole))
     rivals = ops.where(is_largest, behind, whole + ops.log1p(-share))
-    return ops.sum(targets * ops.softplus(rivals - logits + scale * margin), axis=-1)
+    return ops.softplus(rivals - logits + scale * margin)
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import tf_mmloss
-from tf_mmloss._validation import choice, received, text
+from tf_mmloss._validation import choice, flag, number, received, text
 from tf_mmloss.imbalance import WEIGHT_SCHEMES
 
 if TYPE_CHECKING:
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 HEADS = ("dense", "cosine")
 TASKS = ("class", "rotation")
+TRAINS = ("all", "head", "scales", "classifier")
+BATCH_NORM = ("inference", "training")
 FIRST_DROP = "first-drop"
+_PARTS = {"head": "the head alone", "scales": "class factors alone", "classifier": "head and class factors alone"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,18 +29,37 @@ class Stage:
         sampling: how images are drawn: None (each once), or class by class as "effective" or "inverse" says.
         task: what is predicted: "class", or "rotation": by how many quarter turns an image was rotated. A stage of
             rotations before others is a run of its own, whose backbone the others start from.
+        trains: what is trained, the rest being frozen: "all" (default), "head", "scales" (a factor for each class, of
+            ones until a stage trains them; see `tf_mmloss.ClassScale`), or "classifier", which is head and scales.
+        anew: whether the head begins with new weights.
+        batch_norm: what the batch normalisations of a frozen backbone do: "inference" (default), or "training": they
+            normalise by the batch and go on averaging, with their scales and offsets frozen.
+        loss: as for `Method`. Default: the method's.
+        arguments: of the loss, where they are other than the method's.
+        rate: the learning rate in which the stage begins, as a multiple of the run's; half a cosine takes it to 0 by
+            the end of the stage. The stages before end their schedule where this one begins. Default: the stage goes
+            on with the schedule of those before.
+
+    A stage that trains a part, or has a loss, arguments or a rate, begins with a new optimizer.
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: an argument out of range, or one that goes with another stage.
 
     Example:
         >>> deferred_reweighting = (Stage(), Stage("first-drop", weights="effective"))
+        >>> new_classifier = (Stage(), Stage(0.9, sampling="inverse", trains="head", anew=True, rate=1.0))
     """
 
     starts: float | str = 0.0
     weights: str | None = None
     sampling: str | None = None
     task: str = "class"
+    trains: str = "all"
+    anew: bool = False
+    batch_norm: str = "inference"
+    loss: str | None = None
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         fraction = isinstance(self.starts, (int, float)) and not isinstance(self.starts, bool) and 0 <= self.starts < 1
@@ -47,6 +69,32 @@ class Stage:
             if getattr(self, name) is not None:
                 choice(name, getattr(self, name), WEIGHT_SCHEMES)
         choice("task", self.task, TASKS)
+        choice("trains", self.trains, TRAINS)
+        choice("batch_norm", self.batch_norm, BATCH_NORM)
+        flag("anew", self.anew)
+        if self.trains == "all" and (self.anew or self.batch_norm != "inference"):
+            raise ValueError(
+                "`anew` and `batch_norm` are of a stage with a frozen backbone. Received: trains='all', "
+                f"anew={self.anew}, batch_norm={self.batch_norm!r}"
+            )
+        if self.loss is not None:
+            text("loss", self.loss)
+        if self.rate is not None:
+            number("rate", self.rate, above=0)
+            if self.starts == FIRST_DROP:
+                raise ValueError(
+                    f"`starts` must be a fraction where a stage has a `rate`. {received('starts', self.starts)}"
+                )
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it is trained with an optimizer of its own."""
+        return self.trains != "all" or self.loss is not None or bool(self.arguments) or self.rate is not None
+
+    @property
+    def part(self) -> str | None:
+        """What is trained, in words; None: all."""
+        return _PARTS.get(self.trains)
 
     @property
     def scheme(self) -> str | None:
@@ -100,6 +148,16 @@ class Method:
                 "`stages` must begin at 0, and have one task, but for a stage of rotations before the others. "
                 f"{received('stages', self.stages)}"
             )
+        if own[0].is_apart:
+            raise ValueError(
+                "`stages` must begin with one that trains all with the method's loss and rate. "
+                f"{received('stages', self.stages)}"
+            )
+        parts = [stage.trains != "all" for stage in own]
+        if parts != sorted(parts):
+            raise ValueError(
+                f"`stages` must train all before a part, as what is frozen stays so. {received('stages', self.stages)}"
+            )
         for name in ("weights", "sampling"):
             schemes = [getattr(stage, name) for stage in own]
             begun = schemes[next((i for i, scheme in enumerate(schemes) if scheme), len(schemes)) :]
@@ -124,13 +182,14 @@ class Method:
         return self.own_stages[0].task
 
     @property
+    def has_scales(self) -> bool:
+        """Whether a stage trains a factor for each class."""
+        return any(stage.trains in ("scales", "classifier") for stage in self.own_stages)
+
+    @property
     def loss_class(self) -> "type[LongTailLoss]":
         """The class of the loss. Asking for it imports Keras."""
-        if ":" in self.loss:
-            from tf_mmloss.data.sources.module import function_of
-
-            return function_of(self.loss)  # type: ignore[return-value]
-        return getattr(tf_mmloss, self.loss)
+        return loss_class(self.loss)
 
     def variant(self, name: str, source: str, **changes: Any) -> "Method":
         """This method with another name, more to its source, and other stages.
@@ -146,6 +205,15 @@ class Method:
     def reweighted(self) -> "Method":
         """This method with deferred re-weighting."""
         return self.variant(f"{self.name}-drw", DRW_SOURCE, stages=DRW)
+
+
+def loss_class(name: str) -> "type[LongTailLoss]":
+    """A class of `tf_mmloss`, or `package.module:Class`. Asking for it imports Keras."""
+    if ":" in name:
+        from tf_mmloss.data.sources.module import function_of
+
+        return function_of(name)  # type: ignore[return-value]
+    return getattr(tf_mmloss, name)
 
 
 DRW = (Stage(), Stage(FIRST_DROP, weights="effective"))

@@ -2,13 +2,11 @@
 
 from tf_mmloss.methods.base import Method
 
-METHODS = (
-    Method(
-        "gcl",
-        "GCLLoss",
-        "Li et al. 2022; noise, margin and scale as in their code for the first stage on CIFAR; without its mixup and "
-        "its second stage.",
-        head="cosine",
-        arguments={"scale": 30.0, "noise": 0.5, "margin": 0.0},
-    ),
+GCL = Method(
+    "gcl",
+    "GCLLoss",
+    "Li et al. 2022; noise, margin and scale as in their code for the first stage on CIFAR; without its mixup.",
+    head="cosine",
+    arguments={"scale": 30.0, "noise": 0.5, "margin": 0.0},
 )
+METHODS = (GCL,)

@@ -111,7 +111,7 @@ _FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
         **dict.fromkeys(("dataset", "imbalance", "method", "augment", "decide"), _TEXT),
         "ratio": _NUMBER,
         "seed": _COUNT,
-        "start_epoch": (_or_none(_is_count), "a whole number or null"),
+        **dict.fromkeys(("start_epoch", "frozen_epochs"), (_or_none(_is_count), "a whole number or null")),
     },
     "environment.json": {"starts": (_list_of(_is_start), "a list of starts with their versions")},
     "failed.json": {"error": _TEXT, "message": (lambda value: isinstance(value, str), "a text")},

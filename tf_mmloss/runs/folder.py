@@ -279,6 +279,12 @@ def method_label(method: str) -> str:
     return known.label if known else method.upper()
 
 
+def part_trained(method: str) -> str | None:
+    """What of the network a method's last stage trains: "the head alone"; None: all of it, or the method is unknown."""
+    known = methods.METHODS.get(method)
+    return known.own_stages[-1].part if known else None
+
+
 def duration(seconds: float) -> str:
     """Name a time: "1.2 h", "57 min" or "16 s"."""
     if seconds < 60:

@@ -136,8 +136,13 @@ def _curves(history: Sequence[Mapping[str, float]], config: Mapping[str, Any]) -
     }
     top = max([error for points in errors.values() for _, error in points] or [1.0])
     top = max(math.ceil(10 * top) / 10, 0.1)
-    start = config.get("start_epoch")
-    balanced = start if isinstance(start, int) and start < len(history) else None
+    start, frozen = config.get("start_epoch"), config.get("frozen_epochs")
+    shaded = []  # first and last epoch, from 0, and what was done in them
+    if frozen:
+        shaded.append((0, min(frozen, len(history)) - 1, f"the head alone up to epoch {frozen}"))
+    if isinstance(start, int) and start < len(history):
+        part = run_folder.part_trained(config["method"])
+        shaded.append((start, len(history) - 1, f"{part or 're-balanced'} from epoch {start + 1} on"))
     return {
         "lines": {
             label: " ".join(
@@ -149,7 +154,7 @@ def _curves(history: Sequence[Mapping[str, float]], config: Mapping[str, Any]) -
         "last_values": {label: points[-1][1] for label, points in errors.items() if points},
         "ticks": [(100 - 25 * i, top * i / 4) for i in range(5)],
         "epochs": len(history),
-        "balanced": None if balanced is None else (100 * balanced / (last - 1), balanced + 1),
+        "shaded": [(100 * a / (last - 1), 100 * (b - a) / (last - 1), text) for a, b, text in shaded],
     }
 
 

@@ -72,6 +72,8 @@ def learning_curves(
     start_epoch: int | None = None,
     *,
     title: str = "Learning curves",
+    part: str | None = None,
+    frozen_epochs: int = 0,
 ) -> None:
     """Draw training and evaluated error by epoch, drops of the learning rate and deferred re-balancing.
 
@@ -80,6 +82,8 @@ def learning_curves(
         path_stem: where to; .svg and .png are appended.
         start_epoch: first re-balanced epoch; None: none is.
         title: names the run.
+        part: what of the network is trained from `start_epoch` on, in words; None: all.
+        frozen_epochs: first epochs, in which the head alone is trained.
     """
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure()
@@ -94,7 +98,11 @@ def learning_curves(
         last = history_rows[-1]["epoch"] + 1
         if start_epoch is not None and start_epoch < last:
             kind = "re-sampling" if "resampling" in history_rows[-1] else "re-weighting"
-            axes.axvspan(start_epoch + 0.5, last + 0.5, color="#F0E442", alpha=0.3, lw=0, label=f"deferred {kind}")
+            axes.axvspan(
+                start_epoch + 0.5, last + 0.5, color="#F0E442", alpha=0.3, lw=0, label=part or f"deferred {kind}"
+            )
+        if frozen_epochs:
+            axes.axvspan(0.5, min(frozen_epochs, last) + 0.5, color="#56B4E9", alpha=0.3, lw=0, label="the head alone")
         rates = [(row["epoch"], row["learning_rate"]) for row in history_rows if "learning_rate" in row]
         drops = [epoch for (_, before), (epoch, rate) in pairwise(rates) if rate < before / 2]
         for epoch in drops:
@@ -235,7 +243,14 @@ def plot_run(folder: str | Path) -> None:
     run_folder.check_own(folder, files=(), folders=[plots.name])
     run_folder.make_folder(plots)
     class_distribution(metrics["cls_counts"], metrics["class_names"], plots / "class_distribution", title=data)
-    learning_curves(history, plots / "learning_curves", config["start_epoch"], title=title)
+    learning_curves(
+        history,
+        plots / "learning_curves",
+        config["start_epoch"],
+        title=title,
+        part=run_folder.part_trained(config["method"]),
+        frozen_epochs=config.get("frozen_epochs") or 0,
+    )
     per_class_error({method: metrics}, plots / "per_class_error", title=title)
 
 

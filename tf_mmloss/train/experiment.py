@@ -56,7 +56,7 @@ from tf_mmloss.runs.folder import (
 )
 from tf_mmloss.train import presets, strategy
 from tf_mmloss.train.inputs import Splits, check_input, has_tensorflow, jit_compile, load, make_feed, split
-from tf_mmloss.train.presets import HOW, Config, has_gaps, loss, pretraining, resolve
+from tf_mmloss.train.presets import HOW, METHODS, Config, Phase, has_gaps, loss, pretraining, resolve
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -66,24 +66,45 @@ class RunStoppedError(Exception):
 
 
 def build(config: Config, splits: Splits) -> keras.Model:
-    """The compiled network of a resolved config."""
-    head, shape = config.classifier, splits.train_images.shape[1:]
+    """The network of a resolved config, compiled for its first phase."""
+    method, shape, classes = METHODS[config.method], splits.train_images.shape[1:], len(splits.class_names)
+    head = config.classifier
     if config.depth is not None:
-        model = tf_mmloss.resnet(config.depth, len(splits.class_names), head, shape)
+        model = tf_mmloss.resnet(config.depth, classes, head, shape)
+        if method.has_scales:
+            features = model.get_layer("head").input
+            model = keras.Model(model.input, add_head(features, classes, head, scales=True), name=model.name)
     else:
         backbone = backbones.open_backbone(config.backbone, shape, config.pretrained)
         images = keras.Input(shape, name="images")
-        model = keras.Model(images, add_head(backbone(images), len(splits.class_names), head))
-    own_loss = loss(config, splits.cls_counts)
-    if own_loss.needs_features:
+        model = keras.Model(images, add_head(backbone(images), classes, head, scales=method.has_scales))
+    first = presets.phases(config)[0]
+    its_loss = loss(config, splits.cls_counts, first.stage)
+    if its_loss.needs_features:
         model = with_features(model)
+    _begin(config, model, first, its_loss)
+    return model
+
+
+def _begin(config: Config, model: keras.Model, phase: Phase, its_loss: tf_mmloss.LongTailLoss) -> None:
+    """Compile a network for a phase: what is trained, with which loss, and a new optimizer."""
+    if phase.start and phase.start == config.frozen_epochs:
+        for layer in model.layers:
+            layer.trainable = True
+    freeze(model, phase.stage.trains, phase.stage.batch_norm)
+    if phase.stage.anew:
+        keras.utils.set_random_seed((config.seed + phase.start) % 2**32)  # whether the run was resumed or not
+        head = model.get_layer("head")
+        with strategy.alone():
+            fresh = type(head).from_config(head.get_config())
+            fresh.build((None, head.kernel.shape[0]))
+            head.set_weights(fresh.get_weights())
     model.compile(
         optimizer=presets.optimizer(config),
-        loss=own_loss,
+        loss=its_loss,
         metrics=["accuracy"],
         jit_compile=jit_compile(config),
     )
-    return model
 
 
 def run(
@@ -183,9 +204,11 @@ def _train(
         data = dataclasses.replace(data, mean=statistics[0], std=statistics[1])
     if backbone is not None:
         carry_backbone(_last_model(backbone), model)
-    of_loss = model.loss.callbacks()
-    for callback in of_loss:
-        callback.set_model(model)  # before the checkpoint is restored, which has their state
+    phases, current = presets.phases(config), 0
+    of_loss = _callbacks_of_loss(model)
+    while phases[current].stop < epochs_saved(folder):  # the phase in which the last epoch was saved
+        current += 1
+        of_loss = _next_phase(config, model, phases, current, splits)
     checkpoint = tf_mmloss.Checkpoint(folder / "checkpoint", model, config=config.values())
     try:
         first_epoch = checkpoint.restore(model)
@@ -200,35 +223,41 @@ def _train(
 
     resampling = _deferred(tf_mmloss.DeferredResampling, "sampling", config, splits)
     reweighting = _deferred(tf_mmloss.DeferredReweighting, "weights", config, splits)
-    feed = make_feed(config, data, splits, model, first_epoch=first_epoch, resampling=resampling)
-    training = [
-        keras.callbacks.LearningRateScheduler(presets.schedule(config)),
-        *([reweighting] if reweighting else []),
-        *([resampling] if resampling else []),
-        *of_loss,
-        *([_Radius(config)] if presets.rho(config, 0) is not None else []),
-        *([_Averages(model)] if config.ema else []),
-        *([tf_mmloss.DeferredInfluence(config.start_epoch or 0)] if model.loss.needs_features else []),
-        tf_mmloss.StopOnNonFinite(),
-    ]
-    # What follows the checkpoint can be made from it: of a process killed in between, `_write_derived` does.
-    writing = [
-        _Timer(len(splits.train_labels)),
-        checkpoint,
-        _BestModel(folder, checkpoint, model),
-        *([keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)] if has_tensorflow() else []),
-        _History(folder, checkpoint, epochs),
-        *([_Stop(stop)] if stop else []),
-    ]
-    if first_epoch < epochs:
+    while True:
+        if first_epoch == phases[current].stop < epochs:
+            model.optimizer.finalize_variable_values(model.trainable_variables)  # the averages, as `fit` leaves them
+            current += 1
+            of_loss = _next_phase(config, model, phases, current, splits)
+        feed = make_feed(config, data, splits, model, first_epoch=first_epoch, resampling=resampling)
+        if first_epoch == epochs:
+            break
+        training = [
+            keras.callbacks.LearningRateScheduler(presets.schedule(config)),
+            *([reweighting] if reweighting else []),
+            *([resampling] if resampling else []),
+            *of_loss,
+            *([_Radius(config)] if presets.rho(config, 0) is not None else []),
+            *([_Averages(model)] if config.ema else []),
+            *([tf_mmloss.DeferredInfluence(config.start_epoch or 0)] if model.loss.needs_features else []),
+            tf_mmloss.StopOnNonFinite(),
+        ]
+        # What follows the checkpoint can be made from it: of a process killed in between, `_write_derived` does.
+        writing = [
+            _Timer(len(splits.train_labels)),
+            checkpoint,
+            _BestModel(folder, checkpoint, model),
+            *([keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)] if has_tensorflow() else []),
+            _History(folder, checkpoint, epochs),
+            *([_Stop(stop)] if stop else []),
+        ]
         with warnings.catch_warnings(), interrupts_deferred() as heed_interrupt:
-            # A run that is stopped goes on later, and re-weights then.
-            warnings.filterwarnings("ignore", message="Deferred.* never began")
+            # A run that is stopped goes on later, and re-weights then; one of several phases in a later one.
+            warnings.filterwarnings("ignore", message="Deferred.* never beg[ai]n")
             feed.model.fit(
                 feed.train,
                 steps_per_epoch=feed.steps,
                 initial_epoch=first_epoch,
-                epochs=epochs,
+                epochs=phases[current].stop,
                 shuffle=False,  # tf_mmloss.sampling shuffles
                 validation_data=feed.evaluation,
                 validation_batch_size=feed.eval_batch,
@@ -236,6 +265,9 @@ def _train(
                 callbacks=[*training, *(writing if leader else []), _AtEachStep(heed_interrupt)],
                 verbose=0,
             )
+        first_epoch = phases[current].stop
+        if feed.model.stop_training or first_epoch == epochs:
+            break
     if leader and len(checkpoint.history) < epochs:
         raise RunStoppedError(f"{folder} was stopped after epoch {len(checkpoint.history)} of {epochs}.")
     model.optimizer.finalize_variable_values(model.trainable_variables)  # the averages, where it keeps them
@@ -250,6 +282,26 @@ def _train(
             without = float(np.mean(logits.argmax(axis=-1) != splits.eval_labels))
             metrics["decision"] = {"decide": decided.spec, "fitted": decided.fitted, "error_without": without}
         write_json(folder / "metrics.json", metrics)
+
+
+def _next_phase(
+    config: Config, model: keras.Model, phases: Sequence[Phase], number: int, splits: Splits
+) -> list[keras.callbacks.Callback]:
+    """Begin a phase, with the loss of the one before if that is its own; return the callbacks of the loss."""
+    phase = phases[number]
+    if phase.has_loss_of(phases[number - 1]):
+        _begin(config, model, phase, model.loss)
+    else:
+        _begin(config, model, phase, loss(config, splits.cls_counts, phase.stage))
+    return _callbacks_of_loss(model)
+
+
+def _callbacks_of_loss(model: keras.Model) -> list[keras.callbacks.Callback]:
+    """What a loss brings to `fit`, with its state made part of the model, so that a checkpoint has it."""
+    callbacks: list[keras.callbacks.Callback] = list(model.loss.callbacks())
+    for callback in callbacks:
+        callback.set_model(model)
+    return callbacks
 
 
 def _set_keras(config: Config) -> None:
@@ -319,14 +371,49 @@ def _last_model(folder: Path) -> keras.Model:
 
 
 def _save(model: keras.Model, path: Path) -> None:
+    # A layer's config says whether it is trained, and nothing of its variables: a frozen batch normalisation in
+    # training mode would come back as one that is trained.
+    frozen = [layer for layer in _batch_norms(model) if layer.trainable and not layer.trainable_variables]
+    for layer in frozen:
+        layer.trainable = False
     with strategy.alone(), atomic_path(path) as temporary:
         model.save(temporary)
+    for layer in frozen:
+        _freeze_in_training_mode(layer)
+
+
+def freeze(model: keras.Model, trains: str = "all", batch_norm: str = "inference") -> None:
+    """Say what of a network is trained.
+
+    Args:
+        model: with layers named "head" and, where they are trained, "scales".
+        trains, batch_norm: see `tf_mmloss.methods.Stage`. "all" leaves frozen what is so already.
+    """
+    of_part = {"all": (), "head": ("head",), "scales": ("scales",), "classifier": ("head", "scales")}[trains]
+    for layer in model.layers:
+        if layer.name in of_part:
+            layer.trainable = True
+        elif trains != "all" or layer.name == "scales":
+            layer.trainable = False
+    if trains != "all" and batch_norm == "training":
+        for layer in _batch_norms(model):
+            _freeze_in_training_mode(layer)
+
+
+def _batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def _freeze_in_training_mode(layer: keras.layers.BatchNormalization) -> None:
+    layer.trainable = True  # else it is in inference mode, whatever the model is called with
+    for variable in layer.trainable_variables:
+        variable.trainable = False
 
 
 def carry_backbone(source: keras.Model, target: keras.Model) -> None:
-    """Give a network the weights of another, batch-norm statistics included, all but the head's."""
+    """Give a network the weights of another, batch-norm statistics included, all but the classifier's."""
     for layer in target.layers:
-        if layer.name != "head" and layer.weights:
+        if layer.name not in ("head", "scales") and layer.weights:
             layer.set_weights(source.get_layer(layer.name).get_weights())
 
 

@@ -5,9 +5,10 @@ data set alone, `own_recipe` does for images of one's own. `resolve` turns a `Co
 """
 
 import dataclasses
+import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from tf_mmloss import augment, methods, mix
 from tf_mmloss._validation import choice, flag, integer, number, received, text
 from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
 from tf_mmloss.methods import METHODS, Stage
-from tf_mmloss.methods.base import FIRST_DROP, HEADS
+from tf_mmloss.methods.base import FIRST_DROP, HEADS, loss_class
 
 if TYPE_CHECKING:
     import keras
@@ -98,6 +99,9 @@ class Config:
         schedule: of the learning rate: "step" (the paper's) or "cosine", both after a linear warm-up.
         pad, flip: augmentation: zeros on each side before a random crop; mirroring.
         augment: what else is done to training images, "autoaugment,cutout", see `tf_mmloss.augment`. Default "none".
+        frozen_epochs: first epochs, in which pretrained weights stay as they are and the head alone is trained, the
+            batch normalisations in inference mode, at FROZEN_RATE times the learning rate of the whole network.
+            Default: a tenth of the epochs; None without pretrained weights. 0: none.
         seed: of initial weights, order and augmentation. subset_seed: of the choice of training images.
         holdout: images of each class taken from the training split, before it is made imbalanced, and evaluated
             in place of the test split (for tuning); 0 evaluates on the test split.
@@ -164,6 +168,7 @@ class Config:
     mix_alpha: float = 1.0
     ema: float = 0.0
     decide: str = "none"
+    frozen_epochs: int | None = None
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = dataclasses.fields(self)
@@ -321,7 +326,10 @@ def _mm_constants(config: Config) -> tuple[tuple[float, float], str]:
 
 # Images that an own run sees in all, and the bounds of its epochs: as much as two cores train in about an hour.
 OWN_PASSES, OWN_EPOCHS = 400_000, (20, 200)
-ADAMW_RATE = 1e-3  # a tenth of it for weights that are trained already
+ADAMW_RATE = 1e-3
+# Pretrained weights: the whole network is trained at a tenth of the rate of random ones, the head alone before at this
+# multiple of that, for this share of the epochs.
+FROZEN_RATE, FROZEN_SHARE = 10, 0.1
 OWN_OPTIONS = {
     "fit": "crop",
     "grey": None,
@@ -511,25 +519,32 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
             f"`weights` is no option of method {config.method}, which re-balances nothing. "
             f"Received: weights={config.weights!r}"
         )
-    built = loss(resolved, cls_counts=[2, 1])  # refuses options out of range
-    _check_mix(resolved, built)
+    for stage in method.own_stages:
+        built = loss(resolved, [2, 1], stage)  # refuses options out of range
+        _check_mix(resolved, built)
     form: dict[str, Any] = {"probabilistic": built.probabilistic, "activation": built.activation}
     decide.check(config.decide, head=config.classifier, holdout=config.holdout, **form)
+    if any(stage.is_apart for stage in method.own_stages) and epochs < 2:
+        raise ValueError(
+            f"`epochs` must be at least 2 with method {config.method}, whose stages are trained one after the other. "
+            f"Received: epochs={epochs}"
+        )
     if len(method.own_stages) > 1:
-        start = _first_epoch(method.own_stages[-1], epochs)
-        start = start if config.start_epoch is None else integer("start_epoch", config.start_epoch)
+        start = stages(resolved)[-1][0]
+        if config.start_epoch is not None:
+            start = integer("start_epoch", config.start_epoch, at_least=int(method.own_stages[-1].is_apart))
         if start >= epochs and not (made and start == epochs):
             raise ValueError(
                 f"`start_epoch` must be one of the {epochs} epochs, from 0 to {epochs - 1}: later ones never begin. "
                 f"{received('start_epoch', start)}"
             )
-        return dataclasses.replace(resolved, start_epoch=start)
-    if config.start_epoch is not None:
+        resolved = dataclasses.replace(resolved, start_epoch=start)
+    elif config.start_epoch is not None:
         raise ValueError(
             f"`start_epoch` is no option of method {config.method}, which has one stage. "
             f"Received: start_epoch={config.start_epoch}"
         )
-    return resolved
+    return dataclasses.replace(resolved, frozen_epochs=_frozen_epochs(resolved, made))
 
 
 def _check_mix(config: Config, loss: "tf_mmloss.LongTailLoss") -> None:
@@ -590,24 +605,74 @@ def _classifier(config: Config) -> str:
     return config.classifier
 
 
-def _first_epoch(stage: Stage, epochs: int) -> int:
-    """Where a stage begins in so many epochs: one of them."""
+def _frozen_epochs(config: Config, made: bool) -> int | None:
+    """How long pretrained weights are frozen, of a config that is resolved but for it; None without such weights."""
+    given, most = config.frozen_epochs, _schedule_ends(config) - 1
+    if config.pretrained == "none":
+        if given is not None and integer("frozen_epochs", given):
+            raise ValueError(f"`frozen_epochs` needs pretrained weights, --pretrained. Received: frozen_epochs={given}")
+        return None
+    if given is None:  # a run of an earlier version had none
+        return 0 if made else min(max(1, round(FROZEN_SHARE * (config.epochs or 0))), most)
+    if integer("frozen_epochs", given) > most:
+        raise ValueError(
+            f"`frozen_epochs` must leave epochs for the whole network: at most {most}. Received: frozen_epochs={given}"
+        )
+    return given
+
+
+def _first_epoch(stage: Stage, epochs: int, ends: int) -> int:
+    """Where a stage begins in so many epochs, one of them; `ends`: where the schedule of the first stages does."""
     if stage.starts == FIRST_DROP:
-        start = tf_mmloss.WarmupStepSchedule.published(epochs).milestones[0]
+        start = tf_mmloss.WarmupStepSchedule.published(ends).milestones[0]
     else:
-        start = round(float(stage.starts) * epochs)
+        start = max(round(float(stage.starts) * epochs), int(stage.is_apart))
     return min(start, epochs - 1)
+
+
+def _schedule_ends(config: Config) -> int:
+    """The epoch in which a stage with a rate of its own begins, in place of the schedule; else that after the last."""
+    epochs = config.epochs or 0
+    own = METHODS[config.method].own_stages
+    first = next((i for i, stage in enumerate(own) if stage.rate is not None), None)
+    if first is None:
+        return epochs
+    if first == len(own) - 1 and config.start_epoch is not None:
+        return config.start_epoch
+    return _first_epoch(own[first], epochs, epochs)
 
 
 def stages(config: Config) -> list[tuple[int, Stage]]:
     """The stages of a resolved config's own training, each with its first epoch and its class weights."""
-    epochs, found = config.epochs or 0, []
+    epochs, ends, found = config.epochs or 0, _schedule_ends(config), []
     for stage in METHODS[config.method].own_stages:
-        chosen = {name: config.weights for name in ("weights", "sampling") if getattr(stage, name)}
-        found.append((_first_epoch(stage, epochs), dataclasses.replace(stage, **chosen)))
+        chosen: dict[str, Any] = {name: config.weights for name in ("weights", "sampling") if getattr(stage, name)}
+        found.append((_first_epoch(stage, epochs, ends), dataclasses.replace(stage, **chosen)))
     if config.start_epoch is not None:
         found[-1] = config.start_epoch, found[-1][1]
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """Epochs, from `start` up to `stop`, that are trained with one optimizer: what of the network, and the loss."""
+
+    start: int
+    stop: int
+    stage: Stage
+
+    def has_loss_of(self, other: "Phase") -> bool:
+        """Whether another phase has the same loss."""
+        return (self.stage.loss, self.stage.arguments) == (other.stage.loss, other.stage.arguments)
+
+
+def phases(config: Config) -> list[Phase]:
+    """The phases of a resolved config's own training, in their order: most have one."""
+    begun = [(start, stage) for start, stage in stages(config) if not start or stage.is_apart]
+    if config.frozen_epochs:
+        begun = [(0, Stage(trains="head")), (config.frozen_epochs, begun[0][1]), *begun[1:]]
+    ends = (config.epochs or 0, Stage())
+    return [Phase(start, stop, stage) for (start, stage), (stop, _) in itertools.pairwise([*begun, ends])]
 
 
 def begins(config: Config, name: str) -> int | None:
@@ -648,7 +713,9 @@ def _resolved_data(config: Config, data: "ImageDataset | None") -> dict[str, Any
     if recipe is not None:
         filled |= {name: getattr(recipe, name) for name in _FROM_IMAGES if hasattr(recipe, name)}
     if config.optimizer == "adamw":
-        filled["learning_rate"] = ADAMW_RATE if config.pretrained == "none" else ADAMW_RATE / 10
+        filled["learning_rate"] = ADAMW_RATE
+    if config.pretrained != "none" and "learning_rate" in filled:
+        filled["learning_rate"] /= FROZEN_RATE
     filled |= {name: getattr(config, name) for name in filled if getattr(config, name) is not None}
     if filled["imbalance"] == "none" and config.ratio not in (None, 1):
         raise ValueError(f"`ratio` is for an imbalance of longtail or step. Received: ratio={config.ratio!r} with none")
@@ -656,19 +723,31 @@ def _resolved_data(config: Config, data: "ImageDataset | None") -> dict[str, Any
     return {**filled, "ratio": float(number("ratio", ratio, at_least=1, at_most=MOST_RATIO))}
 
 
-def schedule(config: Config) -> "tf_mmloss.WarmupStepSchedule | tf_mmloss.CosineSchedule":
+def schedule(config: Config) -> Callable[[int], float]:
     """The learning rate of a resolved config, a function of the epoch."""
-    epochs = config.epochs or 0
-    if config.schedule == "cosine":
-        return tf_mmloss.CosineSchedule.scaled(epochs, config.learning_rate)
-    return tf_mmloss.WarmupStepSchedule.published(epochs, config.learning_rate)
+    epochs, ends, frozen = config.epochs or 0, _schedule_ends(config), config.frozen_epochs or 0
+    kind = tf_mmloss.CosineSchedule.scaled if config.schedule == "cosine" else tf_mmloss.WarmupStepSchedule.published
+    whole = kind(ends, config.learning_rate)
+    begun = [(start, stage.rate) for start, stage in stages(config) if stage.rate is not None]
+    own = [
+        (start, tf_mmloss.CosineSchedule(rate * config.learning_rate, stop - start, warmup_epochs=0))
+        for (start, rate), (stop, _) in itertools.pairwise([*begun, (epochs, 0.0)])
+    ]
+
+    def rate_of(epoch: int, _current_rate: float | None = None) -> float:
+        if epoch < frozen:
+            return FROZEN_RATE * config.learning_rate
+        start, rate = next(((start, rate) for start, rate in reversed(own) if epoch >= start), (0, whole))
+        return rate(epoch - start)
+
+    return rate_of
 
 
 def rho(config: Config, epoch: int) -> float | None:
     """The radius of SAM in an epoch of a resolved config; None: it trains without SAM."""
     if not (config.sam or config.sam_late):
         return None
-    late = _first_epoch(Stage(FIRST_DROP), config.epochs or 1)
+    late = _first_epoch(Stage(FIRST_DROP), config.epochs or 1, _schedule_ends(config))
     return float(config.sam_late if epoch >= late else config.sam)
 
 
@@ -701,15 +780,17 @@ def optimizer(config: Config) -> "keras.optimizers.Optimizer":
     return tf_mmloss.SGD(config.learning_rate, config.momentum, config.weight_decay, **average)
 
 
-def loss(config: Config, cls_counts: Counts) -> "tf_mmloss.LongTailLoss":
-    """The loss of a resolved config.
+def loss(config: Config, cls_counts: Counts, stage: Stage | None = None) -> "tf_mmloss.LongTailLoss":
+    """The loss of a resolved config, or that of one of its stages.
 
     Raises:
         ValueError: bad counts or an option out of range.
     """
-    method, arguments = METHODS[config.method], dict(config.loss_arguments)
+    stage = stage or Stage()
+    name = stage.loss or METHODS[config.method].loss
+    arguments = {**({} if stage.loss else config.loss_arguments), **stage.arguments}
     given: dict[str, Any] = {"cls_counts": cls_counts, "seed": config.seed}
-    return method.loss_class(**arguments, **{name: given[name] for name in methods.signature(method.loss).given})
+    return loss_class(name)(**arguments, **{name: given[name] for name in methods.signature(name).given})
 
 
 # Of the run that a backbone comes from: nothing that its images, length and network do not say.
@@ -752,7 +833,7 @@ def show(config: Config, why: tuple[str, ...] = ()) -> str:
         [
             f"{config.method}: {method.loss}({arguments}), {config.classifier} head",
             *_shown_recipe(config),
-            *(f"from epoch {start}: {_described(stage)}" for start, stage in stages(config)),
+            *_shown_stages(config),
             f"pre-training {config.pretraining}",
             f"source: {method.source}",
             *constants,
@@ -775,7 +856,28 @@ def _shown_recipe(config: Config) -> list[str]:
     ]
 
 
-def _described(stage: Stage) -> str:
+def _shown_stages(config: Config) -> list[str]:
+    """A line for each stage, with its first epoch."""
+    frozen, rate, lines = config.frozen_epochs, config.learning_rate, []
+    if frozen:
+        lines = [
+            f"from epoch 0: the head alone, at a learning rate of {FROZEN_RATE * rate:g}; the pretrained weights are "
+            "frozen, batch normalisation in inference mode",
+            f"from epoch {frozen}: the whole network, at a learning rate of {rate:g}",
+        ]
+    return lines + [f"from epoch {start}: {_described(stage, config)}" for start, stage in stages(config)]
+
+
+def _described(stage: Stage, config: Config) -> str:
     """A stage in words."""
-    done = [stage.weights and f"re-weighted, {stage.weights}", stage.sampling and f"re-sampled, {stage.sampling}"]
+    constants = ", ".join(f"{name}={value}" for name, value in stage.arguments.items())
+    done: list[Any] = [
+        stage.part
+        and f"{stage.part}{', begun anew' if stage.anew else ''}, the backbone frozen with batch "
+        f"normalisation in {stage.batch_norm} mode",
+        (stage.loss or constants) and f"{stage.loss or METHODS[config.method].loss}({constants})",
+        stage.rate and f"a learning rate of {stage.rate * config.learning_rate:g} to 0 by half a cosine",
+        stage.weights and f"re-weighted, {stage.weights}",
+        stage.sampling and f"re-sampled, {stage.sampling}",
+    ]
     return "; ".join(filter(None, done)) or "images as they are"

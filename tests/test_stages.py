@@ -1,0 +1,217 @@
+"""Stages that train a part of the network: what is trained and what is frozen, at which rate, resumed inside each."""
+
+import json
+import types
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from helpers import to_numpy
+
+from tf_mmloss import BatchNormalization, ClassScale, CosineSchedule, WarmupStepSchedule, backbones, losses
+from tf_mmloss.methods import METHODS, Method, Stage
+from tf_mmloss.runs import saved
+from tf_mmloss.runs.folder import read_config, read_history
+from tf_mmloss.train import experiment
+from tf_mmloss.train.inputs import has_tensorflow
+from tf_mmloss.train.presets import Config, phases, resolve, schedule, show
+
+SMALL = Config(
+    dataset="digits", ratio=20, depth=8, epochs=3, seed=3, input="host" if has_tensorflow() else "device", jit="off"
+)
+PARTS = {"head": ("head",), "scales": ("scales",), "classifier": ("head", "scales")}
+
+
+def stopped(config, folder, epochs):
+    """Run a config up to an epoch; return the weights then."""
+    asked = iter([*[False] * (epochs - 1), True])
+    with pytest.raises(experiment.RunStoppedError):
+        experiment.run(config, folder, resume=True, stop=lambda: next(asked))
+    with np.load(next((folder / "checkpoint").glob("state-*.npz"))) as state:
+        return {key: state[key] for key in state}
+
+
+# Stopped after two of three epochs: where the second stage begins, and inside it.
+@pytest.mark.parametrize(("method", "start"), [("crt", 2), ("mislas", 1)])
+def test_a_run_resumes_bit_for_bit_before_and_inside_a_stage(method, start, tmp_path):
+    config = resolve(Config(**{**SMALL.values(), "method": method, "start_epoch": start}))
+    whole = experiment.run(config, tmp_path / "whole")
+    stopped(config, tmp_path / "stopped", 2)
+    assert experiment.run(config, tmp_path / "stopped", resume=True)["checksum"] == whole["checksum"]
+    rows = read_history(tmp_path / "whole")
+    assert [row["resampling"] for row in rows] == [float(epoch >= start) for epoch in range(3)]
+    rates = {"crt": [0.1, 1e-5, 0.1], "mislas": [0.1, 0.05, 0.025]}[method]
+    rates[:start] = [WarmupStepSchedule.published(start, 0.1)(epoch) for epoch in range(start)]
+    assert [row["learning_rate"] for row in rows] == pytest.approx(rates)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of an optimizer that does not fit what is trained
+        model = saved.load(tmp_path / "whole" / "last.keras")
+    assert type(model.loss) is (losses.CrossEntropyLoss if method == "crt" else losses.LabelAwareSmoothingLoss)
+    text = (tmp_path / "whole" / "index.html").read_text()
+    part = {"crt": "the head alone", "mislas": "head and class factors alone"}[method]
+    assert f"{part} from epoch {start + 1} on (shaded)" in text
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    return rng.normal(2, 3, (32, 4, 4, 2)).astype("float32"), rng.integers(0, 3, 32)
+
+
+@pytest.mark.parametrize("batch_norm", ["inference", "training"])
+@pytest.mark.parametrize("trains", ["head", "scales", "classifier"])
+def test_what_is_frozen_stays(trains, batch_norm, batch, tmp_path):
+    images = keras.Input((4, 4, 2))
+    inner = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Conv2D(3, 3), BatchNormalization(name="inner_bn")])
+    x = inner(keras.layers.BatchNormalization(name="outer_bn")(images))
+    x = keras.layers.Dense(3, name="head")(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(images, ClassScale(name="scales")(x))
+    experiment.freeze(model, trains, batch_norm)
+    model.compile(keras.optimizers.SGD(0.1), losses.CrossEntropyLoss())
+    model.save(tmp_path / "model.keras")
+    before = {v.path: to_numpy(v) for v in model.variables}
+    model.fit(*batch, batch_size=16, epochs=1, verbose=0)
+    moved = {path for path, value in before.items() if not np.array_equal(value, to_numpy(variable_of(model, path)))}
+    expected = {path for path in before if any(path.startswith(f"{name}/") for name in PARTS[trains])}
+    if batch_norm == "training":
+        expected |= {path for path in before if "moving" in path}
+    assert {path for path in moved if "seed" not in path} == expected
+
+
+def variable_of(model, path):
+    return next(variable for variable in model.variables if variable.path == path)
+
+
+def test_a_head_that_begins_anew_is_that_of_the_seed():
+    config = resolve(Config(**{**SMALL.values(), "method": "crt"}))
+    splits = experiment.split(experiment.load(config), config)
+    heads = []
+    for _ in range(2):
+        model = experiment.build(config, splits)
+        first = to_numpy(model.get_layer("head").kernel)
+        model.get_layer("head").bias.assign(np.ones(10))
+        experiment._next_phase(config, model, phases(config), 1, splits)
+        heads.append(to_numpy(model.get_layer("head").kernel))
+        assert not np.array_equal(first, heads[-1])
+        assert not to_numpy(model.get_layer("head").bias).any()
+        assert np.std(heads[-1]) == pytest.approx(np.sqrt(2 / 64), rel=0.2)
+    np.testing.assert_array_equal(*heads)
+
+
+def test_stages_of_the_methods():
+    config = resolve(Config(method="crt", epochs=100))
+    assert [(phase.start, phase.stop, phase.stage.trains) for phase in phases(config)] == [
+        (0, 90, "all"),
+        (90, 100, "head"),
+    ]
+    rate, first, own = schedule(config), WarmupStepSchedule.published(90), CosineSchedule(0.1, 10, 0)
+    assert [rate(epoch) for epoch in range(100)] == [*map(first, range(90)), *map(own, range(10))]
+    assert resolve(Config(method="crt", epochs=220, start_epoch=200)).start_epoch == 200
+    gcl = resolve(Config(method="gcl-crt", epochs=230))
+    assert phases(gcl)[1].start == 200
+    assert schedule(gcl)(200) == pytest.approx(0.002)
+    loss = experiment.loss(gcl, [20, 10], phases(gcl)[1].stage)
+    assert (loss.margin, loss.scale, loss.gamma, loss.noise) == (0.1, 20, 1, 0.5)
+    assert [phase.stop for phase in phases(resolve(Config(method="mm-drw")))] == [200]
+    with pytest.raises(ValueError, match="`epochs` must be at least 2 with method crt"):
+        resolve(Config(method="crt", epochs=1))
+    with pytest.raises(ValueError, match="`start_epoch` must be an integer >= 1"):
+        resolve(Config(method="crt", start_epoch=0))
+
+
+def test_a_drop_of_the_rate_is_that_of_the_stages_schedule(monkeypatch):
+    stages = (
+        Stage(),
+        Stage("first-drop", weights="effective"),
+        Stage(0.5, weights="effective", trains="head", rate=1.0),
+    )
+    monkeypatch.setitem(METHODS, "drw-crt", Method("drw-crt", "CrossEntropyLoss", "mine", stages=stages))
+    config = resolve(Config(method="drw-crt", epochs=200))
+    assert [start for start, _ in experiment.presets.stages(config)] == [0, 80, 100]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Stage(trains="tail"), "`trains` must be one of"),
+        (lambda: Stage(anew=True), "`anew` and `batch_norm` are of a stage with a frozen backbone"),
+        (lambda: Stage(trains="head", batch_norm="frozen"), "`batch_norm` must be one of"),
+        (lambda: Stage(0.5, trains="head", rate=0.0), "`rate` must be"),
+        (lambda: Stage("first-drop", rate=1.0), "`starts` must be a fraction where a stage has a `rate`"),
+        (lambda: Method("a", "b", "c", stages=(Stage(trains="head"),)), "`stages` must begin with one that trains all"),
+        (
+            lambda: Method("a", "b", "c", stages=(Stage(), Stage(0.4, trains="head"), Stage(0.5))),
+            "`stages` must train all before a part",
+        ),
+    ],
+)
+def test_a_stage_that_cannot_be_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.fixture
+def pretrained(monkeypatch):
+    """A tiny network that comes with weights: those of a seed."""
+
+    def build(spec, shape, weights):
+        images = keras.Input(shape)
+        kernel = keras.initializers.GlorotUniform(seed=5)
+        x = BatchNormalization(name="bn")(keras.layers.Conv2D(4, 3, use_bias=False, kernel_initializer=kernel)(images))
+        return keras.Model(images, keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x)), name="tiny")
+
+    kind = types.SimpleNamespace(
+        FORM="tiny",
+        matches=lambda spec: spec == "tiny",
+        check=lambda spec, weights: None,
+        statistics=lambda spec, channels: None,
+        build=build,
+    )
+    monkeypatch.setattr(backbones, "_KINDS", (*backbones._KINDS, kind))
+    return Config(
+        **{**SMALL.values(), "depth": None, "backbone": "tiny", "pretrained": "imagenet", "method": "erm-drw"}
+    )
+
+
+def test_the_head_of_pretrained_weights_is_trained_first(pretrained, tmp_path):
+    whole = experiment.run(pretrained, tmp_path / "whole")
+    config = read_config(tmp_path / "whole")
+    assert (config.frozen_epochs, config.learning_rate) == (1, 0.01)
+    rows = read_history(tmp_path / "whole")
+    assert [row["learning_rate"] for row in rows] == pytest.approx([0.1, *map(schedule(config), (1, 2))])
+    assert [row["reweighting"] for row in rows] == [0, 0, 1]
+    states = [stopped(config, tmp_path / "stopped", 1), stopped(config, tmp_path / "stopped", 1)]
+    assert experiment.run(config, tmp_path / "stopped", resume=True)["checksum"] == whole["checksum"]
+    splits = experiment.split(experiment.load(config), config)
+    begun = [to_numpy(v) for v in experiment.build(config, splits).get_layer("tiny").variables]
+    assert len(begun) == 5
+    for epoch, state in enumerate(states):
+        alike = [np.array_equal(value, state[f"{position:05d}"]) for position, value in enumerate(begun)]
+        assert alike == [epoch == 0] * 5
+    assert "the head alone up to epoch 1 (shaded)" in (tmp_path / "whole" / "index.html").read_text()
+
+
+def test_frozen_epochs_of_a_config(pretrained, tmp_path):
+    def of(**options):
+        return resolve(Config(**{**pretrained.values(), **options}))
+
+    assert [of(epochs=epochs).frozen_epochs for epochs in (1, 2, 20, 200)] == [0, 1, 2, 20]
+    assert [(phase.start, phase.stop) for phase in phases(of(epochs=20, method="crt"))] == [(0, 2), (2, 18), (18, 20)]
+    off = of(frozen_epochs=0)
+    assert len(phases(off)) == 1
+    assert schedule(off)(0) == WarmupStepSchedule.published(3, 0.01)(0)
+    assert resolve(SMALL).frozen_epochs is None
+    assert resolve(SMALL).learning_rate == 0.1
+    text = show(of(epochs=20))
+    assert "from epoch 0: the head alone, at a learning rate of 0.1" in text
+    assert "from epoch 2: the whole network, at a learning rate of 0.01" in text
+    with pytest.raises(ValueError, match="`frozen_epochs` needs pretrained weights"):
+        resolve(Config(frozen_epochs=3))
+    with pytest.raises(ValueError, match="`frozen_epochs` must leave epochs for the whole network: at most 2"):
+        of(frozen_epochs=3)
+    # A run of an earlier version had none, and has none when it goes on.
+    old = {name: value for name, value in of().values().items() if name != "frozen_epochs"}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert read_config(tmp_path).frozen_epochs == 0
+    assert resolve(read_config(tmp_path)).frozen_epochs == 0
