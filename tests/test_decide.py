@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from helpers import assert_close, to_numpy
 from keras import ops
 
-from tf_mmloss import Probabilities, decide
+from tf_mmloss import CrossEntropyLoss, Probabilities, decide
 from tf_mmloss.cli import evaluate
 from tf_mmloss.datasets import load
 from tf_mmloss.decide.logit_adjustment import logit_adjustment
 from tf_mmloss.decide.tau_normalisation import tau_normalisation
+from tf_mmloss.models import add_head
 from tf_mmloss.runs import predictions
 from tf_mmloss.runs.model import RunModel
 from tf_mmloss.train import experiment
@@ -54,6 +56,20 @@ def test_tau_normalisation_is_the_published_one(tau):
     logits = PUBLISHED["h"] @ kernel + bias
     layer = decide.layer(f"tau-normalisation:{tau}", decide.Trained(1.0, PUBLISHED["counts"], kernel, bias))
     np.testing.assert_allclose(layer.scores(logits), PUBLISHED[f"tau_logits_{tau}"], rtol=1e-6, atol=1e-6)
+
+
+def test_the_scales_of_a_head_are_part_of_its_kernel():
+    rng = np.random.default_rng(0)
+    features = keras.Input((4,))
+    model = keras.Model(features, add_head(features, 3, "dense", scales=True))
+    model.compile(loss=CrossEntropyLoss())
+    kernel, bias, scales = rng.normal(size=(4, 3)), rng.normal(size=3), np.array([0.5, 1.0, 3.0])
+    model.get_layer("head").set_weights([kernel, bias])
+    model.get_layer("scales").set_weights([scales])
+    x = rng.normal(size=(5, 4)).astype("float32")
+    trained = decide.Trained.of(model, [9, 5, 1])
+    scores = decide.decided("tau-normalisation:1", trained, np.zeros(5, int), model.predict(x, verbose=0)).scores
+    np.testing.assert_allclose(scores, x @ (kernel / np.linalg.norm(kernel, axis=0)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0])

@@ -37,6 +37,9 @@ class Trained:
         """What is known of a model that is compiled with a loss of this package, and has its head in a layer "head"."""
         loss, head = model.loss, model.get_layer("head")
         arrays = [np.asarray(value, np.float64) for value in head.get_weights()] if hasattr(head, "use_bias") else []
+        for layer in model.layers:
+            if layer.name == "scales":  # of the head's logits, so of its columns
+                arrays = [array * np.asarray(layer.get_weights()[0], np.float64) for array in arrays]
         kernel, bias = (*arrays, None, None)[:2]
         return cls(loss.scale, cls_counts, kernel, bias, loss.probabilistic, loss.activation)
 
