@@ -1,8 +1,9 @@
-"""What the site takes from outside its folder: pages of the repository, and pictures made from runs."""
+"""What the site takes from outside its folder: pages of the repository, methods and pictures and tables of runs."""
 
 import re
 from pathlib import Path
 
+import generated
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,6 +19,7 @@ def on_files(files, config):
     """Add them."""
     for page, source in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
+    files.append(File.generated(config, "methods.md", content=generated.methods()))
     for picture in sorted((ROOT / PICTURES).glob("*.png")):
         files.append(File.generated(config, f"figures/{picture.name}", content=picture.read_bytes()))
     return files
@@ -27,4 +29,5 @@ def on_page_markdown(markdown, page, **_):
     """Point to the pictures where the site has them; a link to code is its name."""
     if page.file.src_uri in PAGES:
         markdown = re.sub(r"\[([^]]+)\]\((?!https?:)[^)]*\)", r"\1", markdown)
+    markdown = markdown.replace("<!-- measured -->", generated.measured())
     return re.sub(rf"\((?:\.\./)?{PICTURES.as_posix()}/", "(figures/", markdown)

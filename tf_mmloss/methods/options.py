@@ -50,12 +50,8 @@ def signature(loss: str) -> Signature:
         >>> signature("MaxMarginLoss").options["beta"].type
         <class 'float'>
     """
-    module, _, name = loss.rpartition(":")
-    found = _constructor(module or "tf_mmloss.losses", name)
-    if found is None:
-        raise ValueError(f"`loss` must be a class of tf_mmloss, or package.module:Class. Received: loss={loss!r}")
-    constructor, docstring = found
-    described = _described(docstring)
+    constructor, said = _found(loss)
+    described = _described(said)
     options, given = {}, []
     positional = [*constructor.args.posonlyargs, *constructor.args.args]
     missing = [None] * (len(positional) - len(constructor.args.defaults))
@@ -70,6 +66,30 @@ def signature(loss: str) -> Signature:
             value = default.value if isinstance(default, ast.Constant) else None
             options[argument.arg] = Option(argument.arg, kind, value, described.get(argument.arg, ""))
     return Signature(options, tuple(name for name in given if name in ("cls_counts", "seed")))
+
+
+def docstring(loss: str) -> str:
+    """What the docstring of a loss says: its own, or of a class that has none, its parent's.
+
+    Args:
+        loss: as for `signature`.
+
+    Raises:
+        ValueError: there is no such class.
+
+    Example:
+        >>> docstring("LDAMLoss").splitlines()[0]
+        'Label-distribution-aware margin loss.'
+    """
+    return _found(loss)[1]
+
+
+def _found(loss: str) -> tuple[ast.FunctionDef, str]:
+    module, _, name = loss.rpartition(":")
+    found = _constructor(module or "tf_mmloss.losses", name)
+    if found is None:
+        raise ValueError(f"`loss` must be a class of tf_mmloss, or package.module:Class. Received: loss={loss!r}")
+    return found
 
 
 def _constructor(module: str, name: str) -> tuple[ast.FunctionDef, str] | None:

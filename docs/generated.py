@@ -1,0 +1,148 @@
+"""Pages of the site that are made from the methods and from `results/results.csv`."""
+
+import csv
+import re
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+from tf_mmloss.methods import METHODS, Method, signature
+from tf_mmloss.methods.options import docstring
+
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "results.csv"
+
+
+def methods() -> str:
+    """The page of the methods."""
+    gains = _gains()
+    parts = [
+        "# Methods\n\nWhat `--method` names, made from the code. All train under the recipe of the data set. The gain "
+        "is the test error of erm minus that of the method, in points, at the last epoch, where "
+        "both were run with the method's own options ([Results](results.md)); what was not run has none. The time "
+        "of a step was not compared by method; a method that starts from a pre-trained backbone needs that run too.\n",
+        _table(
+            ["Method", "Loss", "Loss needs counts", "Head", "Stages", "Gain"],
+            [
+                [
+                    f"[`{name}`](#{name})",
+                    f"`{method.loss}`",
+                    _needs_counts(method),
+                    _head(method),
+                    _stages(method),
+                    "; ".join(gains.get(name, [])),
+                ]
+                for name, method in METHODS.items()
+            ],
+        ),
+    ]
+    parts += [_section(name, method, gains.get(name, [])) for name, method in METHODS.items()]
+    return "\n".join(parts)
+
+
+def measured() -> str:
+    """A table for each setting that was run, the lowest error first."""
+    parts = []
+    for setting, by_method in _errors().items():
+        rows = []
+        for name, runs in sorted(by_method.items(), key=lambda item: statistics.mean(r["error"] for r in item[1])):
+            row = [f"[`{name}`](methods.md#{name})", _mean([r["error"] for r in runs])]
+            rows.append([*row, _mean([r["rare"] for r in runs]), str(len(runs))])
+        parts.append(f"**{setting}**\n\n{_table(['Method', 'Error in %', 'Accuracy of the rare in %', 'Runs'], rows)}")
+    return "\n".join(parts)
+
+
+def _section(name: str, method: Method, gains: list[str]) -> str:
+    said = docstring(method.loss)
+    paper = re.search(r"^Reference:\n((?:    .*\n?)+)", said, re.M)
+    options = signature(method.loss).options
+    lines = [
+        f"## {name}\n",
+        f"{said.splitlines()[0]}\n",
+        f"```text\n{equation(said)}\n```\n",
+        f"- Constants: {method.source}",
+    ]
+    if paper:
+        lines.append(f"- Paper: {' '.join(paper[1].split())}")
+    lines += [
+        f"- Loss needs class counts: {_needs_counts(method)}",
+        f"- Head: {_head(method)}",
+        f"- Stages: {_stages(method)}",
+    ]
+    if options:
+        values = {option.name: method.arguments.get(option.name, option.default) for option in options.values()}
+        lines.append(
+            "- Options: " + ", ".join(f"`--{key.replace('_', '-')}` ({value})" for key, value in values.items())
+        )
+    if gains:
+        lines.append(f"- Gain over erm, in points: {'; '.join(gains)}")
+    return "\n".join(lines) + "\n"
+
+
+def equation(said: str) -> str:
+    """The indented lines of a docstring before its arguments."""
+    before = said.partition("\nArgs:")[0]
+    lines = [line[4:] for line in before.splitlines() if line.startswith("    ")]
+    return "\n".join(lines)
+
+
+def _needs_counts(method: Method) -> str:
+    return "yes" if re.search(r"^    cls_counts: ", docstring(method.loss), re.M) else "no"
+
+
+def _head(method: Method) -> str:
+    return f"{method.head}, or cosine by `--classifier cosine`" if method.cosine is not None else method.head
+
+
+def _stages(method: Method) -> str:
+    said = ["after rotation prediction"] if method.pretraining != "none" else []
+    for stage in method.own_stages:
+        if stage.scheme:
+            how = "re-weights" if stage.weights else "re-samples"
+            start = stage.starts
+            when = (
+                "from the first drop of the rate"
+                if isinstance(start, str)
+                else f"from {start:.0%} of the epochs"
+                if start
+                else "throughout"
+            )
+            said.append(f"{how} ({stage.scheme}) {when}")
+    return ", ".join(said) or "one"
+
+
+def _errors() -> dict[str, dict[str, list[dict[str, float]]]]:
+    """Runs by setting and method, of the methods' own options: a precision is none of them."""
+    found: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    with RESULTS.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if re.sub(r"precision \w+", "", row["options"]).strip(" ,;"):
+                continue
+            kind = {"longtail": "long-tailed", "step": "step"}.get(row["imbalance"], row["imbalance"])
+            setting = (
+                f"{row['dataset']}, {kind} {float(row['ratio']):g}:1, ResNet-{row['depth']}, {row['epochs']} epochs"
+            )
+            rare = float(row["few_accuracy"] or row["medium_accuracy"])
+            found[setting][row["method"]].append({"error": float(row["last_epoch_error"]), "rare": rare})
+    return {setting: dict(by_method) for setting, by_method in found.items()}
+
+
+def _gains() -> dict[str, list[str]]:
+    gains: dict[str, list[str]] = defaultdict(list)
+    for setting, by_method in _errors().items():
+        for name, runs in by_method.items():
+            if name != "erm" and "erm" in by_method:
+                plain = statistics.mean(run["error"] for run in by_method["erm"])
+                gain = plain - statistics.mean(run["error"] for run in runs)
+                short = setting.partition(", ResNet")[0]
+                gains[name].append(f"{gain:+.2f} ({short}; n={len(runs)}, erm n={len(by_method['erm'])})")
+    return gains
+
+
+def _mean(values: list[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}"
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["-"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"

@@ -1,0 +1,49 @@
+"""The site's generated pages have every method, its equation, and no number that is not in the results."""
+
+import csv
+import importlib.util
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+from tf_mmloss.methods import METHODS
+from tf_mmloss.methods.options import docstring
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def generated():
+    spec = importlib.util.spec_from_file_location("generated", ROOT / "docs" / "generated.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_method_has_its_section_and_an_equation(generated):
+    page = generated.methods()
+    assert re.findall("^## (.+)$", page, re.M) == list(METHODS)
+    for name, method in METHODS.items():
+        section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        found = generated.equation(docstring(method.loss))
+        assert "l = " in found
+        assert found in section
+        assert method.source in section
+
+
+def test_gains_are_those_of_the_results(generated):
+    with (ROOT / "results" / "results.csv").open() as file:
+        rows = [r for r in csv.DictReader(file) if r["dataset"] == "digits"]
+    errors = {m: [float(r["last_epoch_error"]) for r in rows if r["method"] == m] for m in ("erm", "ldam-drw")}
+    gain = statistics.mean(errors["erm"]) - statistics.mean(errors["ldam-drw"])
+    sections = generated.methods()
+    assert f"{gain:+.2f} (digits, long-tailed 20:1; n=3, erm n=3)" in sections
+    assert "Gain over erm" not in sections.partition("\n## lade\n")[2].partition("\n## ")[0]
+
+
+def test_measured_tables_leave_other_options_out(generated):
+    tables = generated.measured()
+    row = next(line for line in tables.splitlines() if "`mm-drw`" in line and "24." in line)
+    assert row.endswith("| 2 |")  # without the three of another margin space
