@@ -96,18 +96,17 @@ def _head(method: Method) -> str:
 def _stages(method: Method) -> str:
     said = ["after rotation prediction"] if method.pretraining != "none" else []
     for stage in method.own_stages:
-        if stage.scheme:
-            how = "re-weights" if stage.weights else "re-samples"
-            start = stage.starts
-            when = (
-                "from the first drop of the rate"
-                if isinstance(start, str)
-                else f"from {start:.0%} of the epochs"
-                if start
-                else "throughout"
-            )
-            said.append(f"{how} ({stage.scheme}) {when}")
+        balanced = stage.scheme and f"{'re-weights' if stage.weights else 're-samples'} ({stage.scheme})"
+        done = " and ".join(filter(None, [stage.part and f"trains the {stage.trains} alone", balanced]))
+        if done:
+            said.append(f"{done} {_when(stage.starts)}")
     return ", ".join(said) or "one"
+
+
+def _when(starts: float | str) -> str:
+    if isinstance(starts, str):
+        return "from the first drop of the rate"
+    return f"from {starts:.0%} of the epochs" if starts else "throughout"
 
 
 def _errors() -> dict[str, dict[str, list[dict[str, float]]]]:
