@@ -57,7 +57,7 @@ from tf_mmloss.train.presets import HOW, INPUTS, PRECISIONS, STRATEGIES, TABLE_1
 
 # What the paper leaves open: other readings of the same systems; and the rival that it leaves out.
 VARIANTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
-    ("mm-drw", {"margin_space": "logit"}),
+    ("mm-drw", {"margin_space": "cosine"}),
     ("mm-drw", {"weights": "inverse"}),
     ("ldam-drw", {"weights": "inverse"}),
     ("balanced-softmax", {}),
@@ -73,7 +73,7 @@ SETTINGS = (
     ("cifar100", "step", 100.0),
     ("cifar100", "step", 10.0),
 )
-FIRST = ("erm", "ldam-drw", "mm-drw", "mm-drw-margin_space_logit", "mm-ldam-drw", "m-drw", "mm", "ldam")
+FIRST = ("erm", "ldam-drw", "mm-drw", "mm-drw-margin_space_cosine", "mm-ldam-drw", "m-drw", "mm", "ldam")
 SEEDS = (0, 1, 2)
 
 # Images of each class, and classes, before the training split is made imbalanced.

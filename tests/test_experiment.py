@@ -535,11 +535,11 @@ def test_what_only_the_data_shows_is_refused_before_the_folder_is_made(change, m
 
 def test_constants_of_the_paper():
     assert resolve(Config(dataset="cifar10", ratio=100)).loss_arguments == {
-        "scale": 10.0, "delta_neg": 0.6, "beta": 1.5, "margin_space": "cosine"
+        "scale": 10.0, "delta_neg": 0.6, "beta": 1.5, "margin_space": "logit"
     }  # fmt: skip
     resolved = resolve(Config(dataset="cifar100", imbalance="step", ratio=10, method="mm-ldam-drw"))
     assert (resolved.delta_neg, resolved.beta, resolved.class_margin) == (2.4, 1.1, 0.5)
-    assert (resolve(Config(method="mm", ratio=10)).delta_neg, resolve(Config(method="mm")).delta_neg) == (0.7, 1.2)
+    assert (resolve(Config(method="mm", ratio=10)).delta_neg, resolve(Config(method="mm")).delta_neg) == (0.7, 0.6)
     assert (resolved.epochs, resolved.start_epoch, resolved.depth) == (200, 160, 32)
     assert {recipe.epochs for name, recipe in RECIPES.items() if name.startswith("cifar")} == {200}
 
@@ -566,13 +566,13 @@ def test_constants_go_with_the_margin_space():
 
     searched = "searched on held-out images of this training set (results/tuning/{})"
     published = "published for MM-DRW on this training set (Tables 2 and 3)"
-    assert constants(method="mm") == (1.2, 1.5, searched.format("mm"))
+    assert constants(method="mm") == (0.6, 1.5, searched.format("mm-logit"))
     assert constants(method="mm", margin_space="cosine") == (1.2, 1.5, searched.format("mm"))
     assert constants(method="mm", margin_space="logit") == (0.6, 1.5, searched.format("mm-logit"))
-    assert constants(method="mm-ldam-drw") == (1.2, 1.5, searched.format("mm-ldam-drw"))
+    assert constants(method="mm-ldam-drw", margin_space="cosine") == (1.2, 1.5, searched.format("mm-ldam-drw"))
     unsearched = f"not searched for margin space logit; {published}"
-    assert constants(method="mm-ldam-drw", margin_space="logit") == (0.6, 1.5, unsearched)
-    assert constants(method="mm-drw", margin_space="logit") == (0.6, 1.5, published)
+    assert constants(method="mm-ldam-drw") == (0.6, 1.5, unsearched)
+    assert constants(method="mm-drw") == (0.6, 1.5, published)
     assert constants(method="mm", margin_space="logit", ratio=10) == (0.7, 1.2, published)
 
 
@@ -594,8 +594,6 @@ def test_a_run_that_never_began_to_rebalance_is_read_and_not_begun(tmp_path):
 def test_methods_take_the_defaults_of_their_loss(method):
     loss, arguments = METHODS[method].loss_class, METHODS[method].arguments
     defaults = {name: inspect.signature(loss).parameters[name].default for name in arguments}
-    if method.startswith("mm"):
-        defaults["margin_space"] = "cosine"
     if method.startswith("mm-ldam"):
         defaults["class_margin"] = 0.5
     assert arguments == defaults

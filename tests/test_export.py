@@ -75,7 +75,7 @@ def test_model_card_tells_what_the_run_folder_does(exported):
     root, metrics = exported
     card = (root / "saved" / "README.md").read_text()
     assert card.startswith("# MM-DRW on digits, long-tailed 20:1\n")
-    assert "MaxMarginLoss(scale=10.0, delta_neg=0.6, beta=1.5, margin_space='cosine')" in card
+    assert "MaxMarginLoss(scale=10.0, delta_neg=0.6, beta=1.5, margin_space='logit')" in card
     assert f"error of the last epoch {metrics['error']:.2%}" in card
     assert f"calibration error {metrics['calibration_error']:.2%}" in card
     assert f"| 9 | 6 | {metrics['per_class_error'][9]:.2%} |" in card

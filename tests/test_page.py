@@ -107,7 +107,7 @@ def test_the_page_says_how_it_went(tmp_path, capsys):
 def test_the_command_makes_the_same_config(tmp_path):
     for options in (
         {"method": "ldam-drw", "seed": 3, "learning_rate": 0.05, "precision": "bfloat16"},
-        {"dataset": "cifar100", "imbalance": "step", "ratio": 10, "margin_space": "logit", "flip": False},
+        {"dataset": "cifar100", "imbalance": "step", "ratio": 10, "margin_space": "cosine", "flip": False},
         {"dataset": "digits", "ratio": 20, "schedule": "cosine", "depth": 8},
     ):
         folder = a_run(tmp_path / str(len(list(tmp_path.iterdir()))), **options)

@@ -128,7 +128,7 @@ def test_the_whole_report_byte_for_byte(place, capsys):
     for seed, error in enumerate([0.22, 0.23, 0.24]):
         write_run(place / "results", error=error, best=error - 0.01, seconds=3600.0 * (seed + 1), seed=seed)
     write_run(place / "results", method="erm", precision="bfloat16", error=0.2964, seconds=1800.0)
-    write_run(place / "results", folder="short", epochs=30, margin_space="logit", error=0.4)
+    write_run(place / "results", folder="short", epochs=30, margin_space="cosine", error=0.4)
     write_run(place / "results", dataset="digits", ratio=20, error=0.09, seconds=25.0)
     (place / "results" / "growing").mkdir()
     (place / "results" / "growing" / "config.json").write_text("{}")
@@ -157,7 +157,7 @@ Runs shorter or longer than the paper's:
 
 | Data set | Method | Ours (last epoch) | Best epoch | Time |
 | --- | --- | --- | --- | --- |
-| CIFAR-10, long-tailed 100:1 | MM-DRW, margin space logit, 30 epochs | 40.00 (n=1) | 21.00 (k=40) \
+| CIFAR-10, long-tailed 100:1 | MM-DRW, margin space cosine, 30 epochs | 40.00 (n=1) | 21.00 (k=40) \
 | 2.0 h, CPU, 2 cores |
 
 Data sets that are not the paper's:
@@ -173,7 +173,7 @@ CIFAR-10, long-tailed 100:1: error of each class in %, last epoch, mean over see
 | training images | 5000 | 2997 | 1796 | 1077 | 645 | 387 | 232 | 139 | 83 | 50 |
 | ERM, precision bfloat16 | 29.6 | 29.6 | 29.6 | 29.6 | 29.6 | 29.6 | 29.6 | 29.6 | 29.6 | 100.0 |
 | MM-DRW | 23.0 | 23.0 | 23.0 | 23.0 | 23.0 | 23.0 | 23.0 | 23.0 | 23.0 | 100.0 |
-| MM-DRW, margin space logit, 30 epochs | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 100.0 |
+| MM-DRW, margin space cosine, 30 epochs | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | 100.0 |
 <!-- results:end -->
 
 The rest.
@@ -200,7 +200,13 @@ def test_several_training_sets_are_shown_as_the_papers_table(place):
         write_run(place / "results", method="mm-drw", dataset="cifar100", imbalance="step", error=error, seed=seed)
     write_run(place / "results", method="ldam-drw-ssp", imbalance="step", ratio=10, error=0.2)
     write_run(
-        place / "results", method="mm-drw", imbalance="step", ratio=10, margin_space="logit", error=0.12, folder="logit"
+        place / "results",
+        method="mm-drw",
+        imbalance="step",
+        ratio=10,
+        margin_space="cosine",
+        error=0.12,
+        folder="cosine",
     )
     write_run(place / "results", folder="every-5", imbalance="step", ratio=10, eval_every=5, error=0.1148, seed=1)
     write_run(place / "results", imbalance="step", ratio=10, error=0.1348)
@@ -217,7 +223,7 @@ def test_several_training_sets_are_shown_as_the_papers_table(place):
 | CB-RS | 29.00 (n=1) / 29.45 |  |  |
 | LDAM-DRW+SSP |  | 20.00 (n=1) / 11.83 † |  |
 | MM-DRW | 21.98 (n=1) / 21.98 | 12.48 ± 1.41 (n=2) / 11.48 |  |
-| MM-DRW, margin space logit |  | 12.00 (n=1) / 11.48 |  |
+| MM-DRW, margin space cosine |  | 12.00 (n=1) / 11.48 |  |
 
 | Data set | Method |"""
     )

@@ -86,7 +86,7 @@ def test_the_plan_is_table_1_three_times_and_the_variants():
 
 def test_the_plan_begins_with_what_is_most_wanted():
     names = [cell.name.removeprefix("cifar10-longtail100-") for cell in table.plan()]
-    drw = ["ldam-drw", "mm-drw", "mm-drw-margin_space_logit", "mm-ldam-drw", "m-drw"]
+    drw = ["ldam-drw", "mm-drw", "mm-drw-margin_space_cosine", "mm-ldam-drw", "m-drw"]
     assert names[:8] == [f"{name}-seed0" for name in ("erm", *drw, "mm", "ldam")]
     assert names[8:18] == [f"{name}-seed{seed}" for seed in (1, 2) for name in drw]
     here, there = len(table.systems()) * 3, (len(table.systems()) - 2) * 3
@@ -96,7 +96,7 @@ def test_the_plan_begins_with_what_is_most_wanted():
 
 def test_variants_are_cells_with_their_options_in_name_and_config():
     cells = {cell.name: cell.config for cell in table.plan()}
-    assert cells["cifar10-longtail100-mm-drw-margin_space_logit-seed0"].margin_space == "logit"
+    assert cells["cifar10-longtail100-mm-drw-margin_space_cosine-seed0"].margin_space == "cosine"
     assert cells["cifar100-step10-ldam-drw-weights_inverse-seed2"].weights == "inverse"
     assert cells["cifar10-longtail100-mm-drw-seed0"].weights == "effective"
 

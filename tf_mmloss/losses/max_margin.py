@@ -131,8 +131,8 @@ class MaxMarginLoss(CrossEntropyLoss):
 
     Two readings of the paper differ and both are here. `margin_space="logit"` takes Eq. 2-4 literally on
     u = s cos, so that the margin is Delta / s in cosine units; on held-out images it learned faster.
-    "cosine" takes u = cos and trains on s (cos - Delta), as LDAM and the published code scale their margins:
-    the preset of every MM method of the trainer. A tie counts as correct.
+    "cosine" takes u = cos and trains on s (cos - Delta), as LDAM and the published code scale their margins.
+    A tie counts as correct.
 
     The published code computes something else: it takes the logit of the batch's first label as u_y for
     every row, lets 0 take part in the rival maximum, and gives ties no margin. This follows the equations.

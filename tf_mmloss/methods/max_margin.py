@@ -5,7 +5,7 @@ delta_neg and beta go with the training set: see MM_CONSTANTS of `tf_mmloss.trai
 
 from tf_mmloss.methods.base import Method
 
-_ARGUMENTS = {"scale": 10.0, "margin_space": "cosine"}
+_ARGUMENTS = {"scale": 10.0, "margin_space": "logit"}
 
 MM = Method("mm", "MaxMarginLoss", "The paper, Eq. 1-5, scale of section 3.1.", head="cosine", arguments=_ARGUMENTS)
 MM_LDAM = Method(
