@@ -19,7 +19,7 @@ from helpers import BACKEND, interrupts
 from matplotlib.figure import Figure
 
 import tf_mmloss
-from tf_mmloss import pipeline
+from tf_mmloss import decide, pipeline
 from tf_mmloss.cli import fit
 from tf_mmloss.datasets import load
 from tf_mmloss.files import write_json
@@ -596,6 +596,8 @@ def test_methods_take_the_defaults_of_their_loss(method):
     defaults = {name: inspect.signature(loss).parameters[name].default for name in arguments}
     if method.startswith("mm-ldam"):
         defaults["class_margin"] = 0.5
+    if method == "la-ldam":
+        defaults["tau"] = 1.0
     assert arguments == defaults
 
 
@@ -681,7 +683,8 @@ def test_a_class_without_test_images_is_left_out_of_the_means(tmp_path):
     logits = np.eye(10)[np.where(splits.eval_labels == 0, 1, splits.eval_labels)]  # every 0 is taken for a 1
     row = {"epoch": 0, "val_accuracy": 0.9, "seconds": 1.0, "images_per_second": 1.0}
     model = SimpleNamespace(loss=tf_mmloss.CrossEntropyLoss(), weights=[])
-    metrics = experiment._metrics(resolve(SMALL), data, splits, logits, [row], model)
+    decided = decide.decided("none", decide.Trained(1.0, splits.cls_counts), splits.eval_labels, logits)
+    metrics = experiment._metrics(resolve(SMALL), data, splits, decided, [row], model)
     assert metrics["per_class_error"] == [1.0, *[0.0] * 8, None]
     assert metrics["balanced_accuracy"] == pytest.approx(8 / 9)
     assert metrics["shot_accuracy"] == {"many": 0.0, "medium": 1.0, "few": 1.0}

@@ -26,6 +26,7 @@ import pytest
 
 import tf_mmloss
 from tf_mmloss._validation import shown
+from tf_mmloss.layers.features import KeepFeatures
 
 PACKAGE = str(Path(tf_mmloss.__file__).parent)
 TRIES = 200
@@ -255,6 +256,8 @@ def good(target, name):
     """A right value of an argument; the targets of a multi-label function are rows."""
     if name == "y_true" and target is tf_mmloss.losses.asymmetric:
         return np.eye(3, dtype="float32")[LABELS]
+    if name == "features" and target is tf_mmloss.losses.influence_balanced:
+        return np.ones((6, 4), "float32")
     return GOOD[name]()
 
 
@@ -291,6 +294,8 @@ def use(result):
         y_pred = np.linspace(-1, 1, 4 * width, dtype="float32").reshape(4, width)
         labels = np.arange(4) % width
         multi_label = isinstance(result, tf_mmloss.AsymmetricLoss)
+        if result.needs_features:
+            y_pred = KeepFeatures()([keras.ops.convert_to_tensor(y_pred)] * 2)
         values.append(result(np.eye(width, dtype="float32")[labels] if multi_label else labels, y_pred))
     if isinstance(result, tf_mmloss.WarmupStepSchedule):
         values += [result(epoch) for epoch in (0, 10**6)]

@@ -5,9 +5,10 @@ from typing import Any
 import keras
 from keras import layers
 
-from tf_mmloss._validation import choice, integer, number, received, sequence
+from tf_mmloss._validation import choice, flag, integer, number, received, sequence
 from tf_mmloss.imbalance import MAX_CLASSES
-from tf_mmloss.layers import BatchNormalization, ClassScale, CosineDense, KeepFeatures, StridedShortcut
+from tf_mmloss.layers import BatchNormalization, ClassScale, CosineDense, StridedShortcut
+from tf_mmloss.layers.features import KeepFeatures
 
 HEADS = ("cosine", "dense")
 MAX_DEPTH = 1202  # the deepest of He et al.
@@ -91,7 +92,7 @@ def add_head(features: Any, num_classes: int, head: str = "cosine", *, scales: b
     Raises:
         ValueError: features that are no Keras tensor (B, F), a number out of range, an unknown head.
     """
-    num_classes = _check_head(num_classes, head)
+    num_classes, scales = _check_head(num_classes, head), flag("scales", scales)
     if not isinstance(features, keras.KerasTensor) or len(features.shape) != 2:
         raise ValueError(f"`features` must be a Keras tensor (B, F). {received('features', features)}")
     if head == "cosine":

@@ -26,8 +26,9 @@ class DeferredInfluence(Deferred):
             `keras.Sequential`, which does not track the loss's state.
 
     Example:
-        >>> with_features(model).compile(SGD(0.1), InfluenceBalancedLoss(cls_counts))
-        >>> model.fit(data, epochs=200, callbacks=[DeferredInfluence(160)])
+        >>> model = with_features(model)
+        >>> model.compile(SGD(0.1), InfluenceBalancedLoss(cls_counts, scale=10))
+        >>> history = model.fit(data, epochs=200, callbacks=[DeferredInfluence(160)], verbose=0)
 
     Reference:
         Park et al., Influence-Balanced Loss for Imbalanced Visual Classification, ICCV 2021, section 3.4.

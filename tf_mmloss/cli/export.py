@@ -46,8 +46,7 @@ generated from the run's folder.
 
 - {config.method}: {loss}({options})
 - {config.epochs} epochs, batch {config.batch_size}, learning rate {config.learning_rate}, weight decay
-  {config.weight_decay}, seed {config.seed}, trained in {config.precision}, served in float32
-- {decided}
+  {config.weight_decay}, seed {config.seed}, trained in {config.precision}, served in float32{decided}
 - commit {commit}; {versions}; {machine}; {duration}
 - checksum of the weights {metrics[checksum]}
 
@@ -205,9 +204,9 @@ def card(
     texts = _PROBABILITIES if is_probability else _SCORES
     confidence = texts["confidence"] if "calibration_error" in metrics or not is_probability else ""
     own = metrics.get("decision", {}).get("decide", "none")
-    decided = f"decided by {decide}" if decide != "none" else "the largest output is the answer"
+    decided = "" if decide == own == "none" else f"\n- decision: {decide}"
     if decide != own:
-        decided += f"; the results below are of another decision, {own}"
+        decided += f"; the results below are of another one, {own}"
     rows = zip(metrics["class_names"], metrics["cls_counts"], metrics["per_class_error"], strict=True)
     return CARD.format(
         method=run_folder.method_label(config.method),

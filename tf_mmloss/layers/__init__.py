@@ -3,7 +3,6 @@
 from tf_mmloss.layers.batch_normalization import BatchNormalization
 from tf_mmloss.layers.class_scale import ClassScale
 from tf_mmloss.layers.cosine_dense import CosineDense
-from tf_mmloss.layers.features import KeepFeatures
 from tf_mmloss.layers.probabilities import Probabilities, probabilities
 from tf_mmloss.layers.strided_shortcut import StridedShortcut
 
@@ -11,7 +10,6 @@ __all__ = [
     "BatchNormalization",
     "ClassScale",
     "CosineDense",
-    "KeepFeatures",
     "Probabilities",
     "StridedShortcut",
     "probabilities",

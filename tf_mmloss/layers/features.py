@@ -22,6 +22,7 @@ class KeepFeatures(keras.layers.Layer):
     nothing else.
 
     Example:
+        >>> features = keras.Input((8,))
         >>> outputs = KeepFeatures()([keras.layers.Dense(3)(features), features])
     """
 

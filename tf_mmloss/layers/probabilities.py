@@ -1,13 +1,13 @@
 """Probabilities from a model's outputs, bare cosines too: at the scale of the loss that trained them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from tf_mmloss._validation import choice, number, numeric, received
+from tf_mmloss._validation import choice, number, numeric, received, sequence
 from tf_mmloss.evaluation import softmax
 from tf_mmloss.losses.base import LARGEST, check_scale
 
@@ -79,8 +79,8 @@ class Probabilities(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.scale = check_scale(scale) if np.isscalar(scale) else [check_scale(s) for s in scale]  # type: ignore
-        self.offset = _offset(offset) if np.isscalar(offset) else [_offset(o) for o in offset]  # type: ignore
+        self.scale = _of_classes("scale", scale, check_scale)
+        self.offset = _of_classes("offset", offset, _offset)
         self.activation = choice("activation", activation, ACTIVATIONS)
 
     @classmethod
@@ -133,6 +133,13 @@ class Probabilities(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         own = {"scale": self.scale, "activation": self.activation, "offset": self.offset}
         return {**super().get_config(), **own}
+
+
+def _of_classes(argument: str, value: Any, check: Callable[[float], float]) -> float | list[float]:
+    """A number, or one for each class."""
+    if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim):
+        return [check(each) for each in sequence(argument, value)]
+    return check(value)
 
 
 def _offset(value: float) -> float:

@@ -235,8 +235,9 @@ def rivals_of_each(logits: Any) -> Any:
     """Return max_{j != c} u_j of every class c, shape (B, C)."""
     largest = ops.argmax(logits, axis=-1)
     is_largest = ops.one_hot(largest, logits.shape[-1], dtype="bool")
-    second = ops.max(ops.where(is_largest, -np.inf, logits), axis=-1, keepdims=True)
-    return ops.where(is_largest, second, ops.max(logits, axis=-1, keepdims=True))
+    # `initial`, as XLA and Keras refuse the largest of no rows without it.
+    second = ops.max(ops.where(is_largest, -np.inf, logits), axis=-1, keepdims=True, initial=-np.inf)
+    return ops.where(is_largest, second, ops.max(logits, axis=-1, keepdims=True, initial=-np.inf))
 
 
 def over_targets(targets: Any, losses: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
-from tf_mmloss._validation import number
+from tf_mmloss._validation import number, numeric
 from tf_mmloss.imbalance import inverse_frequency_weights
 from tf_mmloss.layers.features import feature_norms
 from tf_mmloss.losses.base import (
@@ -56,9 +56,14 @@ def influence_balanced(
     labels, logits = as_labels(y_true, y_pred, of="influence_balanced"), ops.convert_to_tensor(y_pred)
     weights = inverse_frequency_weights(cls_counts)
     check_counts_of_logits(weights, logits)
-    features = ops.cast(ops.convert_to_tensor(features), logits.dtype)
-    if len(features.shape) != 2:
-        raise ValueError(f"`features` must have shape (B, F). Received: features.shape={tuple(features.shape)}")
+    if not ops.is_tensor(features):
+        features = numeric("features", features)
+    if len(features.shape) != 2 or len({features.shape[0], logits.shape[0]} - {None}) > 1:
+        raise ValueError(
+            "`features` must have shape (B, F), with the rows of `y_pred`. Received: features.shape="
+            f"{tuple(features.shape)} with y_pred.shape={tuple(logits.shape)}"
+        )
+    features = ops.convert_to_tensor(features, dtype=logits.dtype)
     losses, norms = cross_entropy(labels, logits, scale=check_scale(scale)), ops.sum(ops.abs(features), axis=-1)
     return losses * _factor(losses, labels, norms, weights, number("alpha", alpha, above=0, below=LARGEST))
 

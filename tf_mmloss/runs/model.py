@@ -64,7 +64,7 @@ class RunModel:
             chosen = decide_by
         file = folder / "last.keras"
         if not file.exists():
-            raise RunFolderError(f"{folder} has no model, last.keras: train it here, or copy the file there.")
+            raise RunFolderError(f"{folder} has no model, it has no last.keras: train it here, or copy the file there.")
         network = saved.load(file)
         if not isinstance(network.loss, LongTailLoss):
             raise RunFolderError(f"{file} is refused: its loss is none of this package.")
