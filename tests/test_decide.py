@@ -250,7 +250,7 @@ def test_a_run_is_exported_as_it_decides(run_folder, tmp_path):
     )
     card = (tmp_path / "saved" / "README.md").read_text()
     own = metrics["decision"]["decide"]
-    assert f"decided by logit-adjustment:2.5; the results below are of another decision, {own}" in card
+    assert f"decision: logit-adjustment:2.5; the results below are of another one, {own}" in card
 
 
 def test_a_config_names_its_decision():

@@ -286,7 +286,7 @@ def test_a_search_is_a_line_best_trial_first(place):
     write_run(place / "results")
     trials = [(10.0, "cosine", 0.31), (30.0, "cosine", 0.29), (10.0, "logit", 0.3)]
     for trial, (scale, space, error) in enumerate(trials):
-        options = {"scale": scale, "margin_space": space, "delta_neg": 1.2, "beta": 1.1, "holdout": 500, "epochs": 30}
+        options = {"scale": scale, "margin_space": space, "delta_neg": 0.6, "beta": 1.1, "holdout": 500, "epochs": 30}
         write_run(place / "results", folder=f"mm-tuning/trial-{trial}", method="mm", error=error, **options)
     assert run_report(place) == 0
     assert line_of(place, "CIFAR-10, long-tailed 100:1 | MM, beta 1.1 |") == [
