@@ -47,7 +47,7 @@ def test_the_averages_are_evaluated_and_saved_and_the_checkpoint_keeps_both(fini
     kernel = to_numpy(last.trainable_variables[0])
     alike = [a for a in trained if a.shape == kernel.shape]
     assert any((a == kernel).all() for a in alike)  # the average
-    assert any(0 < np.abs(a - kernel).max() < 0.3 for a in alike)  # what is trained
+    assert any(0 < np.abs(a - kernel).max() < 0.6 for a in alike)  # what is trained
 
 
 def test_the_best_model_has_the_averages(finished):

@@ -225,7 +225,7 @@ def _train(
     reweighting = _deferred(tf_mmloss.DeferredReweighting, "weights", config, splits)
     while True:
         if first_epoch == phases[current].stop < epochs:
-            model.optimizer.finalize_variable_values(model.trainable_variables)  # the averages, as `fit` leaves them
+            _take_averages(model)  # the averages, as `fit` leaves them
             current += 1
             of_loss = _next_phase(config, model, phases, current, splits)
         feed = make_feed(config, data, splits, model, first_epoch=first_epoch, resampling=resampling)
@@ -270,7 +270,7 @@ def _train(
             break
     if leader and len(checkpoint.history) < epochs:
         raise RunStoppedError(f"{folder} was stopped after epoch {len(checkpoint.history)} of {epochs}.")
-    model.optimizer.finalize_variable_values(model.trainable_variables)  # the averages, where it keeps them
+    _take_averages(model)  # the averages, where it keeps them
     logits = feed.model.predict(feed.eval_images, batch_size=feed.eval_batch, verbose=0)
     if leader:
         _save(model, folder / "last.keras")
@@ -325,6 +325,16 @@ def _write_derived(folder: Path, model: keras.Model, history: Sequence[dict[str,
     _write_history(folder / "history.csv", history)
 
 
+def _take_averages(model: keras.Model) -> None:
+    """Give a model the averages of its weights, if its optimizer keeps them."""
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    if getattr(model.optimizer, "inner_optimizer", model.optimizer).use_ema:
+        for variable in model.trainable_variables:
+            variable.assign(
+                keras.ops.copy(variable.value)
+            )  # JAX gives away the arrays of a step, and the averages stay
+
+
 @contextlib.contextmanager
 def _averaged(model: keras.Model) -> Iterator[None]:
     """Within the block, the model has the averages of its weights, if its optimizer keeps them."""
@@ -332,7 +342,7 @@ def _averaged(model: keras.Model) -> Iterator[None]:
         yield
         return
     trained = [host_array(variable) for variable in model.trainable_variables]
-    model.optimizer.finalize_variable_values(model.trainable_variables)
+    _take_averages(model)
     try:
         yield
     finally:
