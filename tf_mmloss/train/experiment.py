@@ -330,9 +330,8 @@ def _take_averages(model: keras.Model) -> None:
     model.optimizer.finalize_variable_values(model.trainable_variables)
     if getattr(model.optimizer, "inner_optimizer", model.optimizer).use_ema:
         for variable in model.trainable_variables:
-            variable.assign(
-                keras.ops.copy(variable.value)
-            )  # JAX gives away the arrays of a step, and the averages stay
+            # A copy, as JAX gives away the arrays of a step.
+            variable.assign(keras.ops.copy(variable.value))
 
 
 @contextlib.contextmanager
