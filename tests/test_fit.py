@@ -52,7 +52,7 @@ def test_show_prints_constants_and_their_source(capsys):
     assert "delta_neg=1.5, beta=1.4" in printed
     assert "published for MM-DRW on this training set (Tables 2 and 3)" in printed
     for options, origin in (
-        (["--method", "mm"], "searched on held-out images of this training set (results/tuning/mm)"),
+        (["--method", "mm"], "searched on held-out images of this training set (results/tuning/mm-logit)"),
         (["--ratio", "50"], "none known for this training set"),
         (["--beta", "2"], "delta_neg and beta: as given"),
     ):

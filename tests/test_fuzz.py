@@ -294,7 +294,7 @@ def use(result):
         y_pred = np.linspace(-1, 1, 4 * width, dtype="float32").reshape(4, width)
         labels = np.arange(4) % width
         multi_label = isinstance(result, tf_mmloss.AsymmetricLoss)
-        if result.needs_features:
+        if isinstance(result, tf_mmloss.LongTailLoss) and result.needs_features:
             y_pred = KeepFeatures()([keras.ops.convert_to_tensor(y_pred)] * 2)
         values.append(result(np.eye(width, dtype="float32")[labels] if multi_label else labels, y_pred))
     if isinstance(result, tf_mmloss.WarmupStepSchedule):
