@@ -342,6 +342,24 @@ def test_a_checkpoint_is_continued_by_the_config_that_it_was_written_with(tmp_pa
     assert experiment.run(config, tmp_path, resume=True)["epochs"] == 2
 
 
+def test_a_program_reads_how_a_run_goes(tmp_path, compiled_once, capsys):
+    options = ["--dataset", "digits", "--ratio", "20", "--depth", "8", "--epochs", "2", "--eval-every", "2"]
+    command = [*options, "--method", "erm", "--learning-rate", "0.01", "--out", str(tmp_path), "--resume", "--json"]
+    assert fit.main(command) == 0
+    start, *epochs, end = map(json.loads, capsys.readouterr().out.splitlines())
+    assert start.items() >= {"event": "start", "folder": str(tmp_path), "seed": 0, "epoch": 0, "epochs": 2}.items()
+    rows = read_history(tmp_path)
+    for said, row in zip(epochs, rows, strict=True):
+        assert (said["event"], said["epoch"]) == ("epoch", row["epoch"] + 1)
+        np.testing.assert_allclose([said["loss"], said["train_error"]], [row["loss"], 1 - row["accuracy"]])
+    assert (epochs[0]["error"], epochs[1]["error"]) == (None, pytest.approx(1 - rows[1]["val_accuracy"]))
+    assert end.items() >= {"event": "end", "error": read_json(tmp_path, "metrics.json")["error"]}.items()
+    assert fit.main(command) == 0  # finished
+    assert json.loads(capsys.readouterr().out) == end
+    assert fit.main([*command[:-1], "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_run_that_diverges_in_the_last_step_of_an_epoch_saves_nothing_of_it(tmp_path, compiled_once, capsys):
     options = ["--dataset", "digits", "--ratio", "20", "--depth", "8", "--learning-rate", "1e30", "--epochs", "3"]
     command = [*options, "--method", "erm", "--batch-size", "1000", "--out", str(tmp_path / "run")]

@@ -134,6 +134,18 @@ def add_decide_option(main: argparse.ArgumentParser) -> None:
     )
 
 
+def add_progress_options(main: argparse.ArgumentParser) -> None:
+    """How it is said how it goes, for the commands that train: `how`, for `tf_mmloss.train.progress.shown`."""
+    either = main.add_mutually_exclusive_group()
+    for how, what in (
+        ("quiet", "say nothing but errors"),
+        ("json", "print an object a line, for programs: start, epoch, end, error"),
+    ):
+        either.add_argument(
+            f"--{how}", dest="how", action="store_const", const=how, default=argparse.SUPPRESS, help=what
+        )
+
+
 def check_out_file(file: Path) -> None:
     """Refuse a file to write that is a folder, or in something else than one, before any work.
 
@@ -251,7 +263,11 @@ def failed(error: Exception) -> int:
     """Print what went wrong, as one line where it can be; return the exit status."""
     missing = isinstance(error, ModuleNotFoundError) and error.name and f"No module named {error.name!r}" == str(error)
     hint = ': pip install "tf-mmloss[training]" has what every command needs' if missing else ""
+    from tf_mmloss.train import progress
+
     print(f"error: {error}{hint}", file=sys.stderr)
+    if progress.how() == "json":
+        progress.tell(f"{error}{hint}", "error")
     return 2
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from tf_mmloss import cli
 from tf_mmloss.cli import backend, fit
+from tf_mmloss.train import progress
 from tf_mmloss.train.presets import of_a_method
 
 MEASURE = "balanced-accuracy"
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--resume", type=cli.path, metavar="DIR", help="continue the comparison in this folder")
     group.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR is, as for fit")
     backend.add_option(group)
+    cli.add_progress_options(main)
     fit.add_config_options(main)
     refused = of_a_method()
     for action in main._actions:  # they stay, for a message that says why they are refused
@@ -56,6 +58,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status: 3 if runs are left, by --hours or to other processes."""
     options: dict[str, Any] = vars(parser().parse_args(arguments))
+    with progress.shown(options.pop("how", "lines")):
+        return _run(options)
+
+
+def _run(options: dict[str, Any]) -> int:
+    """Run the command with its options."""
     try:
         with cli.imports():  # here: --help needs no Keras
             from tf_mmloss.train import compare, inputs, presets
@@ -90,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
             presets.resolve(cell)
         data = inputs.load(plan.config, data_dir)
         why = presets.why(plan.config, data) if plan.config.is_own else ()
-        print("\n".join((*data.report, *why)), flush=True)
+        progress.tell("\n".join((*data.report, *why)))
         config = plan.config
         if resume is None:
             epochs = presets.resolve(config, data if config.is_own else None).epochs
@@ -101,23 +109,26 @@ def main(arguments: list[str] | None = None) -> int:
             )
         plan = dataclasses.replace(plan, config=config)
         compare.begin(folder, plan, data)
-        print(f"{len(plan.methods)} methods by {plan.seeds} seeds: {folder}", flush=True)
+        progress.tell(f"{len(plan.methods)} methods by {plan.seeds} seeds: {folder}")
         left = compare.work(folder, plan, data, data_dir=data_dir, hours=hours)
         found = compare.report(folder, plan, data)
     except KeyboardInterrupt:
         if folder is None or not (folder / compare.PLAN).exists():
             print("\nStopped: nothing was begun.", file=sys.stderr)
         else:
-            print(f"\nStopped. Every complete epoch is saved. Continue: {cli.program('compare')} --resume {folder}")
+            line = f"\nStopped. Every complete epoch is saved. Continue: {cli.program('compare')} --resume {folder}"
+            progress.tell(line, "stopped")
         return 130
     except cli.USER_ERRORS as error:
         return cli.failed(error)
     if found is None:
-        print("\nNothing to compare: no seed was finished by two methods or more.")
+        text, what = "Nothing to compare: no seed was finished by two methods or more.", {}
     else:
-        print(f"\n{found['text']}\nEverything is in {folder}")
+        text = f"{found['text']}\nEverything is in {folder}"
+        what = {"answer": " ".join(found["answer"]), "choice": found["choice"]}
     if left:
-        print(f"not finished, continue with --resume {folder}: {', '.join(left)}")
+        text += f"\nnot finished, continue with --resume {folder}: {', '.join(left)}"
+    progress.tell(f"\n{text}", "result", folder=folder, left=left, **what)
     return 3 if left else 0 if found else 1
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from tf_mmloss import cli, methods
 from tf_mmloss.cli import backend, program
 from tf_mmloss.runs import folder as run_folder
-from tf_mmloss.train import presets
+from tf_mmloss.train import presets, progress
 
 
 def parser(description: str | None = __doc__, command: str = "fit") -> argparse.ArgumentParser:
@@ -29,6 +29,7 @@ def parser(description: str | None = __doc__, command: str = "fit") -> argparse.
     add_config_options(main)
     main.add_argument("--show", action="store_true", help="print what the options stand for, and stop")
     backend.add_option(main)
+    cli.add_progress_options(main)
     folder = main.add_argument_group("files")
     folder.add_argument(
         "--data-dir",
@@ -217,6 +218,12 @@ def main(
     except cli.USER_ERRORS as error:
         return cli.failed(error)
     options: dict[str, Any] = vars(parser(description, command).parse_args(arguments))
+    with progress.shown(options.pop("how", "lines")):
+        return _run(options, command, method)
+
+
+def _run(options: dict[str, Any], command: str, method: str | None) -> int:
+    """Run the command with its options."""
     try:
         with cli.imports():  # here: --help needs no Keras
             from tf_mmloss import NonFiniteLossError
@@ -249,7 +256,7 @@ def main(
         data = None
         if presets.has_gaps(asked):
             data = inputs.load(asked, data_dir)
-            print("\n".join((*data.report, *presets.why(asked, data))), flush=True)
+            progress.tell("\n".join((*data.report, *presets.why(asked, data))))
         config = presets.resolve(asked, data)
         if show:
             print(presets.show(config))
@@ -258,7 +265,7 @@ def main(
         cli.check_out(folder)
         strategy.join(config)
         if strategy.is_leader():
-            print(f"{config.name}: {folder}", flush=True)
+            progress.tell(f"{config.name}: {folder}", event=None)
         metrics = experiment.run(config, folder, data_dir=data_dir, resume=bool(resume), data=data)
     except KeyboardInterrupt:
         if folder is None:
@@ -267,13 +274,14 @@ def main(
         given = {"--data-dir": data_dir, "--backend": chosen}
         again = "".join(f" {option} {shlex.quote(str(value))}" for option, value in given.items() if value)
         where = shlex.quote(str(folder))
-        print(f"\nStopped. Every complete epoch is saved. Continue: {program(command)} --resume {where}{again}")
+        line = f"\nStopped. Every complete epoch is saved. Continue: {program(command)} --resume {where}{again}"
+        progress.tell(line, "stopped")
         return 130
     except NonFiniteLossError as error:
-        print(f"error: {error} The last complete epoch is kept in {folder}.", file=sys.stderr)
+        cli.failed(ValueError(f"{error} The last complete epoch is kept in {folder}."))
         return 1
     except cli.USER_ERRORS as error:
         return cli.failed(error)
     if strategy.is_leader():
-        print(f"{experiment.summary(metrics)}\nEverything is in {folder}")
+        progress.tell(f"{experiment.summary(metrics)}\nEverything is in {folder}", event=None)
     return 0

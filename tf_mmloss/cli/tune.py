@@ -45,7 +45,7 @@ from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, write_json
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs import plots
-from tf_mmloss.train import cluster, experiment, inputs, presets
+from tf_mmloss.train import cluster, experiment, inputs, presets, progress
 
 SEARCHES = ("bayesian", "random", "grid")
 COMMAND = (sys.executable, "-P", "-m", "tf_mmloss", "tune")  # -P: nothing of the current folder is imported
@@ -220,14 +220,14 @@ class RunTuner(keras_tuner.engine.base_tuner.BaseTuner):
 
     def run_trial(self, trial: Any, *_: Any, **__: Any) -> dict[str, float]:
         chosen = trial.hyperparameters.values
-        print(f"trial {trial.trial_id}: {chosen}", flush=True)
+        progress.tell(f"trial {trial.trial_id}: {chosen}")
         config, folder = dataclasses.replace(self.config, **chosen), self.root / f"trial-{trial.trial_id}"
         try:
             _own_folder(folder)
             metrics = experiment.run(config, folder, data_dir=self.data_dir, resume=True, data=self.data)
             return {"error": metrics["error"]}
         except NonFiniteLossError as error:
-            print(error, flush=True)
+            progress.tell(str(error), "error")
             return {"error": 1.0}
         except (ValueError, OSError) as error:  # no fault of these values: another try would not help
             raise keras_tuner.errors.FatalRuntimeError(str(error)) from error
@@ -422,9 +422,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     group.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR is, as for fit")
     backend.add_option(group)
+    cli.add_progress_options(parser)
     cluster.add_options(parser.add_argument_group("cluster"))
     fit.add_config_options(parser)
     options = vars(parser.parse_args(arguments))
+    with progress.shown(options.pop("how", "lines")):
+        return _run(options, arguments)
+
+
+def _run(options: dict[str, Any], arguments: list[str]) -> int:
+    """Run the command with its options, of which `arguments` are the words."""
     workers, (ray, cpus, gpus) = options.pop("workers"), (options.pop(name) for name in ("ray", "cpus", "gpus"))
     over, kind, trials = options.pop("over", ["beta=1:2"]), options.pop("search"), options.pop("trials")
     out, data_dir, chosen = (options.pop(name, None) for name in ("out", "data_dir", "backend"))
@@ -434,7 +441,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = dataclasses.replace(presets.Config(), **options)
         data = inputs.load(config, data_dir) if config.is_own else None
         if data is not None:
-            print("\n".join(data.report), flush=True)
+            progress.tell("\n".join(data.report))
         if not config.holdout:
             recipe = presets.own_recipe(data) if data is not None else presets.RECIPES[config.dataset]
             config = dataclasses.replace(config, holdout=recipe.holdout)
@@ -457,12 +464,12 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         plots.search(table, folder / "search")
     except KeyboardInterrupt:
-        print("\nStopped. The same command continues the search.")
+        progress.tell("\nStopped. The same command continues the search.", "stopped")
         return 130
     except (*cli.USER_ERRORS, RuntimeError) as error:
         return cli.failed(error)
     names = list(table[0])
-    print("\n" + "  ".join(f"{name:>10}" for name in names))
+    lines = ["\n" + "  ".join(f"{name:>10}" for name in names)]
     for row in table:
         cells = (
             f"{row[name]:.2%}"
@@ -472,6 +479,7 @@ def main(arguments: list[str] | None = None) -> int:
             else str(row[name])
             for name in names
         )
-        print("  ".join(f"{cell:>10}" for cell in cells))
-    print(f"Held-out error, best first. Everything is in {folder}")
+        lines.append("  ".join(f"{cell:>10}" for cell in cells))
+    lines.append(f"Held-out error, best first. Everything is in {folder}")
+    progress.tell("\n".join(lines), "result", folder=folder, trials=table)
     return 0

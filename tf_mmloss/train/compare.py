@@ -37,7 +37,7 @@ from tf_mmloss.runs.folder import (
     method_label,
     read_json,
 )
-from tf_mmloss.train import experiment, inputs, presets, strategy
+from tf_mmloss.train import experiment, inputs, presets, progress, strategy
 from tf_mmloss.train.presets import METHODS, Config, of_a_method
 
 PLAN, FAILED, VERSION = "compare.json", "failed.json", 1
@@ -130,7 +130,7 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
         )
     missing = [splits.class_names[c] for c in np.flatnonzero(evaluated == 0)]
     if missing:
-        print(f"classes too small for an evaluated image, in no number: {_listed(missing)}", flush=True)
+        progress.tell(f"classes too small for an evaluated image, in no number: {_listed(missing)}")
     content = {
         "version": VERSION,
         "methods": list(plan.methods),
@@ -216,7 +216,7 @@ def work(
             continue
         left = [other for other in cells[position:] if not _is_done(cell_folder(folder, other))]
         about = f", about {duration(float(np.median(taken)) * len(left))} left" if taken else ""
-        print(f"\nrun {position + 1} of {len(cells)}: {cell.method}, seed {cell.seed}{about}", flush=True)
+        progress.tell(f"\nrun {position + 1} of {len(cells)}: {cell.method}, seed {cell.seed}{about}")
         began = time.perf_counter()
         try:
             keras.utils.clear_session()
@@ -229,18 +229,19 @@ def work(
                 data=data,
             )
         except RunBusyError:
-            print("another process trains it", flush=True)
+            progress.tell("another process trains it")
             continue
         except NonFiniteLossError as error:
-            print(error, flush=True)
+            progress.tell(str(error), "error")
             write_json(own / FAILED, {"error": type(error).__name__, "message": str(error)})
             continue
         except experiment.RunStoppedError as error:
-            print(error, flush=True)
+            progress.tell(str(error))
             break
         taken.append(time.perf_counter() - began)
         found = read_json(own, "metrics.json", ("error", "balanced_accuracy"))
-        print(f"{own.name}: error {found['error']:.2%}, balanced accuracy {found['balanced_accuracy']:.2%}", flush=True)
+        line = f"{own.name}: error {found['error']:.2%}, balanced accuracy {found['balanced_accuracy']:.2%}"
+        progress.tell(line, event=None)
     return [own.name for own in (cell_folder(folder, cell) for cell in cells) if not _is_done(own)]
 
 

@@ -46,6 +46,7 @@ from tf_mmloss.runs.folder import (
     RunFolderError,
     check_own,
     check_same,
+    data_label,
     epochs_saved,
     is_finished,
     locked,
@@ -54,7 +55,8 @@ from tf_mmloss.runs.folder import (
     read_json,
     remove_partial,
 )
-from tf_mmloss.train import presets, strategy
+from tf_mmloss.train import presets, progress, strategy
+from tf_mmloss.train.bar import bar
 from tf_mmloss.train.inputs import Splits, check_input, has_tensorflow, jit_compile, load, make_feed, split
 from tf_mmloss.train.presets import HOW, METHODS, Config, Phase, has_gaps, loss, pretraining, resolve
 
@@ -185,7 +187,11 @@ def run(
             plots.plot_run(folder)
             page.write(folder)
         strategy.wait()
-        return read_json(folder, "metrics.json")
+        metrics = read_json(folder, "metrics.json")
+        if leader:
+            told = ("error", "balanced_accuracy", "shot_accuracy", "epochs", "seconds")
+            progress.tell(None, "end", run=config.name, folder=folder, **{name: metrics[name] for name in told})
+        return metrics
 
 
 def _train(
@@ -220,6 +226,8 @@ def _train(
     if leader:
         _record_environment(config, folder, first_epoch, backbone)
         _write_derived(folder, model, checkpoint.history)
+        what = {"method": config.method, "data": data_label(config.values()), "seed": config.seed}
+        progress.tell(None, "start", run=config.name, folder=folder, **what, epoch=first_epoch, epochs=epochs)
 
     resampling = _deferred(tf_mmloss.DeferredResampling, "sampling", config, splits)
     reweighting = _deferred(tf_mmloss.DeferredReweighting, "weights", config, splits)
@@ -247,10 +255,14 @@ def _train(
             checkpoint,
             _BestModel(folder, checkpoint, model),
             *([keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)] if has_tensorflow() else []),
-            _History(folder, checkpoint, epochs),
+            _History(folder, checkpoint, config),
             *([_Stop(stop)] if stop else []),
         ]
-        with warnings.catch_warnings(), interrupts_deferred() as heed_interrupt:
+        with (
+            warnings.catch_warnings(),
+            interrupts_deferred() as heed_interrupt,
+            bar(feed.steps, first_epoch, epochs) as moving,
+        ):
             # A run that is stopped goes on later, and re-weights then; one of several phases in a later one.
             warnings.filterwarnings("ignore", message="Deferred.* never beg[ai]n")
             feed.model.fit(
@@ -262,7 +274,7 @@ def _train(
                 validation_data=feed.evaluation,
                 validation_batch_size=feed.eval_batch,
                 validation_freq=[e for e in range(1, epochs + 1) if e % config.eval_every == 0 or e == epochs],
-                callbacks=[*training, *(writing if leader else []), _AtEachStep(heed_interrupt)],
+                callbacks=[*moving, *training, *(writing if leader else []), _AtEachStep(heed_interrupt)],
                 verbose=0,
             )
         first_epoch = phases[current].stop
@@ -494,7 +506,7 @@ def _pretrain(config: Config, beside: Path, data_dir: str | None, stop: Callable
         return None
     if not is_finished(folder):
         if strategy.is_leader():
-            print(f"pre-training {wanted.name}: {folder}", flush=True)
+            progress.tell(f"pre-training {wanted.name}: {folder}")
         run(wanted, folder, data_dir=data_dir, resume=True, stop=stop)
         keras.backend.clear_session()
     return folder
@@ -593,7 +605,7 @@ def _record_environment(config: Config, folder: Path, first_epoch: int, backbone
     backend = keras.backend.backend()
     versions[backend] = __import__(backend).__version__
     if first_epoch and starts and starts[-1]["backend"] != backend:
-        print(f"begun on {starts[-1]['backend']}, continued on {backend}: the same run, but for rounding", flush=True)
+        progress.tell(f"begun on {starts[-1]['backend']}, continued on {backend}: the same run, but for rounding")
     start = {
         "first_epoch": first_epoch,
         **({"backbone": [backbone.name, read_json(backbone, "metrics.json")["checksum"]]} if backbone else {}),
@@ -697,20 +709,30 @@ class _BestModel(keras.callbacks.Callback):
 class _History(keras.callbacks.Callback):
     """Write history.csv from the checkpoint's rows, and show the progress."""
 
-    def __init__(self, folder: Path, checkpoint: tf_mmloss.Checkpoint, epochs: int) -> None:
+    def __init__(self, folder: Path, checkpoint: tf_mmloss.Checkpoint, config: Config) -> None:
         super().__init__()
-        self.path, self.checkpoint, self.epochs = folder / "history.csv", checkpoint, epochs
+        self.path, self.checkpoint, self.config = folder / "history.csv", checkpoint, config
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         rows = self.checkpoint.history
         _write_history(self.path, rows)
         row = rows[-1]
-        evaluated = f"  error {1 - row['val_accuracy']:6.2%}" if "val_accuracy" in row else ""
-        left = np.median([r["seconds"] for r in rows[-5:]]) * (self.epochs - epoch - 1)
-        print(
-            f"epoch {epoch + 1:3d}/{self.epochs}  loss {row['loss']:.4f}  train error {1 - row['accuracy']:6.2%}"
+        epochs, error = self.config.epochs or 0, 1 - row["val_accuracy"] if "val_accuracy" in row else None
+        evaluated = "" if error is None else f"  error {error:6.2%}"
+        left = float(np.median([r["seconds"] for r in rows[-5:]])) * (epochs - epoch - 1)
+        progress.tell(
+            f"epoch {epoch + 1:3d}/{epochs}  loss {row['loss']:.4f}  train error {1 - row['accuracy']:6.2%}"
             f"{evaluated}  {row['images_per_second']:,.0f} images/s  {_clock(left)} left",
-            flush=True,
+            "epoch",
+            run=self.config.name,
+            epoch=epoch + 1,
+            epochs=epochs,
+            loss=row["loss"],
+            train_error=1 - row["accuracy"],
+            error=error,
+            seconds=row["seconds"],
+            images_per_second=row["images_per_second"],
+            seconds_left=left,
         )
 
 

@@ -16,7 +16,7 @@ from tf_mmloss.datasets import load as load_named
 from tf_mmloss.datasets.rows import Rows, take
 from tf_mmloss.device_input import DeviceImages, EpochModel, EpochRows, plain_rows
 from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
-from tf_mmloss.train import presets, strategy
+from tf_mmloss.train import presets, progress, strategy
 from tf_mmloss.train.presets import METHODS, OWN_OPTIONS, Config
 
 EVAL_BATCH = 500
@@ -117,6 +117,8 @@ def load(config: Config, data_dir: str | None = None) -> ImageDataset:
     given = {name: getattr(config, name) for name in OWN_OPTIONS}
     options: dict[str, Any] = {name: OWN_OPTIONS[name] if value is None else value for name, value in given.items()}
     size = presets.image_size(config)
+    if progress.how() == "quiet":
+        options["progress"] = lambda *_: None
     images = load_images(config.dataset, data_dir=data_dir, image_size=size, seed=config.subset_seed, **options)
     return images.dataset()
 

@@ -22,6 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_mmloss.train import progress
 from tf_mmloss.train.presets import Config
 
 NEEDS = {"mirrored": "tensorflow", "data-parallel": "jax"}
@@ -145,7 +146,7 @@ def scope(config: Config) -> Iterator[None]:
         yield
         return
     if is_leader():
-        print(f"{config.strategy}: {num_devices(config)} device(s), {num_processes()} process(es)", flush=True)
+        progress.tell(f"{config.strategy}: {num_devices(config)} device(s), {num_processes()} process(es)")
     if config.strategy == "mirrored":
         with _mirrored().scope():
             yield
