@@ -14,7 +14,7 @@ from tf_mmloss.cli import fit, page
 from tf_mmloss.evaluation import evaluate
 from tf_mmloss.runs import page as run_page
 from tf_mmloss.runs import predictions
-from tf_mmloss.runs.folder import RunFolderError, read_config
+from tf_mmloss.runs.folder import RunFolderError, locked, read_config
 from tf_mmloss.runs.predictions import Predictions
 from tf_mmloss.train.presets import Config, resolve
 
@@ -122,7 +122,22 @@ def test_a_run_without_predictions_or_an_end_has_a_page(tmp_path):
     (folder / "predictions.npy").unlink()
     assert "What is taken for what" not in run_page.write(folder).read_text()
     (folder / "metrics.json").unlink()
-    assert "Not finished: 3 of 200 epochs are saved." in run_page.write(folder).read_text()
+    text = text_of(run_page.write(folder).read_text())
+    assert "Not finished: 3 of 200 epochs are saved. tf-mmloss fit --resume" in text
+
+
+def test_a_run_that_is_training_has_a_page_that_says_so(tmp_path):
+    folder = a_run(tmp_path)
+    (folder / "metrics.json").unlink()
+    with locked(folder):
+        assert page.main([str(folder)]) == 0
+        text = text_of((folder / "index.html").read_text())
+        assert "In training now: 3 of 200 epochs are saved." in text
+        assert "40.00 % error so far, training, augmented 25.00 % error so far, evaluation" in text
+        for name in ("history.csv", "environment.json"):  # begun a moment ago
+            (folder / name).unlink()
+        assert "In training now: 0 of 200 epochs are saved." in text_of(run_page.write(folder).read_text())
+    assert "Not finished: 0 of 200" in run_page.write(folder).read_text()
 
 
 def test_names_are_text_and_nothing_comes_from_elsewhere(tmp_path):

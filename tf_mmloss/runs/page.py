@@ -53,7 +53,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> None:
     Raises:
         RunFolderError: no finished run folder, or one of another version.
     """
-    runs = [_run(folder) for folder in folders]
+    runs = [_summary(folder) for folder in folders]
     unfinished = [str(run["folder"]) for run in runs if run["metrics"] is None]
     if unfinished:
         raise run_folder.RunFolderError(f"{unfinished[0]} is no finished run folder: it has no metrics.json.")
@@ -84,24 +84,38 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f} %"
 
 
-def _run(folder: Path) -> dict[str, Any]:
-    """What a page says of a run."""
+def _summary(folder: Path) -> dict[str, Any]:
+    """What every page says of a run."""
     config = run_folder.read_json(folder, "config.json", ["dataset", "imbalance", "ratio", "method", "seed"])
     metrics = None
     if run_folder.is_finished(folder):
         needed = ["error", "balanced_accuracy", "shot_accuracy", "per_class_error", "best_epoch", "evaluated_on"]
         needed += ["cls_counts", "class_names", "epochs", "seconds", "images_per_second"]
         metrics = run_folder.read_json(folder, "metrics.json", needed)
-    starts = run_folder.read_json(folder, "environment.json", ["starts"])["starts"]
-    history = run_folder.read_history(folder) if (folder / "history.csv").exists() else []
-    data = run_folder.read_json(folder, "data.json") if (folder / "data.json").exists() else {}
     return {
         "folder": folder,
+        "quoted": shlex.quote(str(folder)),
         "data": run_folder.data_label(config),
         "method": run_folder.method_label(config["method"]),
         "config": config,
-        "command": _command(config),
         "metrics": metrics,
+    }
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    """What the page of a run says of it."""
+    run = _summary(folder)
+    config, metrics = run["config"], run["metrics"]
+    has = {name: (folder / name).exists() for name in ("environment.json", "history.csv", "data.json")}
+    starts = []  # of a run that has only just begun there are none
+    if metrics or has["environment.json"]:
+        starts = run_folder.read_json(folder, "environment.json", ["starts"])["starts"]
+    history = run_folder.read_history(folder) if has["history.csv"] else []
+    data = run_folder.read_json(folder, "data.json") if has["data.json"] else {}
+    return run | {
+        "command": _command(config),
+        "is_training": metrics is None and run_folder.is_busy(folder),
+        "seconds": sum(row.get("seconds", 0) for row in history),
         "starts": starts,
         "report": [str(line) for line in data.get("report", [])] if isinstance(data.get("report"), list) else [],
         "curves": _curves(history, config),
