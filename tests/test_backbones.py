@@ -165,3 +165,97 @@ def test_optimizers():
     assert isinstance(found, keras.optimizers.AdamW)
     assert float(found.learning_rate) == pytest.approx(1e-4)
     assert found.weight_decay == 0.05
+
+
+@pytest.fixture(scope="module")
+def presets_of_hub(tmp_path_factory):
+    """Two networks of KerasHub as `save_to_preset` leaves them: convolutions, and a transformer of 16 x 16 images."""
+    keras_hub = pytest.importorskip("keras_hub", reason="KerasHub is an extra, and wants TensorFlow")
+    folder = tmp_path_factory.mktemp("hub")
+    few = {"stackwise_num_blocks": [1], "stackwise_num_strides": [1], "block_type": "basic_block"}
+    convolutions = keras_hub.models.ResNetBackbone([64], [3], [64], **few, image_shape=(None, None, 3))
+    scale = {"scale": [1 / 255 / s for s in (0.229, 0.224, 0.225)], "offset": [-2.117904, -2.035714, -1.804444]}
+    preprocessor = keras_hub.models.ResNetImageClassifierPreprocessor(keras_hub.layers.ResNetImageConverter(**scale))
+    of_resnet = keras_hub.models.ResNetImageClassifier(convolutions, num_classes=5, preprocessor=preprocessor)
+    of_resnet.save_to_preset(folder / "resnet")
+    transformer = keras_hub.models.ViTBackbone((16, 16, 3), 4, 1, 2, 8, 16)
+    converter = keras_hub.layers.ViTImageConverter(image_size=(16, 16), scale=1 / 127.5, offset=-1.0)
+    preprocessor = keras_hub.models.ViTImageClassifierPreprocessor(converter)
+    keras_hub.models.ViTImageClassifier(transformer, num_classes=5, preprocessor=preprocessor).save_to_preset(
+        folder / "vit"
+    )
+    return folder, of_resnet
+
+
+def test_a_network_of_keras_hub_is_its_backbone_with_its_weights(presets_of_hub, tmp_path):
+    folder, original = presets_of_hub
+    backbone = open_backbone(f"hub:{folder / 'resnet'}", (12, 12, 3), "preset")
+    x = np.random.default_rng(0).normal(size=(2, 12, 12, 3)).astype("float32")
+    theirs = original.backbone(x)
+    np.testing.assert_allclose(to_numpy(backbone(x)), to_numpy(theirs).mean((1, 2)), rtol=1e-5, atol=1e-5)
+    mean, std = statistics(f"hub:{folder / 'resnet'}", 3)
+    np.testing.assert_allclose(mean, [0.485, 0.456, 0.406], atol=1e-6)
+    np.testing.assert_allclose(std, [0.229, 0.224, 0.225], atol=1e-6)
+    random = open_backbone(f"hub:{folder / 'resnet'}", (12, 12, 3), "none")
+    assert np.abs(to_numpy(random(x)) - to_numpy(backbone(x))).max() > 1e-3
+
+    images = keras.Input((12, 12, 3))
+    model = keras.Model(images, models.add_head(backbone(images), 2))
+    model.save(tmp_path / "last.keras")
+    np.testing.assert_array_equal(to_numpy(saved.load(tmp_path / "last.keras")(x)), to_numpy(model(x)))
+
+
+def test_what_of_keras_hub_is_refused(presets_of_hub, tmp_path, monkeypatch):
+    import keras_hub
+
+    from tf_mmloss.backbones import hub
+
+    folder, _ = presets_of_hub
+    assert open_backbone(f"hub:{folder / 'vit'}", (16, 16, 3), "preset").output_shape == (None, 8)
+    for spec, weights, shape, message in (
+        (f"hub:{folder / 'vit'}", "preset", (24, 24, 3), r"cannot be read for images of \(24, 24, 3\)"),
+        (f"hub:{folder / 'resnet'}", "preset", (12, 12, 1), r"cannot be read for images of \(12, 12, 1\)"),
+        (f"hub:{folder / 'resnet'}", "imagenet", (12, 12, 3), "`pretrained` must be preset or none"),
+        ("hub:resnet_18_imagenett", "preset", (32, 32, 3), "Did you mean hub:resnet_18_imagenet?"),
+        (f"hub:{tmp_path}", "preset", (32, 32, 3), "`backbone` must name a preset of KerasHub's image classifiers"),
+    ):
+        with pytest.raises(BackboneError, match=message):
+            open_backbone(spec, shape, weights)
+
+    def no_network(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(keras_hub.models.ImageClassifier, "from_preset", no_network)
+    with pytest.raises(BackboneError, match=r"could not be downloaded or read \(no network\)"):
+        open_backbone("hub:resnet_18_imagenet", (32, 32, 3), "preset")
+    assert hub.is_part_of_a_network("keras_hub>ResNetBackbone")
+    assert not hub.is_part_of_a_network("keras_hub>BytePairTokenizer")
+    assert not hub.is_part_of_a_network("keras_hub>ResNetImageConverter")
+    assert not hub.is_part_of_a_network("keras_hub>nothing")
+
+
+def test_without_keras_hub(monkeypatch):
+    from tf_mmloss.backbones import hub
+
+    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BackboneError, match=r'pip install "tf-mmloss\[hub\]"'):
+        check("hub:resnet_18_imagenet", "preset")
+
+
+def test_training_on_a_network_of_keras_hub(presets_of_hub, tmp_path, capsys, monkeypatch):
+    folder, _ = presets_of_hub
+    spec = f"hub:{folder / 'resnet'}"
+    images = np.random.default_rng(0).integers(0, 256, (48, 12, 12, 3)).astype("uint8")
+    np.savez(tmp_path / "images.npz", x=images, y=np.arange(48) % 3)
+    out = tmp_path / "run"
+    short = ["--epochs", "2", "--batch-size", "16", "--jit", "off", "--method", "ldam-drw", "--out", str(out)]
+    assert fit.main(["--dataset", str(tmp_path / "images.npz"), "--backbone", spec, *short]) == 0
+    config = read_config(out)
+    assert (config.pretrained, config.frozen_epochs, config.depth) == ("preset", 1, None)
+    assert code_named(config) == {"backbone": spec}  # what it has read there may be anybody's
+    (folder / "resnet").rename(folder / "moved")
+    assert read_config(out) == config  # the run is whole without it
+    (folder / "moved").rename(folder / "resnet")
+    assert fit.main(["--resume", str(out)]) == 2
+    assert f"give --backbone {spec} again" in capsys.readouterr().err
+    assert fit.main(["--resume", str(out), "--backbone", spec]) == 0

@@ -1,7 +1,7 @@
-"""Networks under a head: the CIFAR ResNets, those of `keras.applications`, and one's own.
+"""Networks under a head: the CIFAR ResNets, those of `keras.applications` and of KerasHub, and one's own.
 
 A kind of backbone is a file here with `FORM`, `matches(spec)`, `check(spec, weights)`,
-`statistics(spec, channels)` and `build(spec, input_shape, weights)`.
+`statistics(spec, channels)` and `build(spec, input_shape, weights)`, and with `DEFAULT_WEIGHTS` where they are not "none".
 """
 
 from types import ModuleType
@@ -9,24 +9,25 @@ from types import ModuleType
 import keras
 
 from tf_mmloss._validation import received
-from tf_mmloss.backbones import applications, function, resnet
+from tf_mmloss.backbones import applications, function, hub, resnet
 from tf_mmloss.backbones.base import BackboneError
 
-_KINDS = (resnet, applications, function)
+_KINDS = (resnet, applications, hub, function)
 FORMS = ", ".join(kind.FORM for kind in _KINDS)
 
-__all__ = ["FORMS", "BackboneError", "check", "open_backbone", "statistics"]
+__all__ = ["FORMS", "BackboneError", "check", "default_weights", "open_backbone", "statistics"]
 
 
 def open_backbone(spec: str, input_shape: tuple[int, int, int], weights: str = "none") -> keras.Model:
     """Build the network under a head.
 
     Args:
-        spec: `resnet32` (any depth 6n+2), `keras:NAME` of `keras.applications`, or `package.module:function`, which
-            is called with the input shape and returns a `keras.Model` from images to features (B, F).
+        spec: `resnet32` (any depth 6n+2), `keras:NAME` of `keras.applications`, `hub:PRESET` of KerasHub's image
+            classifiers (an extra), or `package.module:function`, which is called with the input shape and returns a
+            `keras.Model` from images to features (B, F).
         input_shape: (height, width, channels) of the images.
-        weights: "none" (default, random), "imagenet", of the networks of `keras.applications`, or the path of a weights
-            file of that network.
+        weights: "none" (default, random); of `keras.applications`, "imagenet" or the path of a weights file of that
+            network; of KerasHub, "preset".
 
     Returns:
         From images, normalised by `statistics`, to features (B, F).
@@ -58,6 +59,16 @@ def statistics(spec: str, channels: int) -> tuple[tuple[float, ...], tuple[float
     """
     found: tuple[tuple[float, ...], tuple[float, ...]] | None = _kind(spec).statistics(spec, channels)
     return found
+
+
+def default_weights(spec: str) -> str:
+    """The weights that a network comes with if none are named: "none", and "preset" of KerasHub's.
+
+    Args:
+        spec: see `open_backbone`.
+    """
+    weights: str = getattr(_kind(spec), "DEFAULT_WEIGHTS", "none")
+    return weights
 
 
 def check(spec: str, weights: str = "none") -> None:

@@ -155,9 +155,15 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument("--flip", action=argparse.BooleanOptionalAction, help="mirror at random; default yes, digits no")
     train.add_argument("--optimizer", help="sgd (default) or adamw")
     train.add_argument(
-        "--backbone", help="resnet32 (default; any 6n+2), keras:NAME of keras.applications, or package.module:function"
+        "--backbone",
+        help="resnet32 (default; any 6n+2), keras:NAME of keras.applications, hub:PRESET of KerasHub's image "
+        "classifiers or the folder of one, or package.module:function",
     )
-    train.add_argument("--pretrained", help="weights of a keras:NAME backbone: none (default), imagenet, or a file")
+    train.add_argument(
+        "--pretrained",
+        help="weights of a keras:NAME backbone: none (default), imagenet, or a file; of a "
+        "hub:PRESET: preset (default) or none",
+    )
     train.add_argument(
         "--frozen-epochs",
         type=int,
@@ -250,7 +256,7 @@ def _run(options: dict[str, Any], command: str, method: str | None) -> int:
             for name, value in presets.code_named(config).items():
                 if name not in options:
                     raise ValueError(
-                        f"`{name}` of {resume} is a function that the run would call: give --{name} {value} again to "
+                        f"`{name}` of {resume} is code that the run would call: give --{name} {value} again to "
                         "say that you trust it."
                     )
         data = None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tf_mmloss.backbones import hub
 from tf_mmloss.runs.folder import RunFolderError
 
 # Where Keras and this package keep what a network is made of.
@@ -33,8 +34,8 @@ _MOST_VALUES = 2**28
 def load(path: Path, *, compile: bool = True) -> Any:
     """Load a `.keras` file of a run folder.
 
-    Only classes of Keras, of this package, and that this process has registered with Keras are made; nothing is
-    imported, and nothing larger than the file itself is read.
+    Only classes of Keras, of this package, of KerasHub's networks, and that this process has registered with Keras are
+    made; nothing else is imported, and nothing larger than the file itself is read.
 
     Args:
         path: the file.
@@ -111,6 +112,8 @@ def _check_class(thing: dict[str, Any]) -> None:
     if not isinstance(name, str) or name in _REFUSED or name.startswith("__"):
         raise ValueError(f"config.json has a {str(name)[:60]}")
     known = isinstance(registered, str) and keras.saving.get_registered_object(registered) is not None
+    if isinstance(registered, str) and registered.startswith("keras_hub>"):
+        known = hub.is_part_of_a_network(registered)
     if not (module in _MODULES or (ours and own_module) or known):
         raise ValueError(
             f"config.json names {str(module)[:60]}.{name[:60]}, which is neither Keras' nor this package's"

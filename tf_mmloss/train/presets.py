@@ -94,7 +94,8 @@ class Config:
             that of the first drop of the learning rate, or the last one where the run ends before.
         epochs, batch_size, learning_rate, momentum, weight_decay: the training.
         backbone: the network under the head, see `tf_mmloss.backbones.open_backbone`. Default "resnet32"; depth says
-            the same of a ResNet in a number, and is None of others. pretrained: its weights.
+            the same of a ResNet in a number, and is None of others. pretrained: its weights. Default "none", and
+            "preset" of KerasHub's.
         optimizer: "sgd" (the paper's, with coupled weight decay) or "adamw".
         schedule: of the learning rate: "step" (the paper's) or "cosine", both after a linear warm-up.
         pad, flip: augmentation: zeros on each side before a random crop; mirroring.
@@ -141,7 +142,7 @@ class Config:
     schedule: str = _TO_FILL
     backbone: str = _TO_FILL
     depth: int | None = None
-    pretrained: str = "none"
+    pretrained: str = _TO_FILL
     pad: int = _TO_FILL
     flip: bool = _TO_FILL
     augment: str = _TO_FILL
@@ -362,17 +363,21 @@ def image_size(config: Config) -> tuple[int, int] | None:
 
 
 def code_named(config: Config) -> dict[str, str]:
-    """The options of a config that name functions, `package.module:function`, which are imported and called.
+    """The options of a config that name code: a function, `package.module:function`, or a folder that KerasHub reads.
 
     A config that was read from a folder is somebody's; a command calls what it names only if it was asked to.
     """
     named = {name: str(getattr(config, name)) for name in ("dataset", "backbone", "method")}
-    known = {"backbone": ("keras:",), "dataset": ("tfds:",), "method": ()}
-    return {
+    known = {"backbone": ("keras:", "hub:"), "dataset": ("tfds:",), "method": ()}
+    functions = {
         name: value
         for name, value in named.items()
         if re.fullmatch(r"[\w.]+:\w+", value) and not value.startswith(known[name])
     }
+    backbone = named["backbone"]
+    if backbone.startswith("hub:") and Path(backbone.removeprefix("hub:")).is_dir():
+        functions["backbone"] = backbone  # KerasHub imports the modules that the files of the folder name
+    return functions
 
 
 def of_a_method() -> set[str]:
@@ -456,7 +461,9 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     choice("strategy", config.strategy, STRATEGIES)
     choice("schedule", config.schedule, SCHEDULES)
     choice("optimizer", config.optimizer, OPTIMIZERS)
-    backbones.check(config.backbone, text("pretrained", config.pretrained))
+    text("pretrained", config.pretrained)
+    if not made:  # a run that is there has its network, whatever became of the file of its first weights
+        backbones.check(config.backbone, config.pretrained)
     if config.pretraining is not None:
         choice("pretraining", config.pretraining, PRETRAINING)
     number("learning_rate", config.learning_rate, above=0)
@@ -714,7 +721,7 @@ def _resolved_data(config: Config, data: "ImageDataset | None") -> dict[str, Any
         filled |= {name: getattr(recipe, name) for name in _FROM_IMAGES if hasattr(recipe, name)}
     if config.optimizer == "adamw":
         filled["learning_rate"] = ADAMW_RATE
-    if config.pretrained != "none" and "learning_rate" in filled:
+    if (config.pretrained or filled["pretrained"]) != "none" and "learning_rate" in filled:
         filled["learning_rate"] /= FROZEN_RATE
     filled |= {name: getattr(config, name) for name in filled if getattr(config, name) is not None}
     if filled["imbalance"] == "none" and config.ratio not in (None, 1):
@@ -757,6 +764,8 @@ def _resolved_network(config: Config) -> dict[str, Any]:
     Raises:
         ValueError: a depth that the name contradicts.
     """
+    from tf_mmloss import backbones  # here: they import Keras, which --help does not need
+
     if config.depth is not None:
         integer("depth", config.depth, at_most=MOST_LAYERS)
     name = config.backbone or f"resnet{32 if config.depth is None else config.depth}"
@@ -766,6 +775,7 @@ def _resolved_network(config: Config) -> dict[str, Any]:
     return {
         "backbone": name,
         "depth": int(depth[1]) if depth else None,
+        "pretrained": backbones.default_weights(name),
         "weight_decay": 2e-4 if config.optimizer == "sgd" else 0.05,
     }
 
