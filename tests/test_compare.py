@@ -12,9 +12,10 @@ from helpers import BACKEND
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
 pytest.importorskip("matplotlib")
 
-from tf_mmloss import NonFiniteLossError
+from tf_mmloss import NonFiniteLossError, decide
 from tf_mmloss.cli import compare as command
 from tf_mmloss.runs.folder import locked, read_config
+from tf_mmloss.runs.model import RunModel, own_images
 from tf_mmloss.train import compare, experiment, presets
 
 pytestmark = pytest.mark.skipif(BACKEND == "jax", reason="every run compiles anew, minutes; runs are tested")
@@ -93,6 +94,35 @@ def test_a_finished_comparison_is_not_trained_again(done, tmp_path, monkeypatch,
     assert before.decode() in capsys.readouterr().out
 
 
+def test_a_decision_shares_the_runs_of_its_method(done, tmp_path, monkeypatch, capsys):
+    out = copied(done, tmp_path)
+    plan = json.loads((out / "compare.json").read_text())
+    plan["methods"] = ["mm-drw", "erm+logit-adjustment", "erm", "erm+logit-adjustment:0"]
+    (out / "compare.json").write_text(json.dumps(plan))
+    monkeypatch.setattr(experiment, "run", None)
+    assert command.main(["--resume", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "4 methods, 2 of them trained, by 2 seeds" in printed
+    assert "| ERM + logit-adjustment |" in printed.replace("**", "")
+    assert "From the simplest: erm, erm+logit-adjustment, erm+logit-adjustment:0, mm-drw." in printed
+    assert "METHOD+DECISION shares the training of METHOD" in printed
+    with open(out / "comparison.csv", newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert {name: row["simplicity"] for name, row in rows.items()} == {
+        **{"erm": "0", "erm+logit-adjustment": "1", "erm+logit-adjustment:0": "1", "mm-drw": "2"}
+    }
+    assert rows["erm"]["error"] == rows["erm+logit-adjustment:0"]["error"]
+    assert rows["erm"]["seconds"] == rows["erm+logit-adjustment"]["seconds"]
+    errors = []
+    for seed in (0, 1):
+        model = RunModel.load(out / f"erm-seed{seed}")
+        _, images, labels = own_images(out / f"erm-seed{seed}", model, None)
+        scores = decide.decided("logit-adjustment", model.trained, labels, model.logits(np.asarray(images))).scores
+        errors.append(np.mean(scores.argmax(axis=1) != labels))
+    assert float(rows["erm+logit-adjustment"]["error"]) == pytest.approx(np.mean(errors))
+    assert rows["erm+logit-adjustment"]["error"] != rows["erm"]["error"]
+
+
 def test_what_another_process_trains_is_left_to_it(done, tmp_path, capsys):
     out = copied(done, tmp_path)
     shutil.rmtree(out / RUNS[2])
@@ -145,6 +175,17 @@ def test_hours_stop_and_what_is_finished_is_compared(done, tmp_path, monkeypatch
         (["--methods", "erm,rotation"], "`methods` must be one of"),
         (["--methods", "erm"], "`methods` must be two to 20, each once"),
         (["--methods", "erm,mm,erm"], "`methods` must be two to 20, each once"),
+        (["--methods", "erm,erm+logit-adjustmant"], "`methods` erm+logit-adjustmant: `decide` must be one of"),
+        (["--methods", "erm,erm+logit-adjustmant"], "Did you mean 'logit-adjustment'?"),
+        (
+            ["--methods", "emr+temperature,erm"],
+            "`methods` must be one of .*Received: methods='emr'. Did you mean 'erm'?",
+        ),
+        (["--methods", "erm,erm+none"], "`methods` erm+none: the decision none is erm alone"),
+        (["--methods", "erm,erm+logit-adjustment:x"], "must be logit-adjustment, or logit-adjustment:NUMBER"),
+        (["--methods", "erm,mm-drw+tau-normalisation"], "tau-normalisation needs a dense head"),
+        (["--methods", "erm,erm+logit-adjustment", "--final"], "none are held out: give a strength"),
+        ([*TWO, "--decide", "temperature"], "METHOD+DECISION, as in --methods erm,erm+logit-adjustment"),
         ([*TWO, "--beta", "1.5"], "`beta` is an option of single methods"),
         ([*TWO, "--method", "erm"], "`method` is an option of single methods"),
         ([*TWO, "--start-epoch", "1"], "`start_epoch` is an option of single methods"),
@@ -225,6 +266,8 @@ def test_classes_too_small_for_a_held_out_image_are_named(tmp_path, monkeypatch,
 def test_runs_are_seed_by_seed_so_that_every_stop_is_fair():
     plan = compare.Plan(("erm", "mm"), 2, presets.Config(dataset="digits", seed=5))
     assert [(cell.method, cell.seed) for cell in plan.cells()] == [("erm", 5), ("mm", 5), ("erm", 6), ("mm", 6)]
+    plan = compare.Plan(("erm+temperature", "mm", "erm"), 1, plan.config)
+    assert [cell.method for cell in plan.cells()] == ["erm", "mm"]
 
 
 @pytest.mark.parametrize(

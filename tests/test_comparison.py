@@ -41,6 +41,20 @@ def test_names_of_one_method_are_told_apart_in_one_of_twenty_tries_at_most(metho
     assert wrong <= tries // 20
 
 
+def test_decisions_of_one_training_are_told_apart_in_one_of_twenty_tries_at_most():
+    """Two methods that are one, each with decisions that change some answers by chance."""
+    rng, tries = np.random.default_rng(0), 100
+    names = ["a", "b", "a+x", "b+x", "a+y", "b+y"]
+    wrong = 0
+    for _ in range(tries):
+        labels, two = simulate(rng, 2, 3, [12] * 10)
+        others = simulate(rng, 2, 3, [12] * 10)[1]
+        answers = [two, *(np.where(rng.random(two.shape) < 0.1, others, two) for _ in "xy")]
+        found = compare(labels, np.concatenate(answers), names, few=FEW)
+        wrong += any(pair["p_corrected"] < 0.05 for pair in found["pairs"])
+    assert wrong <= tries // 20
+
+
 def test_intervals_hold_the_truth():
     rng, tries = np.random.default_rng(0), 200
     labels, predictions = simulate(rng, 4, 50, [4000] * 10)
@@ -171,8 +185,8 @@ def test_classes_of_one_image_are_one_class_for_the_variance(sizes):
 
 
 def test_simplicity_and_chance():
-    names = ["ldam-drw-ssp", "cb-rs", "erm", "mm-ldam", "hg-drs", "balanced-softmax"]
-    assert [simplicity(name) for name in names] == [3, 2, 0, 1, 2, 1]
+    names = ["ldam-drw-ssp", "cb-rs", "erm", "mm-ldam", "hg-drs", "balanced-softmax", "erm+x", "cb-rs+x:1"]
+    assert [simplicity(name) for name in names] == [3, 2, 0, 1, 2, 1, 1, 3]
     assert [chance(p) for p in (None, 0.0001, 0.034, 0.5)] == ["unknown", "below 0.1 %", "3.4 %", "50 %"]
 
 

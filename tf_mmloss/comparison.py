@@ -23,14 +23,24 @@ MEASURES = {"error": "error", "balanced_accuracy": "balanced accuracy", "few_acc
 _STAGES = ("rs", "rw", "drw", "drs", "ssp", "crt", "lws")
 
 
+def bare(name: str) -> str:
+    """METHOD of METHOD+DECISION, which shares its training."""
+    return name.partition("+")[0]
+
+
 def simplicity(method: str) -> int:
-    """How much a method adds to plain training: 0 for erm, 1 for another loss, and 1 more for each stage in its name.
+    """How much a method adds to plain training.
+
+    0 for erm, 1 for another loss, and 1 more for each stage in its name and for a decision after the training.
 
     Example:
         >>> [simplicity(name) for name in ("erm", "balanced-softmax", "ldam-drw", "ldam-drw-ssp")]
         [0, 1, 2, 3]
+        >>> simplicity("erm+logit-adjustment")
+        1
     """
-    return 0 if method == "erm" else 1 + sum(part in _STAGES for part in method.split("-"))
+    trained, decided = bare(method), "+" in method
+    return decided + (0 if trained == "erm" else 1 + sum(part in _STAGES for part in trained.split("-")))
 
 
 def compare(
@@ -58,7 +68,8 @@ def compare(
     As three seeds say little of their own spread, V_seeds is the largest of its own, of the mean over all methods (or
     pairs), and of V_both, at the degrees of freedom of that mean: M (S - 1) for the values of M methods,
     (M - 1) (S - 1) for their differences. V_images is at least what one image makes. Classes with a single image are
-    one class for V_images.
+    one class for V_images. Methods METHOD+DECISION share the trainings of METHOD: M is then the number of methods that
+    were trained, and the differences within one training are a group of their own, at S - 1 degrees of freedom.
 
     The p value of a difference is the chance of one as large, or larger, between two methods that are equally good;
     it is corrected by Holm for all pairs of methods, as the data say which of them is the best.
@@ -66,7 +77,7 @@ def compare(
     Args:
         labels: (N,) true classes, N >= 2.
         predictions: (M, S, N) predicted classes of M methods and S seeds.
-        methods: M names, the simplest first where `simplicity` is the same.
+        methods: M names, METHOD or METHOD+DECISION, the simplest first where `simplicity` is the same.
         few: (C,) bool, the rarest classes, of the few-shot accuracy.
         class_names: C names, default the class numbers.
         measure: a key of MEASURES: what decides. Default "balanced_accuracy".
@@ -117,6 +128,7 @@ def compare(
     deciding = weights[measure]
     if deciding is None:
         raise ValueError(f"`measure` {measure} has no images: no image of the rarest classes is evaluated.")
+    trained = len(set(map(bare, methods)))
     order, starts = _strata(labels)
     right = (predictions == labels)[:, :, order]
     rows: list[dict[str, Any]] = [{"name": name} for name in methods]
@@ -127,21 +139,28 @@ def compare(
             continue
         hits = ~right if name == "error" else right
         found = [_parts(weight[order] * hit, starts) for hit in hits]
-        for row, one in zip(rows, _estimates(found, len(methods), weight.max()), strict=True):
+        for row, one in zip(rows, _estimates(found, trained, weight.max()), strict=True):
             low, high = one["interval"]
             row[name] = {"value": one["value"], "interval": [max(low, 0.0), min(high, 1.0)], "by_seed": one["by_seed"]}
 
     sign = -1 if measure == "error" else 1
     ranks = sorted(range(len(methods)), key=lambda m: (-sign * rows[m][measure]["value"], simplicity(methods[m]), m))
     deciding = deciding[order]
-    contrasts = [(a, b) for a, b in itertools.combinations(ranks, 2)]
-    parts = [_parts(sign * deciding * (right[a].astype(float) - right[b]), starts) for a, b in contrasts]
-    pairs = [
-        {"better": methods[a], "worse": methods[b], "difference": one["value"]}
-        | {name: one[name] for name in ("interval", "p", "error_of")}
-        for (a, b), one in zip(contrasts, _estimates(parts, len(methods) - 1, deciding.max()), strict=True)
-    ]
+    contrasts = list(itertools.combinations(ranks, 2))
+    differences: dict[tuple[int, int], dict[str, Any]] = {}
+    for within, independent in ((False, trained - 1), (True, 1)):
+        group = [(a, b) for a, b in contrasts if (bare(methods[a]) == bare(methods[b])) == within]
+        parts = [_parts(sign * deciding * (right[a].astype(float) - right[b]), starts) for a, b in group]
+        if group:
+            differences |= zip(group, _estimates(parts, independent, deciding.max()), strict=True)
     seeds = predictions.shape[1]
+    pairs = [
+        {"better": methods[a], "worse": methods[b], "difference": one["value"], "interval": one["interval"]}
+        | {"p": _p_value(abs(one["value"]) / one["error_of"][0], one["error_of"][1]) if seeds > 1 else None}
+        | {"error_of": one["error_of"]}
+        for a, b in contrasts
+        for one in (differences[a, b],)
+    ]
     least = _least_difference(pairs, level) if seeds > 1 else None
     for pair, corrected in zip(pairs, _holm([pair["p"] for pair in pairs]), strict=True):
         del pair["error_of"]
@@ -231,14 +250,14 @@ def _parts(z: np.ndarray, starts: np.ndarray) -> dict[str, Any]:
 
 
 def _estimates(parts: Sequence[dict[str, Any]], independent: int, largest: float) -> list[dict[str, Any]]:
-    """Value, 95 % interval and p value of each of several sums.
+    """Value, 95 % interval, and standard error with its degrees of freedom, of each of several sums.
 
     Args:
         parts: of each, see `_parts`.
         independent: so many of them are.
         largest: weight of an image.
 
-    Of one seed the interval is of the images alone, and there is no p value.
+    Of one seed the interval is of the images alone.
     """
     seeds = len(parts[0]["by_seed"])
     pooled = np.mean([part["of_seeds"] for part in parts]) if seeds > 1 else 0.0
@@ -251,13 +270,11 @@ def _estimates(parts: Sequence[dict[str, Any]], independent: int, largest: float
         if seeds > 1:
             freedoms.append((of_seeds, independent * (seeds - 1)))
         half = _quantile(0.025, freedoms) * error
-        p = _p_value(abs(value) / error, freedoms)
         found.append(
             {
                 "value": value,
                 "by_seed": part["by_seed"].tolist(),
                 "interval": [value - half, value + half],
-                "p": p if seeds > 1 else None,
                 "error_of": (error, freedoms),
             }
         )
@@ -274,7 +291,7 @@ def _p_value(ratio: float, parts: Sequence[tuple[float, float]]) -> float:
     if ratio == 0:
         return 1.0
     low, high = -700.0, math.log(0.5)
-    for _ in range(60):
+    for _ in range(40):  # to 1e-9 of the p value
         middle = (low + high) / 2
         low, high = (middle, high) if _quantile(math.exp(middle), parts) > ratio else (low, middle)
     return 2 * math.exp(high)

@@ -3,11 +3,15 @@
     tf-mmloss compare --dataset photos/ --methods erm,ldam-drw,mm-drw,balanced-softmax --seeds 3
     tf-mmloss compare --dataset digits --ratio 20 --methods erm,mm-drw --epochs 30 --measure error
     tf-mmloss compare --dataset photos/ --methods erm,mm-drw --out runs/which --hours 8
+    tf-mmloss compare --dataset photos/ --methods erm,erm+logit-adjustment,balanced-softmax
     tf-mmloss compare --resume runs/which
 
 Every method is trained with every seed, all alike: the options of fit that are not of a method are for all. They are
 evaluated on images held out of the training split; the test split is not looked at, unless --final says so. The
 answer weighs two kinds of chance, other seeds and other images, and says so where the methods cannot be told apart.
+
+METHOD+DECISION, as in erm+logit-adjustment, is METHOD decided as fit's --decide does; it shares the runs of METHOD.
+A strength is fitted on the held-out images, of which each half is decided by that of the other half.
 
 The command can be stopped at any moment, with ctrl-C or harder; the same command, or --resume, continues. Several of
 them with one --out, on hosts with one file system, share the runs. What is finished is compared whenever one ends.
@@ -31,7 +35,11 @@ def parser() -> argparse.ArgumentParser:
     """The command line. Options that are not given are absent, so that --resume can tell."""
     main = cli.parser("compare", __doc__, argument_default=argparse.SUPPRESS)
     group = main.add_argument_group("comparison")
-    group.add_argument("--methods", metavar="A,B,...", help="two or more, as for fit's --method")
+    group.add_argument(
+        "--methods",
+        metavar="A,B,...",
+        help="two or more, as for fit's --method, or METHOD+DECISION with one of --decide",
+    )
     group.add_argument("--seeds", type=int, metavar="N", help="runs of each method; default 3; of 1, nothing is sure")
     group.add_argument(
         "--measure", help="what decides: balanced-accuracy (default), error or few-accuracy (the rarest classes)"
@@ -66,6 +74,7 @@ def _run(options: dict[str, Any]) -> int:
     """Run the command with its options."""
     try:
         with cli.imports():  # here: --help needs no Keras
+            from tf_mmloss import comparison
             from tf_mmloss.train import compare, inputs, presets
     except cli.USER_ERRORS as error:
         return cli.failed(error)
@@ -89,13 +98,15 @@ def _run(options: dict[str, Any]) -> int:
             wanted = tuple(methods.split(","))
             seeds, deciding = 3 if seeds is None else seeds, (measure or MEASURE).replace("-", "_")
             compare.check(wanted, seeds, deciding, options)
-            plan = compare.Plan(wanted, seeds, presets.Config(**{"method": wanted[0], **options}), deciding)
+            plan = compare.Plan(
+                wanted, seeds, presets.Config(**{"method": comparison.bare(wanted[0]), **options}), deciding
+            )
             if not final and "holdout" in options:
                 presets.integer("holdout", plan.config.holdout, at_least=1)
             folder = out or Path(f"runs/compare-{_name(plan.config)}")
         cli.check_out(folder)
-        for cell in plan.cells() if not presets.has_gaps(plan.config) else ():  # before images are read
-            presets.resolve(cell)
+        if not presets.has_gaps(plan.config):  # before images are read, on which the images held out depend
+            plan.resolve(holdout=plan.config.holdout or int(resume is None and not final))
         data = inputs.load(plan.config, data_dir)
         why = presets.why(plan.config, data) if plan.config.is_own else ()
         progress.tell("\n".join((*data.report, *why)))
@@ -109,7 +120,8 @@ def _run(options: dict[str, Any]) -> int:
             )
         plan = dataclasses.replace(plan, config=config)
         compare.begin(folder, plan, data)
-        progress.tell(f"{len(plan.methods)} methods by {plan.seeds} seeds: {folder}")
+        trained = "" if len(plan.trained) == len(plan.methods) else f", {len(plan.trained)} of them trained,"
+        progress.tell(f"{len(plan.methods)} methods{trained} by {plan.seeds} seeds: {folder}")
         left = compare.work(folder, plan, data, data_dir=data_dir, hours=hours)
         found = compare.report(folder, plan, data)
     except KeyboardInterrupt:

@@ -274,9 +274,10 @@ def data_label(config: Mapping[str, Any]) -> str:
 
 
 def method_label(method: str) -> str:
-    """Name a method as the paper's Table 1 does: "MM-DRW", "Focal", "LDAM-DRW+SSP"."""
-    known = methods.METHODS.get(method)
-    return known.label if known else method.upper()
+    """Name a method as the paper's Table 1 does: "MM-DRW", "LDAM-DRW+SSP"; with a decision, "ERM + temperature"."""
+    trained, plus, decision = method.partition("+")
+    known = methods.METHODS.get(trained)
+    return (known.label if known else trained.upper()) + (f" + {decision}" if plus else "")
 
 
 def part_trained(method: str) -> str | None:

@@ -21,7 +21,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_mmloss import NonFiniteLossError, comparison
+from tf_mmloss import NonFiniteLossError, comparison, decide
 from tf_mmloss._validation import choice, integer, number, received
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, write_json
@@ -37,6 +37,7 @@ from tf_mmloss.runs.folder import (
     method_label,
     read_json,
 )
+from tf_mmloss.runs.model import RunModel
 from tf_mmloss.train import experiment, inputs, presets, progress, strategy
 from tf_mmloss.train.presets import METHODS, Config, of_a_method
 
@@ -51,7 +52,7 @@ class Plan:
     """What is compared.
 
     Attributes:
-        methods: keys of METHODS.
+        methods: keys of METHODS, or METHOD+DECISION: the runs of METHOD, decided by DECISION; see `tf_mmloss.decide`.
         seeds: so many of each method, from the config's seed on.
         config: what all runs share; `holdout` is 0 for the test split.
         measure: a key of `tf_mmloss.comparison.MEASURES`.
@@ -62,13 +63,41 @@ class Plan:
     config: Config
     measure: str = "balanced_accuracy"
 
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The methods without their decisions, each once."""
+        return tuple(dict.fromkeys(comparison.bare(name) for name in self.methods))
+
     def cells(self) -> list[Config]:
         """The configs of the runs: all methods with the first seed, then with the next, so that any stop is fair."""
         return [
             dataclasses.replace(self.config, method=method, seed=self.config.seed + seed)
             for seed in range(self.seeds)
-            for method in self.methods
+            for method in self.trained
         ]
+
+    def resolve(self, data: ImageDataset | None = None, holdout: int | None = None) -> Config:
+        """Check the config of every run and decision; return a run's.
+
+        Args:
+            data: the images, if they are one's own.
+            holdout: another one than the config's.
+
+        Raises:
+            ValueError: see `tf_mmloss.train.presets.resolve`.
+        """
+        for cell in self.cells():
+            resolved = presets.resolve(cell, data)
+        held = self.config.holdout if holdout is None else holdout
+        for name in self.methods:
+            cell = dataclasses.replace(self.config, method=comparison.bare(name), decide=decision(name), holdout=held)
+            presets.resolve(cell, data)
+        return resolved
+
+
+def decision(name: str) -> str:
+    """What METHOD+DECISION is decided by; "none" of a METHOD."""
+    return name.removeprefix(comparison.bare(name)).removeprefix("+") or "none"
 
 
 def check(methods: Sequence[str], seeds: int, measure: str, options: dict[str, Any]) -> None:
@@ -79,18 +108,29 @@ def check(methods: Sequence[str], seeds: int, measure: str, options: dict[str, A
         options: of the config, those that are given.
 
     Raises:
-        ValueError: an unknown method, fewer than two or one twice, seeds or a measure out of range, an option of a
-            method.
+        ValueError: an unknown method or decision, fewer than two or one twice, seeds or a measure out of range, an
+            option of a method.
     """
     known = [name for name, method in METHODS.items() if method.task == "class"]
     for name in methods:
-        choice("methods", name, known)
+        method, plus, spec = str(name).partition("+")
+        choice("methods", method if plus else name, known)
+        try:
+            if plus and decide.parse(spec)[0] is None:
+                raise ValueError(f"the decision none is {method} alone.")
+        except ValueError as error:
+            raise ValueError(f"`methods` {name}: {error}") from None
     if not 2 <= len(methods) <= MOST_METHODS or len(set(methods)) < len(methods):
         raise ValueError(
             f"`methods` must be two to {MOST_METHODS}, each once: NAME,NAME. {received('methods', ','.join(methods))}"
         )
     integer("seeds", seeds, at_least=1, at_most=MOST_SEEDS)
     choice("measure", measure, comparison.MEASURES)
+    if "decide" in options:
+        raise ValueError(
+            "`decide` is part of a method's name in a comparison: METHOD+DECISION, as in --methods "
+            f"erm,erm+logit-adjustment. {received('decide', options['decide'])}"
+        )
     for name in sorted(of_a_method() & set(options)):
         raise ValueError(
             f"`{name}` is an option of single methods, which are compared with their own constants. "
@@ -116,8 +156,7 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
             "A comparison is shared among processes that each train whole runs: start it in each without "
             f"{', '.join(strategy.VARIABLES)}. Received: {strategy.variables_given()}"
         )
-    for cell in plan.cells():
-        resolved = presets.resolve(cell, data if cell.is_own else None)
+    resolved = plan.resolve(data if plan.config.is_own else None)
     strategy.join(resolved)
     strategy.check(resolved)
     inputs.check_input(resolved)
@@ -264,31 +303,36 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
     """
     with locked(folder, patience=600):  # of several processes, the last one writes last
         cells = plan.cells()
-        failed = [m for m in plan.methods if any(_is_failed(cell_folder(folder, c)) for c in cells if c.method == m)]
-        methods = [method for method in plan.methods if method not in failed]
-        by_seed: dict[int, list[Config]] = {}
+        without = {cell.method for cell in cells if _is_failed(cell_folder(folder, cell))}
+        failed = [name for name in plan.methods if comparison.bare(name) in without]
+        methods = [name for name in plan.methods if name not in failed]
+        by_seed: dict[int, list[bool]] = {}
         for cell in cells:
-            if cell.method in methods and is_finished(cell_folder(folder, cell)):
-                by_seed.setdefault(cell.seed, []).append(cell)
-        seeds = [seed for seed, done in by_seed.items() if len(done) == len(methods)]
+            if cell.method not in without:
+                by_seed.setdefault(cell.seed, []).append(is_finished(cell_folder(folder, cell)))
+        seeds = [seed for seed, done in by_seed.items() if all(done)]
         if len(methods) < 2 or not seeds:
             return None
         config = presets.resolve(cells[0], data if cells[0].is_own else None)
         splits = inputs.split(data, config)
         folders = {(cell.method, cell.seed): cell_folder(folder, cell) for cell in cells}
-        predicted = np.stack(
-            [[_predictions(folders[method, seed], splits) for seed in seeds] for method in methods],
-        )
+        predicted: dict[tuple[str, int], np.ndarray] = {}
+        for method in dict.fromkeys(map(comparison.bare, methods)):
+            names = [name for name in methods if comparison.bare(name) == method]
+            for seed in seeds:
+                found_of = _predictions(folders[method, seed], names, splits)
+                predicted.update({(name, seed): classes for name, classes in found_of.items()})
         found = comparison.compare(
             splits.eval_labels,
-            predicted,
+            np.stack([[predicted[name, seed] for seed in seeds] for name in methods]),
             methods,
             few=rarest(splits.cls_counts),
             class_names=splits.class_names,
             measure=plan.measure,
         )
         for row in found["methods"]:
-            runs = [read_json(folder / f"{row['name']}-seed{seed}", "metrics.json", ("seconds",)) for seed in seeds]
+            own = [folders[comparison.bare(row["name"]), seed] for seed in seeds]
+            runs = [read_json(one, "metrics.json", ("seconds",)) for one in own]
             row["seconds"] = float(np.mean([run["seconds"] for run in runs]))
         found["failed"], found["planned_seeds"] = failed, plan.seeds
         found["on"] = "held-out training images" if plan.config.holdout else "the test split"
@@ -351,6 +395,13 @@ def text(found: dict[str, Any], label: str) -> str:
         if found["seeds"] > 1
         else ""
     )
+    simplest = ", ".join(sorted(names, key=comparison.simplicity))
+    shared = (
+        " METHOD+DECISION shares the training of METHOD; where its strength is fitted, each half of the images is "
+        "decided by that of the other half."
+        if any(name != comparison.bare(name) for name in names)
+        else ""
+    )
     left_out = f"\n\nLeft out, as a loss became NaN: {', '.join(found['failed'])}." if found["failed"] else ""
     return (
         f"# {label}: which method?\n\n"
@@ -359,7 +410,7 @@ def text(found: dict[str, Any], label: str) -> str:
         + f"{seeds}{of} of each method, {found['images']:,} images of {found['on']}. In brackets: 95 % intervals over "
         f"{spread}. Bold: the choice. Differences are in {measure}, paired by seeds and images, with the interval of "
         f"this pair alone{chance}. Few-shot accuracy is of {_listed(found['few'])}. What other training images would "
-        "change is part of no interval.\n"
+        f"change is part of no interval. From the simplest: {simplest}.{shared}\n"
     )
 
 
@@ -394,6 +445,7 @@ def _csv(found: dict[str, Any]) -> str:
         line |= {"measure": found["measure"], "difference_to_best": 0.0 if pair is None else -pair["difference"]}
         line |= {"p": pair and pair["p"], "p_corrected": pair and pair["p_corrected"]}
         line |= {"seconds": row["seconds"], "choice": int(row["name"] == found["choice"])}
+        line["simplicity"] = comparison.simplicity(row["name"])
         rows.append(line)
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
@@ -402,12 +454,20 @@ def _csv(found: dict[str, Any]) -> str:
     return out.getvalue()
 
 
-def _predictions(own: Path, splits: inputs.Splits) -> np.ndarray:
-    """The classes that a finished run predicted for the evaluated images."""
+def _predictions(own: Path, names: Sequence[str], splits: inputs.Splits) -> dict[str, np.ndarray]:
+    """The classes that a finished run predicted for the evaluated images, by each of the names that share it."""
     found = predictions.read(own, len(splits.class_names))
     if found is None or not np.array_equal(found.labels, splits.eval_labels):
         raise RunFolderError(f"{own / predictions.NAME} is not of the images of this comparison: remove {own}.")
-    return found.predicted
+    classes = {name: found.predicted for name in names if decision(name) == "none"}
+    if len(classes) < len(names):
+        model = RunModel.load(own)
+        logits = model.logits(np.asarray(splits.eval_images))
+        for name in names:
+            if name not in classes:
+                decided = decide.decided(decision(name), model.trained, splits.eval_labels, logits)
+                classes[name] = decided.scores.argmax(axis=1)
+    return classes
 
 
 def _is_failed(own: Path) -> bool:
