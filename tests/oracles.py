@@ -188,6 +188,34 @@ def asymmetric(targets, logits, gamma_negative=4.0, gamma_positive=1.0, clip=0.0
     return np.array(losses)
 
 
+def distribution_balanced(
+    targets,
+    logits,
+    counts,
+    num_examples,
+    alpha=0.1,
+    beta=10.0,
+    mu=0.2,
+    negative_scale=2.0,
+    kappa=0.05,
+    gamma=2.0,
+    focal_weight=2.0,
+    scale=1.0,
+):
+    """Wu et al. 2020, Eq. 3 to 8, in the focal form of the published code."""
+    losses = []
+    for t, u in zip(np.asarray(targets, np.float64), np.asarray(logits, np.float64), strict=True):
+        total, drawn = 0.0, math.fsum(y / n for y, n in zip(t, counts, strict=True))
+        for y, x, n in zip(t, u, counts, strict=True):
+            weight = alpha + (1 / (1 + math.exp(-beta * (1 / n / drawn - mu))) if drawn else 1)
+            z = scale * x - kappa * math.log(num_examples / n - 1) / negative_scale
+            for share, chance in ((y, z), ((1 - y) / negative_scale, -negative_scale * z)):
+                q = 1 / (1 + math.exp(-chance))
+                total -= weight * share * (focal_weight * (1 - q) ** gamma if gamma else 1) * math.log(q)
+        losses.append(total / len(counts))
+    return np.array(losses)
+
+
 def maximum_margin(z, y, delta_neg, beta):
     """Delta_y of one example, Eq. 1-3 and 5; a tie counts as correct."""
     if z[y] >= rival(z, y):

@@ -21,6 +21,7 @@ BUILD = {
     **{name: case.build for name, case in LOSSES.items()},
     "LongTailLoss": tf_mmloss.LongTailLoss,
     "AsymmetricLoss": lambda: tf_mmloss.AsymmetricLoss(3.0, 2.0, 0.1, 5.0, False),
+    "DistributionBalancedLoss": lambda: tf_mmloss.DistributionBalancedLoss(COUNTS, 900, 0.2, 5.0, 0.3, 3.0, 0.1, 1.0),
     "BalancedAccuracy": lambda: tf_mmloss.BalancedAccuracy(len(COUNTS), name="mine"),
     "ShotAccuracy": lambda: tf_mmloss.ShotAccuracy(COUNTS, "medium", many=200, few=10),
     **{
@@ -59,7 +60,7 @@ def use(value):
         return value(LABELS)
     if type(value) is tf_mmloss.LongTailLoss:
         return 0.0
-    if isinstance(value, tf_mmloss.AsymmetricLoss):
+    if isinstance(value, (tf_mmloss.AsymmetricLoss, tf_mmloss.DistributionBalancedLoss)):
         return value(np.eye(len(COUNTS), dtype="float32")[LABELS], cosines())
     if isinstance(value, keras.losses.Loss):
         answer = value(LABELS, cosines())

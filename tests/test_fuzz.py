@@ -254,7 +254,7 @@ def parameters(target):
 
 def good(target, name):
     """A right value of an argument; the targets of a multi-label function are rows."""
-    if name == "y_true" and target is tf_mmloss.losses.asymmetric:
+    if name == "y_true" and target in (tf_mmloss.losses.asymmetric, tf_mmloss.losses.distribution_balanced):
         return np.eye(3, dtype="float32")[LABELS]
     if name == "features" and target is tf_mmloss.losses.influence_balanced:
         return np.ones((6, 4), "float32")
@@ -293,7 +293,7 @@ def use(result):
         width = len(getattr(result, "cls_counts", None) or [0] * 3)
         y_pred = np.linspace(-1, 1, 4 * width, dtype="float32").reshape(4, width)
         labels = np.arange(4) % width
-        multi_label = isinstance(result, tf_mmloss.AsymmetricLoss)
+        multi_label = isinstance(result, (tf_mmloss.AsymmetricLoss, tf_mmloss.DistributionBalancedLoss))
         if isinstance(result, tf_mmloss.LongTailLoss) and result.needs_features:
             y_pred = KeepFeatures()([keras.ops.convert_to_tensor(y_pred)] * 2)
         values.append(result(np.eye(width, dtype="float32")[labels] if multi_label else labels, y_pred))

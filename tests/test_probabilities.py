@@ -20,13 +20,14 @@ SOFTMAX = {
 SIGMOID = {
     "class balanced": lambda: tf_mmloss.ClassBalancedSigmoidLoss(COUNTS, scale=4.0),
     "multi-label": lambda: tf_mmloss.AsymmetricLoss(scale=5.0),
+    "multi-label balanced": lambda: tf_mmloss.DistributionBalancedLoss(COUNTS, 70, scale=5.0),
 }
 
 
 def expected(loss):
     """In float64, from the definitions."""
     scaled = loss.scale * COSINES
-    if type(loss).__name__ in ("ClassBalancedSigmoidLoss", "AsymmetricLoss"):
+    if loss.activation == "sigmoid":
         return 1 / (1 + np.exp(-scaled))
     return np.exp(scaled) / np.exp(scaled).sum(axis=-1, keepdims=True)
 

@@ -20,6 +20,7 @@ from tf_mmloss import (
     Checkpoint,
     ClassBalancedSigmoidLoss,
     CrossEntropyLoss,
+    DistributionBalancedLoss,
     EqualizationLoss,
     GCLLoss,
     LabelAwareSmoothingLoss,
@@ -369,6 +370,87 @@ def test_asymmetric_identities_and_extremes():
         value, gradient = value_and_gradient(lambda u, loss=loss: loss(MULTI_HOT, u), 1e4 * np.sign(logits()))
         assert np.isfinite(to_numpy(value)).all()
         assert np.isfinite(to_numpy(gradient)).all()
+
+
+PUBLISHED_FORMS = {
+    "coco": {},
+    "voc": {"mu": 0.3, "negative_scale": 5.0},
+    "plain": {"gamma": 0.0},
+}
+
+
+@pytest.mark.parametrize("form", PUBLISHED_FORMS)
+def test_distribution_balanced_against_the_published_code_and_the_oracle(form):
+    """With an example of no class and one of all."""
+    data, hyper = official("published_distribution_balanced"), PUBLISHED_FORMS[form]
+    counted = {"cls_counts": data["counts"].tolist(), "num_examples": int(data["num_examples"])}
+    y, x = data["y"], data["x"]
+    assert_close(oracles.distribution_balanced(y, x, *counted.values(), **hyper), data[f"{form}/loss"], 1e-6)
+    for scale, dtype, tolerance in ((1.0, "float32", 1e-5), (4.0, "float64", 1e-6)):
+        with float64() if dtype == "float64" else contextlib.nullcontext():
+            loss = DistributionBalancedLoss(**counted, **hyper, scale=scale, reduction=None, dtype=dtype)
+            value, gradient = value_and_gradient(lambda u, loss=loss: loss(y, u), (x / scale).astype(dtype))
+            assert_close(value, data[f"{form}/loss"], tolerance)
+            assert_close(gradient, scale * data[f"{form}/grad"], tolerance)
+
+
+def test_distribution_balanced_identities_and_extremes():
+    arguments = {"cls_counts": COUNTS, "num_examples": 2 * max(COUNTS), "reduction": None}
+    plain = {"alpha": 1.0, "beta": 0.0, "kappa": 0.0, "negative_scale": 1.0, "gamma": 0.0}
+    some = MULTI_HOT.copy()
+    some[:, 0] = 1  # no example without a class, whose weight is another
+    binary = keras.losses.BinaryCrossentropy(from_logits=True, reduction=None)(some, logits())
+    assert_close(DistributionBalancedLoss(**arguments, **plain)(some, logits()), 1.5 * to_numpy(binary), 1e-6)
+    none = keras.losses.BinaryCrossentropy(from_logits=True, reduction=None)(0 * some, logits())
+    assert_close(DistributionBalancedLoss(**arguments, **plain)(0 * some, logits()), 2 * to_numpy(none), 1e-6)
+    for gamma in (0.0, 0.5, 2.0):
+        loss = DistributionBalancedLoss(**arguments, gamma=gamma)
+        value, gradient = value_and_gradient(lambda u, loss=loss: loss(MULTI_HOT, u), 1e4 * np.sign(logits()))
+        assert np.isfinite(to_numpy(value)).all()
+        assert np.isfinite(to_numpy(gradient)).all()
+
+
+def test_distribution_balanced_config_and_what_it_refuses():
+    loss = DistributionBalancedLoss(
+        [9, 5, 3, 1], 12, 0.2, 5.0, 0.3, 3.0, 0.1, 1.0, 1.5, 2.0, reduction="sum", name="mine"
+    )
+    restored = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert type(restored) is DistributionBalancedLoss
+    assert restored.get_config() == loss.get_config()
+    for name in ("alpha", "beta", "negative_scale", "kappa", "gamma", "focal_weight", "scale", "num_examples"):
+        for value in (-0.1, np.nan, "1", None):
+            with pytest.raises(ValueError, match=name):
+                DistributionBalancedLoss(**{"cls_counts": [9, 5, 3, 1], "num_examples": 12, name: value})
+    with pytest.raises(ValueError, match="`num_examples` must be more than the largest of `cls_counts`, 9"):
+        DistributionBalancedLoss([9, 5, 3, 1], 9)
+    with pytest.raises(ValueError, match="cls_counts"):
+        DistributionBalancedLoss([9, 5, 0, 1], 12)
+    for labels in (LABELS, LABELS[:, None], MULTI_HOT[:, :3], 2 * MULTI_HOT + 1):
+        with pytest.raises(ValueError, match="y_true"):
+            loss(labels, logits())
+    with pytest.raises(ValueError, match="one count for each logit"):
+        loss(MULTI_HOT[:, :3], logits()[:, :3])
+
+
+@pytest.mark.parametrize("labels", [MULTI_HOT[:, :1], MULTI_HOT[:, 0], MULTI_HOT[:, 0].astype(int)])
+def test_one_question(labels):
+    """A head with one output: of the asymmetric loss alone; the others say so, and what takes several classes."""
+    x = logits()[:, :1]
+    expected = oracles.asymmetric(MULTI_HOT[:, :1], x)
+    assert_close(AsymmetricLoss(reduction=None)(labels, x), expected, 1e-5)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
+    model.compile("sgd", AsymmetricLoss())
+    fitted = model.fit(x, labels, batch_size=len(x), verbose=0).history["loss"]
+    np.testing.assert_allclose(fitted, [expected.mean()], rtol=1e-4)
+    model.compile("sgd", ClassBalancedSigmoidLoss([5, 3]))
+    with pytest.raises(ValueError, match="for one yes-or-no logit take AsymmetricLoss, or a head with two"):
+        model.fit(x, labels, verbose=0)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropyLoss(), ClassBalancedSigmoidLoss(COUNTS)])
+def test_several_classes_are_refused_with_what_takes_them(loss):
+    with pytest.raises(ValueError, match="take AsymmetricLoss or DistributionBalancedLoss"):
+        loss(MULTI_HOT, logits())
 
 
 def test_asymmetric_config_and_what_it_refuses():

@@ -8,6 +8,7 @@ from tf_mmloss.losses.base import LongTailLoss
 from tf_mmloss.losses.cdt import CDTLoss, cdt
 from tf_mmloss.losses.class_balanced_sigmoid import ClassBalancedSigmoidLoss, class_balanced_sigmoid
 from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, cross_entropy
+from tf_mmloss.losses.distribution_balanced import DistributionBalancedLoss, distribution_balanced
 from tf_mmloss.losses.equalization import EqualizationLoss, equalization
 from tf_mmloss.losses.focal import FocalLoss, focal
 from tf_mmloss.losses.gcl import GCLLoss, gcl
@@ -28,6 +29,7 @@ __all__ = [
     "CDTLoss",
     "ClassBalancedSigmoidLoss",
     "CrossEntropyLoss",
+    "DistributionBalancedLoss",
     "EqualizationLoss",
     "FocalLoss",
     "GCLLoss",
@@ -47,6 +49,7 @@ __all__ = [
     "cdt",
     "class_balanced_sigmoid",
     "cross_entropy",
+    "distribution_balanced",
     "equalization",
     "focal",
     "gcl",

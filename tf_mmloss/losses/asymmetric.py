@@ -3,11 +3,10 @@
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from tf_mmloss._validation import flag, number
-from tf_mmloss.losses.base import LARGEST, check_scale, loss_arguments, seen
+from tf_mmloss.losses.base import LARGEST, as_multi_hot, check_scale, loss_arguments
 
 
 def asymmetric(
@@ -23,7 +22,7 @@ def asymmetric(
     """Asymmetric loss of each example; see `AsymmetricLoss`.
 
     Args:
-        y_true: (B, C) multi-hot rows: 1 for each class that an example has, 0 for the others.
+        y_true: (B, C) multi-hot rows: 1 for each class that an example has, 0 for the others; (B,) of one question.
         y_pred: (B, C) logits, or (B, 1) of one question.
         gamma_negative, gamma_positive: focusing exponents, >= 0.
         clip: by how much the probability of an absent class is lowered, in [0, 1).
@@ -40,7 +39,7 @@ def asymmetric(
         >>> asymmetric([[1, 0]], [[0.0, -9.0]], gamma_positive=0.0)    # log 2 = 0.6931 (and 0)
     """
     logits = ops.convert_to_tensor(y_pred) * check_scale(scale)
-    targets = _multi_hot(y_true, logits)
+    targets = as_multi_hot(y_true, logits)
     flag("stop_focus_gradient", stop_focus_gradient)
     gamma_negative = number("gamma_negative", gamma_negative, at_least=0, below=LARGEST)
     gamma_positive = number("gamma_positive", gamma_positive, at_least=0, below=LARGEST)
@@ -62,38 +61,14 @@ def _focused(log_loss: Any, gamma: float, stop: bool) -> Any:
     return (ops.stop_gradient(factor) if stop else factor) * log_loss
 
 
-def _multi_hot(y_true: Any, logits: Any) -> Any:
-    y_true = ops.convert_to_tensor(y_true)
-    if len(logits.shape) != 2:
-        raise ValueError(f"`y_pred` must have shape (batch, classes). Received: y_pred.shape={tuple(logits.shape)}")
-    if len(y_true.shape) != 2 or y_true.shape[-1] != logits.shape[-1]:
-        raise ValueError(
-            f"`y_true` must be multi-hot rows of shape (batch, {logits.shape[-1]}): for labels, of which each example "
-            f"has one, take another loss. Received: y_true.shape={tuple(y_true.shape)}"
-        )
-    if None not in (y_true.shape[0], logits.shape[0]) and y_true.shape[0] != logits.shape[0]:
-        raise ValueError(
-            f"`y_true` must have a row for each of {logits.shape[0]} rows of `y_pred`. Received: {y_true.shape[0]} rows"
-        )
-    rows = seen(y_true)
-    if rows is not None:
-        exact = rows.astype("float64")
-        bad = np.flatnonzero(~((exact >= 0) & (exact <= 1)).all(axis=-1))
-        if bad.size:
-            raise ValueError(
-                f"`y_true` must be multi-hot rows of numbers from 0 to 1. Received: y_true[{bad[0]}]={rows[bad[0]]} "
-                f"({bad.size} of {len(rows)} are not)"
-            )
-    targets = ops.cast(y_true, logits.dtype)
-    return targets if rows is not None else ops.where((targets >= 0) & (targets <= 1), targets, np.nan)
-
-
 @keras.saving.register_keras_serializable(package="tf_mmloss")
 class AsymmetricLoss(keras.losses.Loss):
     """Asymmetric loss (ASL) of multi-label examples: classes that an example lacks are most of them, and weigh less.
 
         l = - sum_{c: y_c = 1} (1 - p_c)^{gamma_positive} log p_c - sum_{c: y_c = 0} q_c^{gamma_negative} log(1 - q_c)
         p = sigmoid(s u),   q_c = max(p_c - clip, 0)
+
+    A head with one output, of one yes-or-no question, takes labels (B,) or (B, 1) of 0 and 1.
 
     Not a `LongTailLoss`: an example has no one label, so there are no class weights to defer. The published code sums
     over the batch too, where this takes the mean, and cuts -log p at 18, where its gradient is 0.

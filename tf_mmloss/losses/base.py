@@ -18,6 +18,8 @@ REDUCTIONS = ("none", "sum", "sum_over_batch_size", "mean", "mean_with_sample_we
 LARGEST_LABEL = 2**24  # up to it float32, to which Keras casts labels, has every integer
 LARGEST = 1e18  # the product of two numbers below it is a float32
 
+ONE_LOGIT = ": for one yes-or-no logit take AsymmetricLoss, or a head with two"
+
 # How far a row of targets may be from a sum of one: bfloat16 rounds each entry by up to 0.2 %.
 SUM_TOLERANCE = 5e-3
 
@@ -108,7 +110,9 @@ def as_targets(y_true: Any, y_pred: Any) -> Any:
         y_true = _whole(y_true)
     y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
     if len(y_pred.shape) != 2 or y_pred.shape[-1] == 1:
-        raise ValueError(f"`y_pred` must have shape (batch, classes >= 2). Received: y_pred.shape={y_pred.shape}")
+        raise ValueError(
+            f"`y_pred` must have shape (batch, classes >= 2){ONE_LOGIT}. Received: y_pred.shape={tuple(y_pred.shape)}"
+        )
     num_classes = y_pred.shape[-1]
     if len(y_true.shape) and None not in (y_true.shape[0], y_pred.shape[0]) and y_true.shape[0] != y_pred.shape[0]:
         raise ValueError(
@@ -124,6 +128,46 @@ def as_targets(y_true: Any, y_pred: Any) -> Any:
             f"Received: y_true.shape={y_true.shape}"
         )
     return _labels(y_true, num_classes)
+
+
+def as_multi_hot(y_true: Any, y_pred: Any) -> Any:
+    """Return which classes each example has, rows (B, C) of 0 and 1 in the dtype of `y_pred`.
+
+    What is below 0 or above 1 is refused where it can be seen, and becomes NaN in compiled code.
+
+    Args:
+        y_true: rows (B, C) of numbers from 0 to 1; of one logit also (B,).
+        y_pred: (B, C) logits, C >= 1.
+
+    Raises:
+        ValueError: another shape, a number out of [0, 1].
+    """
+    y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    if len(y_pred.shape) != 2:
+        raise ValueError(f"`y_pred` must have shape (batch, classes). Received: y_pred.shape={tuple(y_pred.shape)}")
+    if len(y_true.shape) == 1 and y_pred.shape[-1] == 1:
+        y_true = y_true[:, None]
+    if len(y_true.shape) != 2 or y_true.shape[-1] != y_pred.shape[-1]:
+        raise ValueError(
+            f"`y_true` must be multi-hot rows of shape (batch, {y_pred.shape[-1]}): for labels, of which each example "
+            "has one, take another loss, such as ClassBalancedSigmoidLoss or LogitAdjustedLoss. "
+            f"Received: y_true.shape={tuple(y_true.shape)}"
+        )
+    if None not in (y_true.shape[0], y_pred.shape[0]) and y_true.shape[0] != y_pred.shape[0]:
+        raise ValueError(
+            f"`y_true` must have a row for each of {y_pred.shape[0]} rows of `y_pred`. Received: {y_true.shape[0]} rows"
+        )
+    rows = seen(y_true)
+    if rows is not None:
+        exact = rows.astype("float64")
+        bad = np.flatnonzero(~((exact >= 0) & (exact <= 1)).all(axis=-1))
+        if bad.size:
+            raise ValueError(
+                f"`y_true` must be multi-hot rows of numbers from 0 to 1. Received: y_true[{bad[0]}]={rows[bad[0]]} "
+                f"({bad.size} of {len(rows)} are not)"
+            )
+    targets = ops.cast(y_true, y_pred.dtype)
+    return targets if rows is not None else ops.where((targets >= 0) & (targets <= 1), targets, np.nan)
 
 
 def as_labels(y_true: Any, y_pred: Any, *, of: str = "This function") -> Any:
@@ -200,7 +244,8 @@ def _rows(y_true: Any, dtype: Any) -> Any:
         bad = np.flatnonzero(~((np.abs(sums - 1) <= SUM_TOLERANCE) & (exact >= 0).all(axis=-1)))
         if bad.size:
             raise ValueError(
-                f"`y_true` of shape (batch, classes) must have rows that are not negative and sum to one. Received: "
+                "`y_true` of shape (batch, classes) must have rows that are not negative and sum to one; for examples "
+                "of several classes take AsymmetricLoss or DistributionBalancedLoss. Received: "
                 f"y_true[{bad[0]}]={rows[bad[0]]} ({bad.size} of {len(rows)} are not)"
             )
         if (exact.max(axis=-1) == 1).all():
@@ -503,7 +548,8 @@ class LongTailLoss(keras.losses.Loss):
             num_classes = y_pred.shape[-1]
             if num_classes == 1:
                 raise ValueError(
-                    f"`y_pred` must have shape (batch, ..., classes >= 2). Received: y_pred.shape={tuple(y_pred.shape)}"
+                    f"`y_pred` must have shape (batch, ..., classes >= 2){ONE_LOGIT}. "
+                    f"Received: y_pred.shape={tuple(y_pred.shape)}"
                 )
             y_true = flat_labels(y_true, tuple(y_pred.shape[:-1]), num_classes)
             y_pred = ops.reshape(y_pred, (-1, num_classes))
