@@ -199,6 +199,8 @@ GOOD = {
     "y": lambda: LABELS,
     "num_replicas": lambda: 1,
     "rank": lambda: 0,
+    "right": lambda: [True, False],
+    "confidence": lambda: [0.9, 0.4],
     "many": lambda: 2,
     "few": lambda: 2,
 }

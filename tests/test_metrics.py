@@ -11,7 +11,7 @@ from sklearn import metrics as sklearn_metrics
 import tf_mmloss
 from tf_mmloss import BalancedAccuracy, LDAMLoss, ShotAccuracy
 from tf_mmloss.losses import base
-from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
+from tf_mmloss.metrics import expected_calibration_error, per_class_error, reliability, shot_masks
 
 COUNTS = [500, 101, 100, 20, 19, 3]
 SHOTS = {"many": [0, 1], "medium": [2, 3], "few": [4, 5]}
@@ -228,6 +228,9 @@ def test_calibration_error_by_hand():
     # With ten each has its own bin, 0.9 as the upper edge of one: |1 - 0.9|, |0 - 0.95|, |0 - 0.7|, |1 - 0.55|.
     expected = (0.1 + 0.95 + 0.7 + 0.45) / 4
     assert expected_calibration_error([0, 1, 0, 1], probabilities, bins=10) == pytest.approx(expected)
+    shares, accuracy, confidence = reliability([True, False, True, True], [0.9, 0.95, 0.3, 0.25], bins=10)
+    np.testing.assert_allclose([shares, accuracy], [[0.5, 0.25, 0.25], [1, 1, 0]])
+    np.testing.assert_allclose(confidence, [0.275, 0.9, 0.95])
     rng = np.random.default_rng(0)
     calibrated = rng.dirichlet(np.ones(5), 50_000)
     labels = (rng.random((50_000, 1)) > calibrated.cumsum(axis=1)).sum(axis=1).clip(max=4)
@@ -252,6 +255,9 @@ def test_calibration_error_by_hand():
 def test_calibration_error_refuses(labels, probabilities, message):
     with pytest.raises(ValueError, match=message):
         expected_calibration_error(labels, probabilities)
+    for right, confidence, said in (([True], [1.1], "`confidence` must be in"), ([True], [0.5, 0.5], "one shape")):
+        with pytest.raises(ValueError, match=said):
+            reliability(right, confidence)
     for bins in (0, 2.5, 10**12, None):
         with pytest.raises(ValueError, match="`bins` must be an integer"):
             expected_calibration_error([0], [[1.0, 0.0]], bins)

@@ -113,12 +113,42 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
         )
     if not (np.abs(probabilities.sum(axis=1) - 1) < 1e-3).all() or probabilities.min() < 0:
         raise ValueError("`probabilities` must not be negative, and each row must sum to 1.")
-    right = labels == probabilities.argmax(axis=1)
-    confidence = probabilities.max(axis=1)
-    edges = np.linspace(0, 1, bins + 1)[1:-1]
-    where = np.digitize(confidence, edges, right=True)
-    gaps = np.bincount(where, weights=right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
+    shares, accuracy, mean = reliability(labels == probabilities.argmax(axis=1), probabilities.max(axis=1), bins)
+    return float(shares @ np.abs(accuracy - mean))
+
+
+def reliability(right: np.ndarray, confidence: np.ndarray, bins: int = 15) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Accuracy by confidence, in bins of equal width, those without examples left out: a reliability diagram. NumPy.
+
+    Args:
+        right: (N,) bool, whether the prediction is.
+        confidence: (N,) probabilities of the predicted classes.
+        bins: number of bins, 1 to 10^6; each has its upper end. Default 15.
+
+    Returns:
+        Of each bin with examples, by rising confidence: its share of the examples, accuracy and mean confidence.
+
+    Raises:
+        ValueError: arrays of another shape, confidences outside [0, 1], no examples.
+
+    Example:
+        >>> shares, accuracy, confidence = reliability([True, False], [0.9, 0.8])
+        >>> accuracy
+        array([0., 1.])
+    """
+    bins = integer("bins", bins, at_least=1, at_most=10**6)
+    right, confidence = numeric("right", right), numeric("confidence", confidence)
+    if confidence.ndim != 1 or not confidence.size or right.shape != confidence.shape:
+        raise ValueError(
+            f"`right` and `confidence` must have one shape, (N,). Received: shapes {right.shape}, {confidence.shape}"
+        )
+    if confidence.min() < 0 or confidence.max() > 1 + 1e-3:
+        raise ValueError(f"`confidence` must be in [0, 1]. Received: {confidence.min()} to {confidence.max()}")
+    where = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
+    sizes = np.bincount(where, minlength=bins)
+    there = sizes > 0
+    accuracy, mean = (np.bincount(where, values, bins)[there] / sizes[there] for values in (right, confidence))
+    return sizes[there] / len(confidence), accuracy, mean
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")

@@ -13,6 +13,7 @@ import numpy as np
 from tf_mmloss import _version
 from tf_mmloss.evaluation import evaluate
 from tf_mmloss.files import atomic_path, read_bytes
+from tf_mmloss.metrics import reliability
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs import predictions
 
@@ -23,7 +24,6 @@ PICTURE_BYTES = 600_000
 NAMED_CLASSES = 30
 # A bootstrap over more numbers takes too long for a page.
 _MOST_NUMBERS = 5 * 10**7
-_BINS = 15  # of confidence, as in the calibration error
 _MEASURES = {
     "top_1_accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -229,13 +229,10 @@ def _predictions(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any] | N
 
 def _reliability(correct: np.ndarray, confidence: np.ndarray) -> dict[str, Any]:
     """Accuracy by confidence, in equal bins of those that have images, and the calibration error."""
-    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    sizes = np.bincount(bins, minlength=_BINS)
-    there = np.flatnonzero(sizes)
-    accuracy = np.bincount(bins, correct, _BINS)[there] / sizes[there]
-    mean = np.bincount(bins, confidence, _BINS)[there] / sizes[there]
-    points = [(100 * x, 100 - 100 * y, int(n)) for x, y, n in zip(mean, accuracy, sizes[there], strict=True)]
-    return {"points": points, "error": float((sizes[there] / sizes.sum() * np.abs(accuracy - mean)).sum())}
+    shares, accuracy, mean = reliability(correct, confidence)
+    images = np.rint(shares * len(correct)).astype(int).tolist()
+    points = [(100 * x, 100 - 100 * y, n) for x, y, n in zip(mean.tolist(), accuracy.tolist(), images, strict=True)]
+    return {"points": points, "error": float(shares @ np.abs(accuracy - mean))}
 
 
 def _picture(path: Path) -> str | None:
