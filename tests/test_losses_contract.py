@@ -27,10 +27,12 @@ from tf_mmloss import (
     CDTLoss,
     ClassBalancedSigmoidLoss,
     CrossEntropyLoss,
+    DeferredReweighting,
     EqualizationLoss,
     FocalLoss,
     GCLLoss,
     HingeLoss,
+    InfluenceBalancedLoss,
     LabelAwareSmoothingLoss,
     LADELoss,
     LDAMHingeLoss,
@@ -42,6 +44,7 @@ from tf_mmloss import (
     UniformMarginLoss,
     VSLoss,
 )
+from tf_mmloss.layers.features import KeepFeatures
 from tf_mmloss.losses import base as losses_base
 from tf_mmloss.losses import cross_entropy, hinge
 
@@ -298,6 +301,47 @@ def test_attributes_are_the_arguments(case):
     loss = case.build()
     for name, value in case.arguments.items():
         assert getattr(loss, name) == value
+
+
+def test_every_loss_is_reweighted_by_the_name_of_its_output():
+    """One model with an output and a callback for each, but for one output that is left alone."""
+    inputs, x = keras.Input((6,)), features()
+    outputs = {name: keras.layers.Dense(len(COUNTS), name=name)(inputs) for name in (*CLASSES, "alone")}
+    hidden = keras.layers.Dense(3, name="hidden")(inputs)
+    outputs["Influence"] = KeepFeatures(name="Influence")(
+        [keras.layers.Dense(len(COUNTS), name="head")(hidden), hidden]
+    )
+    model = keras.Model(inputs, outputs)
+    losses = {name: case.loss(**case.arguments) for name, case in CLASSES.items()}
+    losses |= {
+        "alone": CrossEntropyLoss(),
+        "Influence": InfluenceBalancedLoss(COUNTS, 2.0, reduction="mean_with_sample_weight"),
+    }
+    model.compile(keras.optimizers.SGD(0.0), losses, jit_compile=BACKEND == "jax")  # XLA takes long for so many
+    schemes = dict(zip((*CLASSES, "Influence"), 20 * ["effective", "inverse"], strict=False))
+    history = model.fit(
+        x,
+        dict.fromkeys(outputs, LABELS),
+        batch_size=len(x),
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        callbacks=[DeferredReweighting(1, COUNTS, scheme, output=name) for name, scheme in schemes.items()],
+    ).history
+    weights = {
+        "effective": oracles.effective_number_weights(COUNTS),
+        "inverse": oracles.inverse_frequency_weights(COUNTS),
+    }
+    logits = {name: to_numpy(value).astype(np.float64) for name, value in model(x).items()}
+    of_hidden = to_numpy(keras.Model(inputs, hidden)(x))
+    expected = {name: case.oracle(LABELS, logits[name]) for name, case in CLASSES.items()}
+    expected["Influence"] = oracles.influence_balanced(LABELS, logits["Influence"], of_hidden, COUNTS, 2.0)
+    for name, scheme in schemes.items():
+        after = oracles.weighted_mean(expected[name], weights[scheme][LABELS])
+        assert abs(after / expected[name].mean() - 1) > 1e-3
+        np.testing.assert_allclose(history[f"{name}_loss"], [expected[name].mean(), after], rtol=1e-4, err_msg=name)
+        assert history[f"{name}_reweighting"] == [0, 1]
+    np.testing.assert_allclose(*history["alone_loss"], rtol=1e-6)
 
 
 def test_saved_models_in_a_new_process(tmp_path):
