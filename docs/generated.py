@@ -16,18 +16,19 @@ def methods() -> str:
     """The page of the methods."""
     gains = _gains()
     parts = [
-        "# Methods\n\nWhat `--method` names, made from the code. All train under the recipe of the data set. The gain "
+        "# Methods\n\nWhat `--method` names, made from the code. All train under the recipe of the data set. *Counts*: "
+        "whether the loss needs the class counts. The gain "
         "is the test error of erm minus that of the method, in points, at the last epoch, where "
         "both were run with the method's own options ([Results](results.md)); what was not run has none. The time "
         "of a step was not compared by method; a method that starts from a pre-trained backbone needs that run too.\n",
         _table(
-            ["Method", "Loss", "Loss needs counts", "Head", "Stages", "Gain"],
+            ["Method", "Loss", "Counts", "Head", "Stages", "Gain"],
             [
                 [
                     f"[`{name}`](#{name})",
                     f"`{method.loss}`",
                     _needs_counts(method),
-                    _head(method),
+                    "dense or cosine" if method.cosine is not None else method.head,
                     _stages(method),
                     "; ".join(gains.get(name, [])),
                 ]

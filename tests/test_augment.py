@@ -1,5 +1,6 @@
 """Augmentations: each operation against the published outputs, draws as functions of (seed, epoch), and the input."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tf_mmloss.augment import autoaugment, trivialaugment
 from tf_mmloss.augment import operations as op
 from tf_mmloss.augment.cutout import Cutout
 from tf_mmloss.augment.policy import Policy
+from tf_mmloss.train.presets import Config, code_named
 
 NAMES = sorted(augment.augmentations())
 RNG = np.random.default_rng(0)
@@ -141,6 +143,25 @@ def test_cutout_is_a_black_square_cut_at_the_border(size):
 def test_what_is_no_augmentation_is_refused(names, said):
     with pytest.raises(ValueError, match=said):
         augment.parse(names)
+
+
+def test_a_class_of_another_module(tmp_path, monkeypatch):
+    (tmp_path / "light_of_the_test.py").write_text(
+        "from tf_mmloss.augment.cutout import Cutout\nclass Own(Cutout):\n    pass\ndef none():\n    return 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    names = "cutout,light_of_the_test:Own"
+    assert augment.check(names) == names.split(",")
+    assert "light_of_the_test" not in sys.modules  # to check a config that was read runs nothing
+    assert [type(one).__name__ for one in augment.parse(names)] == ["Cutout", "Own"]
+    assert code_named(Config(augment=names)) == {"augment": names}
+    assert code_named(Config(augment="cutout")) == {}
+    for name, said in (
+        ("light_of_the_test:none", "must be a child of"),
+        ("light_of_the_test:missing", "has no 'missing'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            augment.parse(name)
 
 
 def test_none_is_nothing():

@@ -1,5 +1,7 @@
 """Augmentations of training images beyond crops and mirroring, a file each: by NumPy and Pillow, on the host.
 
+Another package adds its own by an entry point of the group `tf_mmloss.augmentations`, whose name is that of `--augment`
+and which refers to a child of `Augmentation`; `package.module:Class` opens one that is not installed.
 What is drawn for an epoch is a pure function of (seed, epoch), so that a run that is resumed sees the same images.
 """
 
@@ -11,15 +13,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tf_mmloss._entry_points import AUGMENTATIONS, entry_points
 from tf_mmloss._validation import choice, received, text
 from tf_mmloss.augment.base import Augmentation
+from tf_mmloss.data.sources.module import called, function_of
+from tf_mmloss.methods import is_function
 
-__all__ = ["Augmentation", "apply", "augmentations", "draw", "parse"]
+__all__ = ["Augmentation", "apply", "augmentations", "check", "draw", "parse"]
 
 
 @functools.cache
 def augmentations() -> dict[str, type[Augmentation]]:
-    """The augmentations by their names. Asking for them imports Pillow."""
+    """The augmentations of this package by their names. Asking for them imports Pillow."""
     found = {}
     for module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
         for _, value in inspect.getmembers(importlib.import_module(f"{__name__}.{module}"), inspect.isclass):
@@ -28,28 +33,55 @@ def augmentations() -> dict[str, type[Augmentation]]:
     return found
 
 
-def parse(names: str) -> tuple[Augmentation, ...]:
-    """Return the augmentations that a text names, in their order.
+def check(names: str) -> list[str]:
+    """Return the names in a text; nothing of other packages is imported.
 
     Args:
-        names: "none", or names with commas between them: "autoaugment,cutout".
+        names: see `parse`.
 
     Raises:
         ValueError: an unknown name, or one twice; the message has the nearest.
 
     Example:
-        >>> [augmentation.name for augmentation in parse("autoaugment,cutout")]
+        >>> check("autoaugment,cutout")
         ['autoaugment', 'cutout']
     """
     if text("augment", names) == "none":
-        return ()
+        return []
     given = [name.strip() for name in names.split(",")]
-    known = augmentations()
+    known = (*augmentations(), *entry_points(AUGMENTATIONS))
     for name in given:
-        choice("augment", name, ("none", *known) if len(given) == 1 else tuple(known))
+        if not is_function(name):
+            choice("augment", name, ("none", *known) if len(given) == 1 else known)
     if len(set(given)) < len(given):
         raise ValueError(f"`augment` must name each augmentation once. {received('augment', names)}")
-    return tuple(known[name]() for name in given)
+    return given
+
+
+def parse(names: str) -> tuple[Augmentation, ...]:
+    """Return the augmentations that a text names, in their order.
+
+    Args:
+        names: "none", or names with commas between them: "autoaugment,cutout", "my_augmentation:Solarized".
+
+    Raises:
+        ValueError: as for `check`; a class of another package that is none.
+
+    Example:
+        >>> [augmentation.name for augmentation in parse("autoaugment,cutout")]
+        ['autoaugment', 'cutout']
+    """
+    return tuple(_open(name) for name in check(names))
+
+
+def _open(name: str) -> Augmentation:
+    if name in augmentations():
+        return augmentations()[name]()
+    installed = entry_points(AUGMENTATIONS).get(name)
+    opened = called("augment", name, installed.load if installed else lambda: function_of(name))
+    if not isinstance(opened, Augmentation):
+        raise ValueError(f"{name} must be a child of tf_mmloss.augment.Augmentation. {received('augment', opened)}")
+    return opened
 
 
 def draw(augmentations: Sequence[Augmentation], seed: int, epoch: int, n: int) -> list[np.ndarray]:

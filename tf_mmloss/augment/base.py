@@ -9,7 +9,7 @@ import numpy as np
 class Augmentation(abc.ABC):
     """A change of training images, a pure function of what was drawn for them.
 
-    A file of this folder with a child of this class adds `--augment NAME`.
+    A file of this folder with a child of this class adds `--augment NAME`; one elsewhere is `--augment MODULE:CLASS`.
     """
 
     name: ClassVar[str]  # of the command line

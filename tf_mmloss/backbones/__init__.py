@@ -1,7 +1,9 @@
 """Networks under a head: the CIFAR ResNets, those of `keras.applications` and of KerasHub, and one's own.
 
-A kind of backbone is a file here with `FORM`, `matches(spec)`, `check(spec, weights)`,
-`statistics(spec, channels)` and `build(spec, input_shape, weights)`, and with `DEFAULT_WEIGHTS` where they are not "none".
+A kind of backbone is a file here with `FORM`, `matches(spec)`, `check(spec, weights)`, `statistics(spec, channels)`
+and `build(spec, input_shape, weights)`, and with `DEFAULT_WEIGHTS` where they are not "none". Another package adds one
+by an entry point of the group `tf_mmloss.backbones`: its name is that of `--backbone`, and it refers to a function as
+`package.module:function` names one.
 """
 
 from types import ModuleType

@@ -1,7 +1,8 @@
-"""`package.module:function`: a network of one's own."""
+"""A network of one's own: `package.module:function`, or the name of an entry point of `tf_mmloss.backbones`."""
 
 import keras
 
+from tf_mmloss._entry_points import BACKBONES, entry_points
 from tf_mmloss.backbones.base import BackboneError, refuse_weights
 
 FORM = "package.module:function"
@@ -10,7 +11,8 @@ FORM = "package.module:function"
 def matches(spec: str) -> bool:
     """Whether a spec names one of these."""
     module, colon, name = spec.partition(":")
-    return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+    is_function = bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+    return is_function or spec in entry_points(BACKBONES)
 
 
 def check(spec: str, weights: str) -> None:
@@ -29,7 +31,8 @@ def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> keras.M
 
     check(spec, weights)
     try:
-        function = function_of(spec)
+        installed = entry_points(BACKBONES).get(spec)
+        function = installed.load() if installed else function_of(spec)
     except DataError as error:
         raise BackboneError(f"`backbone`: {error}") from error
     except (Exception, SystemExit) as error:  # of its module

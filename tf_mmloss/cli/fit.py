@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tf_mmloss import cli, methods
+from tf_mmloss import _entry_points, cli, methods
 from tf_mmloss.cli import backend, program
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.train import presets, progress
@@ -59,7 +59,8 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--dataset",
         help=f"{', '.join(presets.RECIPES)}, or images of your own: a folder with a folder a class, a table (.csv, "
-        ".parquet) of path and label, arrays (.npz), tfds:NAME, package.module:function; default cifar10",
+        f".parquet) of path and label, arrays (.npz), tfds:NAME, {_installed(_entry_points.SOURCES, ':...')}"
+        "package.module:function; default cifar10",
     )
     data.add_argument(
         "--imbalance", help="none (default of your own images): as it is; longtail (default of the others) or step"
@@ -131,7 +132,9 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument("--weight-decay", type=float, help="default 2e-4, coupled")
     train.add_argument("--pad", type=int, help="zeros around an image before its crop; default an eighth of the side")
     train.add_argument(
-        "--augment", help="more for training images, with commas between: autoaugment,cutout; default of --recipe"
+        "--augment",
+        help="more for training images, with commas between: autoaugment, randaugment, trivialaugment, cutout, "
+        f"{_installed(_entry_points.AUGMENTATIONS)}package.module:Class; default of --recipe",
     )
     train.add_argument(
         "--sam",
@@ -157,7 +160,7 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--backbone",
         help="resnet32 (default; any 6n+2), keras:NAME of keras.applications, hub:PRESET of KerasHub's image "
-        "classifiers or the folder of one, or package.module:function",
+        f"classifiers or the folder of one, {_installed(_entry_points.BACKBONES)}or package.module:function",
     )
     train.add_argument(
         "--pretrained",
@@ -186,6 +189,11 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
         help="none (default): one device; mirrored: all devices of this host (TensorFlow); data-parallel: all devices "
         "of all processes (JAX); the batch is shared, and the result is one device's",
     )
+
+
+def _installed(group: str, more: str = "") -> str:
+    """The names that installed packages add, for a list."""
+    return "".join(f"{name.replace('%', '%%')}{more}, " for name in sorted(_entry_points.entry_points(group)))
 
 
 def _said_of(by_loss: Mapping[str, methods.Option]) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 from keras import ops
 
 from tf_mmloss._validation import choice, number, numeric, received, sequence
-from tf_mmloss.evaluation import softmax
 from tf_mmloss.losses.base import LARGEST, check_scale
 
 ACTIVATIONS = ("softmax", "sigmoid")
@@ -119,6 +118,8 @@ class Probabilities(keras.layers.Layer):
     def of_array(self, logits: np.ndarray) -> np.ndarray:
         """The probabilities (..., C), float64, of an array of outputs (..., C)."""
         scores = self.scores(logits)
+        from tf_mmloss.evaluation import softmax  # here: it imports this module where it is the first
+
         return softmax(scores) if self.activation == "softmax" else np.exp(-np.logaddexp(0, -scores))
 
     def call(self, logits: Any) -> Any:

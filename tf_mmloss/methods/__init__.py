@@ -6,17 +6,15 @@ place of a name opens a function that is not installed. None of this imports Ker
 """
 
 import importlib
-import importlib.metadata
 import pkgutil
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from tf_mmloss import _entry_points
 from tf_mmloss._validation import choice, received
 from tf_mmloss.methods.base import DRS, DRW, Method, Stage
 from tf_mmloss.methods.options import Option, Signature, signature
-
-GROUP = "tf_mmloss.methods"
 
 __all__ = [
     "DRS",
@@ -64,7 +62,7 @@ def _all() -> dict[str, Method]:
     for module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
         name = f"{__name__}.{module}"
         register(methods, getattr(importlib.import_module(name), "METHODS", ()), name)
-    for entry in importlib.metadata.entry_points(group=GROUP):
+    for entry in _entry_points.entry_points(_entry_points.METHODS).values():
         register(methods, entry.load(), f"the entry point {entry.name} ({entry.value})")
     return dict(sorted(methods.items()))
 
@@ -101,18 +99,11 @@ def open_function(spec: str) -> Method:
     Raises:
         ValueError: there is no such module or function, it raises, or it returns something else.
     """
-    from tf_mmloss.data.source import DataError
-    from tf_mmloss.data.sources.module import function_of
+    from tf_mmloss.data.sources.module import called, function_of
 
     if spec in METHODS:
         return METHODS[spec]
-    try:
-        method = function_of(spec)()
-    except DataError as error:
-        raise ValueError(f"`method`: {error}") from error
-    except (Exception, SystemExit) as error:
-        text = " ".join(str(error).split())
-        raise ValueError(f"`method`: {spec} raised {type(error).__name__}{f': {text}' if text else ''}") from error
+    method = called("method", spec, lambda: function_of(spec))
     if not isinstance(method, Method):
         raise ValueError(f"{spec} must return a tf_mmloss.methods.Method. {received('method', method)}")
     signature(method.loss)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import tf_mmloss
-from tf_mmloss import augment, methods, mix
+from tf_mmloss import _entry_points, augment, methods, mix
 from tf_mmloss._validation import choice, flag, integer, number, received, text
 from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
 from tf_mmloss.methods import METHODS, Stage
@@ -367,17 +367,18 @@ def code_named(config: Config) -> dict[str, str]:
 
     A config that was read from a folder is somebody's; a command calls what it names only if it was asked to.
     """
-    named = {name: str(getattr(config, name)) for name in ("dataset", "backbone", "method")}
-    known = {"backbone": ("keras:", "hub:"), "dataset": ("tfds:",), "method": ()}
-    functions = {
-        name: value
-        for name, value in named.items()
-        if re.fullmatch(r"[\w.]+:\w+", value) and not value.startswith(known[name])
-    }
-    backbone = named["backbone"]
+    installed = _entry_points.entry_points(_entry_points.SOURCES)
+    known = {"backbone": ("keras", "hub"), "dataset": ("tfds", *installed), "method": (), "augment": ()}
+    found = {}
+    for name, prefixes in known.items():
+        value = str(getattr(config, name))
+        parts = [part.strip() for part in value.split(",")] if name == "augment" else [value]
+        if any(methods.is_function(part) and part.partition(":")[0] not in prefixes for part in parts):
+            found[name] = value
+    backbone = str(config.backbone)
     if backbone.startswith("hub:") and Path(backbone.removeprefix("hub:")).is_dir():
-        functions["backbone"] = backbone  # KerasHub imports the modules that the files of the folder name
-    return functions
+        found["backbone"] = backbone  # KerasHub imports the modules that the files of the folder name
+    return found
 
 
 def of_a_method() -> set[str]:
@@ -474,7 +475,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     integer("holdout", config.holdout, at_most=MOST_IMAGES)
     integer("pad", config.pad, at_most=1000)
     flag("flip", config.flip)
-    augment.parse(config.augment)
+    augment.check(config.augment)
     number("ema", config.ema, at_least=0, below=1)
     for name in ("sam", "sam_late"):
         number(name, getattr(config, name), at_least=0, at_most=MOST_RHO)

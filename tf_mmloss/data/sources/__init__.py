@@ -8,7 +8,6 @@ refers to a function `(rest, data_dir)` that returns a `Source`, or arrays as a 
 import difflib
 import functools
 import importlib
-import importlib.metadata
 import os
 import pkgutil
 import re
@@ -16,9 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tf_mmloss._entry_points import SOURCES, entry_points
 from tf_mmloss.data.source import DataError, Source, shown
 
-ENTRY_POINTS = "tf_mmloss.sources"
 _MODULE_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -30,8 +29,7 @@ def _modules() -> tuple[ModuleType, ...]:
 
 def _prefixes() -> dict[str, Any]:
     """What opens `PREFIX:rest`, by prefix."""
-    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
-    return entries | {module.PREFIX: module for module in _modules() if hasattr(module, "PREFIX")}
+    return entry_points(SOURCES) | {module.PREFIX: module for module in _modules() if hasattr(module, "PREFIX")}
 
 
 def source_help() -> dict[str, str]:
@@ -39,7 +37,7 @@ def source_help() -> dict[str, str]:
     own = {module.FORM: module.HELP for module in _modules()}
     others = {
         f"{entry.name}:...": f"from {entry.dist.name if entry.dist else entry.value}"
-        for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)
+        for entry in entry_points(SOURCES).values()
     }
     return own | others
 

@@ -48,6 +48,17 @@ def call(spec: str, load: Callable[[], Callable[..., Any]], *arguments: Any) -> 
     return from_arrays(spec, {key: (np.asarray(x), y) for key, (x, y) in parts.items()})
 
 
+def called(argument: str, spec: str, load: Callable[[], Callable[..., Any]]) -> Any:
+    """Load a function of somebody else and call it; whatever it raises is a `ValueError` of that argument."""
+    try:
+        return load()()
+    except DataError as error:
+        raise ValueError(f"`{argument}`: {error}") from error
+    except (Exception, SystemExit) as error:
+        text = " ".join(str(error).split())
+        raise ValueError(f"`{argument}`: {spec} raised {type(error).__name__}{f': {text}' if text else ''}") from error
+
+
 def function_of(spec: str, known: str = "") -> Callable[..., Any]:
     """The function of `package.module:function`, looked for in the current folder too.
 
