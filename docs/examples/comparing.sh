@@ -1,0 +1,1 @@
+tf-mmloss compare --dataset my_photos --methods erm,balanced-softmax --seeds 3 --out runs/which
