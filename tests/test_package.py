@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tf_mmloss
+from tf_mmloss.cli import fit
 
 ROOT = Path(__file__).parents[1]
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -56,7 +57,7 @@ def test_imports_and_trains_with_one_backend_alone(backend):
     assert child.stdout.strip().endswith("trained"), child.stderr
 
 
-@pytest.mark.parametrize("module", ["losses", "callbacks"])
+@pytest.mark.parametrize("module", ["losses", "callbacks", "evaluation"])
 def test_a_module_can_be_what_is_imported_first(module):
     """Keras' import brings in the others, which need each other."""
     child = run_python(f"import tf_mmloss.{module}")
@@ -82,12 +83,52 @@ def test_readme_example_runs_as_written_and_learns():
 
 def test_links_of_the_documents_lead_somewhere():
     documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    links = [(path, link) for path in documents for link in re.findall(r"\]\(([^)#]+)", path.read_text())]
-    missing = [
-        f"{path.name}: {link}" for path, link in links if "://" not in link and not (path.parent / link).exists()
-    ]
+    links = [(path, link) for path in documents for link in re.findall(r"\]\(([^)]+)", path.read_text())]
+    generated = {f"{name}.md" for name in ("contributing", "benchmarks", "changelog", "methods")}  # see docs/hooks.py
+    missing = []
+    for path, link in links:
+        name, _, anchor = link.partition("#")
+        if "://" in link or (name in generated and path.parent.name == "docs"):
+            continue
+        target = path.parent / name if name else path
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            missing.append(f"{path.name}: {link}")
     assert len(links) > 20
     assert not missing
+
+
+def anchors(page):
+    """What the headings of a page are named, by mkdocs and by GitHub."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+
+
+def test_options_in_the_text_of_the_documents_exist():
+    written = "".join(
+        path.read_text()
+        for folder in ("tf_mmloss", "reproduction", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+    )
+    known = {
+        *re.findall(r'"(--[a-z-]+)"', written),
+        *fit.parser()._option_string_actions,
+    }
+    known |= {"--epsilon", "--head", "--port", "--address", "--generate"}  # of docs/extending.md, and of Ray
+    documents = [
+        *map(ROOT.joinpath, ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+        *(ROOT / "docs").glob("*.md"),
+    ]
+    named = {o for path in documents for o in re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", path.read_text())}
+    assert len(named) > 50
+    assert {re.sub("^--no-", "--", option) for option in named} <= known
+
+
+def test_every_option_of_a_training_is_in_the_documents():
+    told = "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    options = set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', (ROOT / "tf_mmloss" / "cli" / "fit.py").read_text()))
+    assert len(options) > 40
+    untold = {option for option in options if not re.search(rf"--(no-)?{option[2:]}(?![\w-])", told)}
+    assert not untold
 
 
 def test_the_site_has_every_public_name():
