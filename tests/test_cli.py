@@ -66,7 +66,7 @@ print({"keras", "tensorflow", "jax", "torch", "matplotlib"} & set(sys.modules))
 
 
 def test_import_needs_no_keras_and_keras_finds_the_classes_whichever_is_first():
-    for order in ("import tf_mmloss, keras", "import keras, tf_mmloss"):
+    for order in ("import tf_mmloss, keras", "import keras, tf_mmloss", "import tf_mmloss.evaluation, keras"):
         code = f"""
 import sys
 {order}

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import shutil
 
 import numpy as np
@@ -61,7 +62,7 @@ def copied(done, tmp_path):
 
 def test_a_killed_comparison_ends_with_everything(done):
     assert {path.name for path in done.iterdir()} >= {
-        *("compare.json", "comparison.csv", "comparison.md", "comparison.svg", "comparison.png"),
+        *("compare.json", "comparison.csv", "comparison.html", "comparison.md", "comparison.svg", "comparison.png"),
         *RUNS,
     }
     for name in RUNS:
@@ -82,6 +83,13 @@ def test_a_killed_comparison_ends_with_everything(done):
     assert "| method | error (%) | balanced accuracy (%) | few-shot accuracy (%) |" in text
     assert "2 seeds of each method, 120 images of held-out training images" in text
     assert "Few-shot accuracy is of 6, 7, 8, 9." in text
+    html = (done / "comparison.html").read_text()
+    (again,) = re.findall(r"<pre>tf-mmloss compare (.*)</pre>", html)
+    options = vars(command.parser().parse_args(shlex.split(again)))
+    methods, seeds, measure = (options.pop(name) for name in ("methods", "seeds", "measure"))
+    plan = compare.Plan(tuple(methods.split(",")), seeds, presets.Config(**options), measure.replace("-", "_"))
+    assert plan == compare.read_plan(done)
+    assert html.count("<td>MM-DRW</td>") == 2 + 1  # runs and the difference
 
 
 def test_a_finished_comparison_is_not_trained_again(done, tmp_path, monkeypatch, capsys):

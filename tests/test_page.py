@@ -11,6 +11,7 @@ import pytest
 from test_report import write_run
 
 from tf_mmloss.cli import fit, page
+from tf_mmloss.comparison import compare
 from tf_mmloss.evaluation import evaluate
 from tf_mmloss.runs import page as run_page
 from tf_mmloss.runs import predictions
@@ -44,8 +45,25 @@ def a_run(root, num_classes=10, **options):
     return folder
 
 
+def a_comparison(root, num_classes=10, methods=("erm", "mm-drw", "ldam-drw"), seeds=3):
+    """Finished runs of several methods, the page of their comparison, and what was found."""
+    rng = np.random.default_rng(1)
+    runs = [a_run(root, num_classes, method=m, seed=s, error=0.2 + 0.01 * s) for s in range(seeds) for m in methods]
+    labels = np.repeat(np.arange(num_classes), 20)
+    chances = 0.6 + 0.08 * np.arange(len(methods))[:, None, None]
+    wrong = rng.random((len(methods), seeds, len(labels))) > chances
+    few = np.arange(num_classes) >= num_classes // 2
+    found = compare(labels, np.where(wrong, (labels + 1) % num_classes, labels), methods, few=few)
+    for row in found["methods"]:
+        row["seconds"] = 7200.0
+    more = {"failed": [HOSTILE], "planned_seeds": seeds + 1, "on": "the test split", "label": f"{HOSTILE}, as it is"}
+    found |= more | {"rarest": f"{HOSTILE} and more", "command": f"tf-mmloss compare --dataset '{HOSTILE}'"}
+    run_page.write_comparison(runs, root / "comparison.html", found)
+    return root / "comparison.html", found
+
+
 def text_of(html):
-    return " ".join(re.sub(r"<[^>]*>", " ", html.split("</style>")[1]).split())
+    return " ".join(re.sub(r"<[^>]*>", " ", html.split("</style>")[1].split("<script>")[0]).split())
 
 
 @pytest.mark.parametrize("largest", [9, 70_000])
@@ -150,6 +168,29 @@ def test_names_are_text_and_nothing_comes_from_elsewhere(tmp_path):
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
         assert not re.search(r"https?://|src=\"(?!data:)|href=", html)
         assert len(html) < 2_000_000
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_page_of_a_comparison_says_what_to_take(tmp_path, seeds):
+    path, found = a_comparison(tmp_path, seeds=seeds)
+    html = path.read_text()
+    text = text_of(html)
+    assert HOSTILE not in html
+    best, pair = found["methods"][0], found["pairs"][0]
+    chosen = " (the choice)" if found["choice"] == best["name"] == "ldam-drw" else ""
+    for said in (
+        f"which method? {found['answer'][0]}",
+        f"LDAM-DRW{chosen} {100 * best['error']['value']:.2f} % ({100 * best['error']['interval'][0]:.2f} % to",
+        f"{seeds} seed{'s' * (seeds > 1)} of {seeds + 1} planned of each method, 200 images of the test split",
+        f"{100 * pair['difference']:.1f} {100 * pair['interval'][0]:+.1f} to {100 * pair['interval'][1]:+.1f}",
+        f"{3 * seeds} runs, {6 * seeds:.1f} h of training in all",
+        "How it was made tf-mmloss compare --dataset",
+    ):
+        assert said in text
+    assert ("corrected for the number of pairs" in text) == (seeds > 1)
+    places = [float(x) for x in re.findall(r"(?:left|width): ([-0-9.]+)%", html)]
+    assert min(places) == 0
+    assert max(places) == 100
 
 
 def test_what_cannot_have_a_page_is_refused(tmp_path, capsys):

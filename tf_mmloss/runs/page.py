@@ -47,8 +47,13 @@ def write(folder: Path) -> Path:
     return path
 
 
-def write_comparison(folders: Sequence[Path], out: Path) -> None:
+def write_comparison(folders: Sequence[Path], out: Path, found: Mapping[str, Any] | None = None) -> None:
     """Write a page of several finished runs.
+
+    Args:
+        folders: of the runs.
+        out: the file.
+        found: of a comparison of their methods, what `tf_mmloss.train.compare.report` returns.
 
     Raises:
         RunFolderError: no finished run folder, or one of another version.
@@ -57,9 +62,88 @@ def write_comparison(folders: Sequence[Path], out: Path) -> None:
     unfinished = [str(run["folder"]) for run in runs if run["metrics"] is None]
     if unfinished:
         raise run_folder.RunFolderError(f"{unfinished[0]} is no finished run folder: it has no metrics.json.")
-    alike = {tuple(run["metrics"]["class_names"]) for run in runs}
-    shared = runs[0]["metrics"]["class_names"] if len(alike) == 1 else None
-    _write(out, _template("runs.html").render(runs=runs, class_names=shared, version=_version.__version__))
+    content = {
+        "runs": runs,
+        "columns": _columns(runs, found),
+        "best": min(runs, key=lambda run: run["metrics"]["error"]),
+        "found": found and _comparison(found),
+    }
+    _write(out, _template("runs.html").render(**content, version=_version.__version__))
+
+
+def _columns(runs: Sequence[Mapping[str, Any]], found: Mapping[str, Any] | None) -> dict[str, list[float | None]]:
+    """Error of each class by run or, in a comparison, by method; nothing of runs of different classes."""
+    if len({tuple(run["metrics"]["class_names"]) for run in runs}) > 1:
+        return {}
+    errors: dict[str, list[Sequence[float | None]]] = {}
+    for run in runs:
+        label = run["method"] if found else f"{run['method']}, seed {run['config']['seed']}"
+        if not found and label in errors:
+            label = f"{label}, {run['folder']}"
+        errors.setdefault(label, []).append(run["metrics"]["per_class_error"])
+    return {label: [_mean(of_class) for of_class in zip(*by_run, strict=True)] for label, by_run in errors.items()}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
+
+
+def _comparison(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a page says of a comparison of methods."""
+    from tf_mmloss import comparison  # here: it needs SciPy
+
+    methods = [row | {"label": run_folder.method_label(row["name"])} for row in found["methods"]]
+    seeds = f"{found['seeds']} seed{'s' * (found['seeds'] > 1)}"
+    planned = f" of {found['planned_seeds']} planned" if found["seeds"] < found["planned_seeds"] else ""
+    pairs = [
+        pair
+        | {name: run_folder.method_label(pair[name]) for name in ("better", "worse")}
+        | {"chance": None if pair["p_corrected"] is None else comparison.chance(pair["p_corrected"])}
+        for pair in found["pairs"]
+    ]
+    return {
+        **found,
+        "methods": methods,
+        "pairs": pairs,
+        "measures": comparison.MEASURES,
+        "of": f"{seeds}{planned} of each method, {found['images']:,} images of {found['on']}",
+        "over": "seeds and images both"
+        if found["seeds"] > 1
+        else "the images alone, as one seed says nothing of others",
+        "pictures": [
+            _dots(methods, name, found) | {"label": label}
+            for name, label in comparison.MEASURES.items()
+            if any(row[name] is not None for row in methods)
+        ],
+    }
+
+
+def _dots(methods: Sequence[Mapping[str, Any]], measure: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """A measure of each method with its interval and seeds, in % of a drawing's width."""
+    there = [row for row in methods if row[measure] is not None]
+    ends = [end for row in there for end in (*row[measure]["interval"], *row[measure]["by_seed"])]
+    low, high = min(ends), max(ends)
+
+    def at(value: float) -> float:
+        return round(100 * (value - low) / (high - low or 1), 2)
+
+    return {
+        "decides": measure == found["measure"],
+        "low": low,
+        "high": high,
+        "rows": [
+            {
+                "label": row["label"],
+                "choice": row["name"] == found["choice"],
+                "low": at(row[measure]["interval"][0]),
+                "width": round(at(row[measure]["interval"][1]) - at(row[measure]["interval"][0]), 2),
+                "value": at(row[measure]["value"]),
+                "seeds": [at(value) for value in row[measure]["by_seed"]],
+            }
+            for row in there
+        ],
+    }
 
 
 def _write(path: Path, text: str) -> None:
@@ -113,7 +197,7 @@ def _run(folder: Path) -> dict[str, Any]:
     history = run_folder.read_history(folder) if has["history.csv"] else []
     data = run_folder.read_json(folder, "data.json") if has["data.json"] else {}
     return run | {
-        "command": _command(config),
+        "command": command_line("fit", config),
         "is_training": metrics is None and run_folder.is_busy(folder),
         "seconds": sum(row.get("seconds", 0) for row in history),
         "starts": starts,
@@ -126,10 +210,10 @@ def _run(folder: Path) -> dict[str, Any]:
     }
 
 
-def _command(config: Mapping[str, Any]) -> str:
-    """The command line that makes a run of a config again, with every value that an option can give."""
-    words = ["tf-mmloss", "fit"]
-    for name, value in config.items():
+def command_line(command: str, options: Mapping[str, Any]) -> str:
+    """The command line that does a thing again, with every value that an option can give."""
+    words = ["tf-mmloss", command]
+    for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
             switched_off = ["--no-" + option[2:]] if name in ("flip", "grey") else []

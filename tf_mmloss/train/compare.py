@@ -5,6 +5,7 @@ OUT/
   METHOD-seedN/        a run, as `fit` leaves it; failed.json if its loss became NaN
   comparison.md        the table and the answer
   comparison.csv       the table for programs
+  comparison.html      the page, with all of it
   comparison.svg, .png the picture
   .lock                held while the plan or the comparison is written
 """
@@ -26,7 +27,7 @@ from tf_mmloss._validation import choice, integer, number, received
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, write_json
 from tf_mmloss.metrics import shot_masks
-from tf_mmloss.runs import plots, predictions
+from tf_mmloss.runs import page, plots, predictions
 from tf_mmloss.runs.folder import (
     RunBusyError,
     RunFolderError,
@@ -175,11 +176,7 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
         "methods": list(plan.methods),
         "seeds": plan.seeds,
         "measure": plan.measure,
-        "options": {
-            field.name: value
-            for field in dataclasses.fields(Config)
-            if field.name not in of_a_method() and (value := getattr(plan.config, field.name)) != field.default
-        },
+        "options": _options(plan),
         "fingerprint": data.fingerprint,
     }
     with locked(folder, patience=60):
@@ -194,6 +191,21 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
                     "--out, or continue that one with --resume."
                 )
         write_json(folder / PLAN, content)
+
+
+def _options(plan: Plan) -> dict[str, Any]:
+    """What of a plan's config is not a default."""
+    return {
+        field.name: value
+        for field in dataclasses.fields(Config)
+        if field.name not in of_a_method() and (value := getattr(plan.config, field.name)) != field.default
+    }
+
+
+def _again(plan: Plan) -> dict[str, Any]:
+    """The options of the command that makes a plan again."""
+    options = {"methods": ",".join(plan.methods), "seeds": plan.seeds, "measure": plan.measure.replace("_", "-")}
+    return {**options, "final": not plan.config.holdout, **_options(plan)}
 
 
 def read_plan(folder: Path) -> Plan:
@@ -285,7 +297,7 @@ def work(
 
 
 def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | None:
-    """Compare what is finished, and write comparison.md, .csv, .svg and .png.
+    """Compare what is finished, and write comparison.md, .csv, .html, .svg and .png.
 
     Compared are the seeds that all methods finished; a method with a run whose loss became NaN is left out and named.
 
@@ -343,6 +355,13 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
         with atomic_path(folder / "comparison.csv") as temporary:
             temporary.write_text(_csv(found), encoding="utf-8")
         plots.comparison(found, folder / "comparison", title=label)
+        found |= {
+            "label": label,
+            "rarest": _listed(found["few"]),
+            "command": page.command_line("compare", _again(plan)),
+        }
+        compared = [folders[method, seed] for seed in seeds for method in methods]
+        page.write_comparison(compared, folder / "comparison.html", found)
         return found
 
 
