@@ -1,13 +1,14 @@
 """The page of a run and what it is made from, from run folders written by hand, in a browser where there is one."""
 
+import base64
+import contextlib
 import json
 import re
 import shlex
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
+from browser import CHECKS, CHROMIUM, Browser
 from test_report import write_run
 
 from tf_mmloss.cli import fit, page
@@ -20,7 +21,9 @@ from tf_mmloss.runs.predictions import Predictions
 from tf_mmloss.train.presets import Config, resolve
 
 HOSTILE = "<script>alert(1)</script>"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 def predicted(num_classes=10, images=20):
@@ -209,30 +212,88 @@ def test_what_cannot_have_a_page_is_refused(tmp_path, capsys):
     assert not (tmp_path / "c.html").exists()
 
 
-# Appended to a page: what a person would see, as text of the document.
-PROBE = """<script>
-document.querySelectorAll("table.sortable th button").forEach((button) => button.click());
-const rows = [...document.querySelectorAll("table.sortable tbody tr:first-child")];
-const first = rows.map((row) => row.textContent.trim());
-const seen = { width: innerWidth, content: document.documentElement.scrollWidth, first: first };
-document.body.append(`SEEN${JSON.stringify(seen)}SEEN`);
-</script>"""
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The page of a run of 200 classes, one of two runs side by side, and one of a comparison."""
+    root = tmp_path_factory.mktemp("pages")
+    comparison, _ = a_comparison(root, 200)
+    first, second = sorted(path for path in root.iterdir() if path.is_dir())[:2]
+    (first / "plots").mkdir()
+    (first / "plots" / "mistakes.png").write_bytes(PNG)
+    run_page.write_comparison([first, second], root / "two.html")
+    small = root / "small"  # a matrix with names, at least
+    small.mkdir()
+    few = run_page.write(a_run(small, 2))
+    return {"run": run_page.write(first), "few": few, "two": root / "two.html", "comparison": comparison}
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
-@pytest.mark.parametrize("width", [1280, 500])
-def test_in_a_browser_it_fits_and_sorts_without_an_error(tmp_path, width):
-    folders = [a_run(tmp_path, 40), a_run(tmp_path, 40, method="erm", error=0.1)]
-    run_page.write_comparison(folders, tmp_path / "compare.html")
-    for path in (run_page.write(folders[0]), tmp_path / "compare.html"):
-        path.write_text(path.read_text().replace("</body>", f"{PROBE}</body>"))
-        browser = subprocess.run(
-            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync", "--no-first-run", f"--window-size={width},900",
-             f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom", path.as_uri()],
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        seen = json.loads(re.search(r"SEEN(\{.*?\})SEEN", browser.stdout)[1].replace("&lt;", "<"))
-        assert seen["content"] <= seen["width"] == width
-        assert "CONSOLE" not in browser.stderr
-    assert seen["first"][0].startswith("ERM")  # sorted by folder, the last button
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if CHROMIUM is None:
+        pytest.skip("no chromium")
+    with contextlib.closing(Browser(tmp_path_factory.mktemp("profile"))) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["run", "few", "two", "comparison"])
+def test_in_a_browser_everyone_can_read_it(pages, browser, name, scheme, width):
+    browser.open(pages[name], width, scheme)
+    assert browser.ask("innerWidth") == width
+    assert (browser.ask("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)") == (
+        scheme == "light"
+    )
+    assert browser.ask(CHECKS) == []
+    assert browser.ask("document.body.textContent").count(HOSTILE) >= 1
+    assert browser.requests == []
+    assert browser.complaints == []
+
+
+def test_the_checks_find_faults(tmp_path, browser):
+    """Every kind that `CHECKS` knows, in one page."""
+    path = tmp_path / "bad.html"
+    path.write_text(
+        """<title></title><h1>a</h1><h3>b</h3><style>.wide { overflow-x: auto } :focus-visible { outline: none }</style>
+        <p style="color: #888">grey</p><p style="width: 5000px">long</p><img src="http://127.0.0.1:9/x.png"><button
+        tabindex=1>x</button><table><tr><th>y</th></tr></table><div class=wide><div style="width: 900px">z</div></div>
+        <svg viewBox="0 0 999 9" width="99"><text font-size="9" y="9">s</text></svg>
+        <script>console.error("!")</script>"""
+    )
+    browser.open(path, 390)
+    found = " ".join(browser.ask(CHECKS))
+    for fault in ("no language", "one main", "wide", "overflows", "positive tabindex", "heading out of order",
+                  "no alternative text", "no label", "no caption", "th without scope", "by keys", "too small",
+                  "contrast 3.5", "focus is not seen"):  # fmt: skip
+        assert fault in found, fault
+    assert browser.requests == ["http://127.0.0.1:9/x.png"]
+    assert any("!" in json.dumps(said) for said in browser.complaints)
+
+
+def test_in_a_browser_tables_sort_by_mouse_and_by_keys(pages, browser):
+    def column(number):
+        cells = f"table.sortable tbody tr > :nth-child({number})"
+        return browser.ask(f"[...document.querySelectorAll({cells!r})].map((cell) => cell.textContent.trim())")
+
+    browser.open(pages["run"])
+    head = "table.sortable thead th:nth-child(2)"
+    for up in (True, False):
+        browser.click(f"{head} button")
+        images = [int(text.replace(",", "")) for text in column(2)]
+        assert images == sorted(images, reverse=not up)
+        assert len(set(images)) > 50
+        said = browser.ask(f"document.querySelector({head!r}).getAttribute('aria-sort')")
+        assert said == ("ascending" if up else "descending")
+    browser.ask("document.querySelector('table.sortable thead button').focus()")
+    browser.press("Enter")
+    assert column(1)[:3] == [HOSTILE, "class number 1", "class number 10"]
+    browser.press("Tab")
+    browser.press("Tab")
+    for _ in range(2):  # a class without an error is the last one either way
+        browser.press("Enter")
+        assert column(3)[-1] == "–"
+    assert browser.complaints == []
+
+
+def test_pages_are_small(pages):
+    assert {name: path.stat().st_size < 2_000_000 for name, path in pages.items()} == dict.fromkeys(pages, True)

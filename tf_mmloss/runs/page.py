@@ -113,7 +113,7 @@ def _comparison(found: Mapping[str, Any]) -> dict[str, Any]:
         else "the images alone, as one seed says nothing of others",
         "pictures": [
             _dots(methods, name, found) | {"label": label}
-            for name, label in comparison.MEASURES.items()
+            for name, label in sorted(comparison.MEASURES.items(), key=lambda item: item[0] != found["measure"])
             if any(row[name] is not None for row in methods)
         ],
     }
