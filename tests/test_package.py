@@ -103,6 +103,14 @@ def anchors(page):
     return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
 
 
+def test_the_start_page_tells_of_the_headings_of_a_run_page():
+    start = (ROOT / "docs" / "index.md").read_text().partition("## Reading its page")[2].partition("\n## ")[0]
+    told = set(re.findall(r"^- \*\*(.+?)\*\*", start, re.M)) - {"The first screen"}
+    page = (ROOT / "tf_mmloss" / "runs" / "templates" / "run.html").read_text()
+    assert len(told) > 5
+    assert told <= set(re.findall(r"<h2>(.+?)</h2>", page))
+
+
 def test_options_in_the_text_of_the_documents_exist():
     written = "".join(
         path.read_text()
