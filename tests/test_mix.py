@@ -6,10 +6,11 @@
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, official
+from helpers import BACKEND, official, to_numpy
 
-from tf_mmloss import mix
-from tf_mmloss.mix.base import pasted
+from tf_mmloss import mix, normalization
+from tf_mmloss.device_input import DeviceImages, EpochRows
+from tf_mmloss.mix.base import Mixed, draw_box
 
 NAMES = sorted(mix.mixings())
 COUNTS = [90, 20, 5]
@@ -70,7 +71,8 @@ def test_a_box_is_cut_at_the_border_and_its_label_weighed_as_it_was_cut():
     areas = []
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        images, left = pasted(rng, np.zeros((1, 8, 10, 1), "float32"), np.ones((1, 8, 10, 1), "float32"), 0.5)
+        box, left = draw_box(rng, (8, 10), 0.5)
+        images = Mixed(None, 1, box, None).images(np.zeros((1, 8, 10, 1), "float32"), np.ones((1, 8, 10, 1), "float32"))
         assert left == pytest.approx(1 - images.mean())
         rows, columns = images[0, :, :, 0].any(axis=1), images[0, :, :, 0].any(axis=0)
         assert images.sum() == rows.sum() * columns.sum()  # it is a box
@@ -131,7 +133,6 @@ def test_bad_arguments_are_refused(arguments, said):
         ({"method": "seesaw"}, "`mix` makes soft targets, for which SeesawLoss of method seesaw is not defined"),
         ({"method": "lade"}, "LADELoss of method lade is not defined"),
         ({"method": "rotation"}, "`mix` is no option of method rotation"),
-        ({"input": "device"}, "`mix` needs `input` host"),
         ({"mix": "mixap"}, "Did you mean 'mixup'"),
         ({"mix_alpha": 0.0}, "`mix_alpha`"),
     ],
@@ -184,6 +185,22 @@ class TestBatches:
         with pytest.raises(ValueError, match=said):
             self.batches("mixup", 0, 1, **more)
 
+    @pytest.mark.parametrize("name", NAMES)
+    def test_the_device_shows_the_same_batches(self, name):
+        """Of two epochs, crops and mirrors included, and of whole epochs as `--input epoch` has them."""
+        normalize = normalization((0.4,) * 3, (0.2,) * 3)
+        batches = self.batches(name, 1, 6, normalize=normalize, pad=1)
+        layer = DeviceImages(np.random.default_rng(1).integers(0, 256, (10, 6, 6, 3)).astype("uint8"), normalize, pad=1)
+        given = {"num_classes": 3, "first_epoch": 1, "pad": 1, "mix": mix.find(name)([6, 3, 1]), "image_size": (6, 6)}
+        rows = EpochRows(np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2]), batch_size=4, **given)
+        for step, (images, targets) in enumerate(batches):
+            ours, our_targets = rows[step]
+            np.testing.assert_array_equal(our_targets, targets)
+            np.testing.assert_allclose(to_numpy(layer(ours)), images, atol=1e-5)
+        whole = EpochRows(rows.labels, batch_size=10, mix_batch=4, **given)
+        np.testing.assert_array_equal(whole[1][0], np.concatenate([rows[step][0] for step in (3, 4, 5)]))
+        np.testing.assert_array_equal(whole[1][1], np.concatenate([rows[step][1] for step in (3, 4, 5)]))
+
     def test_runs_compose_it_with_sam_and_resume(self, tmp_path):
         from tf_mmloss.train import Config, run
         from tf_mmloss.train.experiment import RunStoppedError
@@ -195,3 +212,17 @@ class TestBatches:
         assert run(config, tmp_path / "stopped", resume=True)["checksum"] == whole["checksum"]
         model = keras.saving.load_model(tmp_path / "whole" / "last.keras")
         assert type(model).__module__.startswith("keras.")
+
+
+def test_a_run_of_the_device_input(tmp_path):
+    """Of any backend; the evaluated images are not mixed."""
+    from tf_mmloss.train import Config, run
+    from tf_mmloss.train.inputs import load, split
+    from tf_mmloss.train.presets import resolve
+
+    config = Config(dataset="digits", ratio=20, method="erm", depth=8, epochs=1, mix="cutmix", input="device")
+    error, data = run(config, tmp_path / "run")["error"], load(config)
+    splits, model = split(data, resolve(config)), keras.saving.load_model(tmp_path / "run" / "last.keras")
+    shown = to_numpy(normalization(data.mean, data.std)(splits.eval_images))
+    predicted = model.predict(shown, verbose=0).argmax(axis=1)
+    assert np.mean(predicted != splits.eval_labels) == pytest.approx(error, abs=0.01)

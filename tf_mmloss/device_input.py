@@ -11,9 +11,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from tf_mmloss._validation import array, flag, function, integer, received
+from tf_mmloss._validation import array, flag, function, integer, received, sequence
 from tf_mmloss.imbalance import check_labels
-from tf_mmloss.pipeline import check_images, steps_per_epoch
+from tf_mmloss.mix import Mixing
+from tf_mmloss.mix.base import BLEND_ONE, NO_BOX, draw_rare_rows
+from tf_mmloss.pipeline import check_images, check_mix, steps_per_epoch
 from tf_mmloss.sampling import MAX_IMAGES, MAX_PAD, Resampling, announce, draw_rows, resampling_weights
 
 
@@ -29,7 +31,8 @@ class DeviceImages(keras.layers.Layer):
 
     Returns:
         Called on int32 rows (B, 5) of `tf_mmloss.sampling.draw_rows`: float32 images (B, H, W, D). An image that is
-        not square has no rotation by a quarter turn: it is NaN then, and so is the loss.
+        not square has no rotation by a quarter turn: it is NaN then, and so is the loss. Rows (B, 15) have those of a
+        partner and how the two are mixed as well, see `EpochRows`.
 
     Raises:
         ValueError: images not uint8 of rank 4, `pad` out of range, `normalize` no function.
@@ -54,6 +57,17 @@ class DeviceImages(keras.layers.Layer):
         self.pixels.assign(images)
 
     def call(self, rows: Any) -> Any:
+        if rows.shape[-1] == 5:
+            return self._shown(rows)
+        numbers = rows[:, 10:, None, None]
+        top, bottom, left, right = (numbers[:, i] for i in range(1, 5))
+        i = ops.arange(self.height, dtype="int32")[None, :, None]
+        j = ops.arange(self.width, dtype="int32")[None, None, :]
+        in_box = (i >= top) & (i < bottom) & (j >= left) & (j < right)
+        own = ops.where(in_box, 0.0, ops.cast(numbers[:, 0], "float32") / BLEND_ONE)[..., None]
+        return own * self._shown(rows[:, :5]) + (1 - own) * self._shown(rows[:, 5:10])
+
+    def _shown(self, rows: Any) -> Any:
         index, inside = pixel_index(rows, self.height, self.width, self.pad)
         shown = ops.reshape(ops.take(self.pixels, rows[:, 0], axis=0), (-1, self.pixels.shape[-1]))
         images = ops.cast(ops.take(shown, index, axis=0), "float32") * ops.cast(inside[..., None], "float32")
@@ -82,6 +96,9 @@ class EpochRows(keras.utils.PyDataset):
         batch_size, seed, first_epoch, resampling, pad, flip: see `tf_mmloss.pipeline.train_dataset`.
         rotate_batch: rotation prediction with so many images a step, see `tf_mmloss.sampling.draw_rotations`: the
             labels are the quarter turns. Default: None.
+        mix: a `tf_mmloss.mix.Mixing`: rows are (B, 15) and labels targets (B, C). Default: none.
+        image_size: (H, W) of the images, with `mix`.
+        mix_batch: images of a mixed batch, where `batch_size` is the epoch's. Default: `batch_size`.
 
     Attributes:
         steps_per_epoch: batches of an epoch, the last partial one counted.
@@ -105,6 +122,9 @@ class EpochRows(keras.utils.PyDataset):
         pad: int = 4,
         flip: bool = True,
         rotate_batch: int | None = None,
+        mix: Mixing | None = None,
+        image_size: tuple[int, int] | None = None,
+        mix_batch: int | None = None,
     ) -> None:
         super().__init__()
         self.labels, self.num_classes = check_labels(labels, num_classes).astype(np.int32), num_classes
@@ -113,6 +133,14 @@ class EpochRows(keras.utils.PyDataset):
         self.seed, self.first_epoch = integer("seed", seed), integer("first_epoch", first_epoch)
         self.pad, self.flip = integer("pad", pad, at_most=MAX_PAD), flag("flip", flip)
         self.rotate_batch = None if rotate_batch is None else integer("rotate_batch", rotate_batch, at_least=1)
+        self.mix = None if mix is None else check_mix(mix, num_classes, rotate_batch is not None)
+        self.mix_batch = self.batch_size if mix_batch is None else integer("mix_batch", mix_batch, at_least=1)
+        self.image_size = None
+        if mix is not None:
+            sides = sequence("image_size", image_size)
+            self.image_size = tuple(integer("image_size", side, at_least=1, at_most=MAX_PAD) for side in sides)
+            if len(self.image_size) != 2:
+                raise ValueError(f"`image_size` must be (height, width). {received('image_size', image_size)}")
         self.resampling = resampling
         announce(resampling, self.first_epoch, self.steps_per_epoch, num_classes)
         self._drawn = self._draw(self.first_epoch)
@@ -125,10 +153,13 @@ class EpochRows(keras.utils.PyDataset):
         epoch, step = divmod(index, self.steps_per_epoch)
         if self._drawn[0] != self.first_epoch + epoch:
             self._drawn = self._draw(self.first_epoch + epoch)
-        rows = self._drawn[1][step * self.batch_size : (step + 1) * self.batch_size]
+        part = slice(step * self.batch_size, (step + 1) * self.batch_size)
+        rows, targets = self._drawn[1][part], self._drawn[2]
+        if targets is not None:
+            return rows, targets[part]
         return rows, self.labels[rows[:, 0]] if self.rotate_batch is None else rows[:, 4]
 
-    def _draw(self, epoch: int) -> tuple[int, np.ndarray]:
+    def _draw(self, epoch: int) -> tuple[int, np.ndarray, np.ndarray | None]:
         rows = draw_rows(
             self.labels,
             self.seed,
@@ -138,7 +169,27 @@ class EpochRows(keras.utils.PyDataset):
             flip=self.flip,
             rotate_batch=self.rotate_batch,
         )
-        return epoch, rows
+        return (epoch, rows, None) if self.mix is None else (epoch, *self._mixed(rows, epoch))
+
+    def _mixed(self, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (N, 15) and targets (N, C) of an epoch's rows, batch by batch."""
+        mixing: Any = self.mix
+        partners, shown, targets = None, [], []
+        if mixing.draws_rare:
+            partners = draw_rare_rows(
+                self.labels, self.seed, epoch, num_classes=self.num_classes, pad=self.pad, flip=self.flip
+            )
+        for batch, start in enumerate(range(0, len(rows), self.mix_batch)):
+            part = slice(start, start + self.mix_batch)
+            own, theirs = rows[part], None if partners is None else partners[part]
+            their_labels = None if theirs is None else self.labels[theirs[:, 0]]
+            mixed = mixing.draw(self.labels[own[:, 0]], self.image_size, self.seed, epoch, batch, their_labels)
+            theirs = own[mixed.order] if theirs is None else theirs
+            shown.append(
+                np.concatenate([own, theirs, np.tile(np.array(mixed.numbers, np.int32), (len(own), 1))], axis=1)
+            )
+            targets.append(mixed.targets)
+        return np.concatenate(shown), np.concatenate(targets)
 
 
 class EpochModel(keras.Model):
@@ -303,15 +354,16 @@ def pixel_index(rows: Any, height: int, width: int, pad: int) -> tuple[Any, Any]
     return (image * height + ops.clip(y, 0, height - 1)) * width + ops.clip(x, 0, width - 1), inside
 
 
-def plain_rows(positions: np.ndarray, pad: int) -> np.ndarray:
+def plain_rows(positions: np.ndarray, pad: int, mixed: bool = False) -> np.ndarray:
     """Rows (N, 5) that show images as they are, for evaluation.
 
     Args:
         positions: (N,) of the images in `DeviceImages`.
         pad: that of `DeviceImages`.
+        mixed: as rows of mixed images, (N, 15), of which each shows one image alone. Default False.
 
     Returns:
-        (N, 5) int32.
+        (N, 5) or (N, 15) int32.
 
     Raises:
         ValueError: positions that are not whole numbers (N,) of int32, `pad` out of range.
@@ -330,4 +382,7 @@ def plain_rows(positions: np.ndarray, pad: int) -> np.ndarray:
         raise ValueError(f"`positions` must lie in [0, {MAX_IMAGES}). {received('positions', positions)}")
     rows = np.zeros((len(positions), 5), np.int32)
     rows[:, 0], rows[:, 1:3] = positions, integer("pad", pad, at_most=MAX_PAD)
-    return rows
+    if not flag("mixed", mixed):
+        return rows
+    alone = np.array([BLEND_ONE, *NO_BOX], np.int32)
+    return np.concatenate([rows, rows, np.tile(alone, (len(rows), 1))], axis=1)

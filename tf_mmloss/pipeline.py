@@ -11,6 +11,7 @@ from tf_mmloss.augment import draw as draw_augmentations
 from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.imbalance import check_labels
 from tf_mmloss.mix import Mixing
+from tf_mmloss.mix.base import draw_rare_rows, rare_seed
 from tf_mmloss.sampling import Resampling, announce, draw_rows, resampling_weights
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def train_dataset(
     if rotate and height != width:
         raise ValueError(f"`images` must be square to be rotated. Received: shape={images.shape}")
     augment = _augmentations(augment, channels, rotate)
-    mixing: Any = None if mix is None else _check_mix(mix, num_classes, rotate)
+    mixing: Any = None if mix is None else check_mix(mix, num_classes, rotate)
     announce(resampling, first_epoch, steps_per_epoch(len(labels), batch_size), num_classes)
 
     def rows(epoch: np.int64) -> np.ndarray:
@@ -114,11 +115,9 @@ def train_dataset(
         return apply(augment, x, np.split(drawn, np.cumsum(width_of)[:-1], axis=1))
 
     def rare_rows(epoch: np.int64) -> np.ndarray:
-        """Those of the partners: by inverse class frequency, in another stream than the epoch's own."""
-        weights = 1 / np.maximum(np.bincount(labels, minlength=num_classes), 1)
-        other_seed = (seed + 2**31) % 2**32
-        drawn = draw_rows(labels, other_seed, int(epoch), class_weights=weights, pad=pad, flip=flip)
-        return np.concatenate([drawn, *draw_augmentations(augment, other_seed, int(epoch), len(labels))], axis=1)
+        drawn = draw_rare_rows(labels, seed, int(epoch), num_classes=num_classes, pad=pad, flip=flip)
+        others = draw_augmentations(augment, rare_seed(seed), int(epoch), len(labels))
+        return np.concatenate([drawn, *others], axis=1)
 
     def table_of(draw_table: Callable[[np.int64], np.ndarray], epoch: tf.Tensor) -> tf.data.Dataset:
         table = tf.ensure_shape(tf.numpy_function(draw_table, [epoch], tf.int32), (len(labels), 5 + sum(width_of)))
@@ -171,7 +170,8 @@ def train_dataset(
     )
 
 
-def _check_mix(mix: Mixing, num_classes: int, rotate: bool) -> Mixing:
+def check_mix(mix: Mixing, num_classes: int, rotate: bool) -> Mixing:
+    """Return a mixing of so many classes, which goes with no rotation."""
     if not isinstance(mix, Mixing):
         raise ValueError(f"`mix` must be a tf_mmloss.mix.Mixing, or None. {received('mix', mix)}")
     if len(mix.cls_counts) != num_classes:

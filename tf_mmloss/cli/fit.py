@@ -145,9 +145,7 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--sam-late", type=float, metavar="RHO", help="its radius after 4/5 of the epochs; default that of --sam"
     )
-    train.add_argument(
-        "--mix", help="mix training images with one another: mixup, cutmix, remix or cmo; default none (tf.data input)"
-    )
+    train.add_argument("--mix", help="mix training images with one another: mixup, cutmix, remix or cmo; default none")
     train.add_argument("--mix-alpha", type=float, metavar="A", help="of the Beta distribution of --mix; default 1")
     train.add_argument(
         "--ema",

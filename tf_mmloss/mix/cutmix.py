@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_mmloss.mix.base import Mixing, pasted
+from tf_mmloss.mix.base import Box, Mixing, draw_box
 
 
 class CutMix(Mixing):
@@ -31,10 +31,9 @@ class CutMix(Mixing):
     def mix(
         self,
         rng: np.random.Generator,
-        images: np.ndarray,
-        others: np.ndarray,
+        size: tuple[int, int],
         labels: np.ndarray,
         their_labels: np.ndarray,
         share: float,
-    ) -> tuple[np.ndarray, Any]:
-        return pasted(rng, images, others, share)
+    ) -> tuple[float, Box, Any]:
+        return 1.0, *draw_box(rng, size, share)

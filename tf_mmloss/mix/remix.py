@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_mmloss.mix.base import Mixing, blended
+from tf_mmloss.mix.base import NO_BOX, Box, Mixing
 
 KAPPA, TAU = 3.0, 0.5
 
@@ -34,13 +34,12 @@ class Remix(Mixing):
     def mix(
         self,
         rng: np.random.Generator,
-        images: np.ndarray,
-        others: np.ndarray,
+        size: tuple[int, int],
         labels: np.ndarray,
         their_labels: np.ndarray,
         share: float,
-    ) -> tuple[np.ndarray, Any]:
-        return blended(images, others, share), self.weights(labels, their_labels, share)
+    ) -> tuple[float, Box, Any]:
+        return share, NO_BOX, self.weights(labels, their_labels, share)
 
     def weights(self, labels: np.ndarray, their_labels: np.ndarray, share: float) -> np.ndarray:
         """The weights (B,) of the own labels."""

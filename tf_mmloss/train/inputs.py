@@ -193,7 +193,7 @@ def _host_feed(
     config: Config, data: ImageDataset, splits: Splits, model: keras.Model, first_epoch: int, resampling: Any
 ) -> Feed:
     normalize = tf_mmloss.normalization(data.mean, data.std)
-    eval_batch, mixing = _eval_batch(config, splits), mix.find(config.mix)
+    eval_batch, mixing = _eval_batch(config, splits), _mixing(config, splits)
     train = train_dataset(
         splits.train_images,
         splits.train_labels,
@@ -207,7 +207,7 @@ def _host_feed(
         flip=config.flip,
         rotate=METHODS[config.method].task == "rotation",
         augment=augment.parse(config.augment),
-        mix=None if mixing is None else mixing(splits.cls_counts, config.mix_alpha, config.epochs),
+        mix=mixing,
     )
     evaluation = eval_dataset(
         splits.eval_images,
@@ -231,7 +231,8 @@ def _device_feed(
 ) -> Feed:
     images = np.concatenate([np.asarray(splits.train_images), np.asarray(splits.eval_images)])
     normalize = tf_mmloss.normalization(data.mean, data.std)
-    rows = keras.Input((5,), dtype="int32", name="rows")
+    mixing = _mixing(config, splits)
+    rows = keras.Input((15 if mixing else 5,), dtype="int32", name="rows")
     on_device = DeviceImages(images, normalize, pad=config.pad)
     fitted = _around(config, model, rows, strategy.spread(lambda split: model(on_device(split)), rows))
     whole = config.input == "epoch"
@@ -245,11 +246,19 @@ def _device_feed(
         resampling=resampling,
         pad=config.pad,
         flip=config.flip,
+        mix=mixing,
+        image_size=images.shape[1:3],
+        mix_batch=config.batch_size,
     )
     positions = len(splits.train_labels) + np.arange(len(splits.eval_labels))
-    rows_shown = plain_rows(positions, config.pad)
+    rows_shown = plain_rows(positions, config.pad, mixed=mixing is not None)
     evaluation = (rows_shown, splits.eval_labels.astype(np.int32))
     return Feed(fitted, train, train.steps_per_epoch, evaluation, rows_shown, _eval_batch(config, splits))
+
+
+def _mixing(config: Config, splits: Splits) -> mix.Mixing | None:
+    found = mix.find(config.mix)
+    return None if found is None else found(splits.cls_counts, config.mix_alpha, config.epochs)
 
 
 def _eval_batch(config: Config, splits: Splits) -> int:

@@ -556,7 +556,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
 
 
 def _check_mix(config: Config, loss: "tf_mmloss.LongTailLoss") -> None:
-    """Refuse a mixing whose targets the loss has no form for, or that the input lacks."""
+    """Refuse a mixing whose targets the loss has no form for."""
     if mix.find(config.mix) is None:
         return
     number("mix_alpha", config.mix_alpha, above=0, at_most=1e6)
@@ -566,11 +566,6 @@ def _check_mix(config: Config, loss: "tf_mmloss.LongTailLoss") -> None:
         raise ValueError(
             f"`mix` makes soft targets, for which {type(loss).__name__} of method {config.method} is not defined. "
             f"Received: mix={config.mix!r}"
-        )
-    if config.input != "host":
-        raise ValueError(
-            f"`mix` needs `input` host, where tf.data mixes the images. Received: mix={config.mix!r} with "
-            f"input={config.input!r}"
         )
 
 
