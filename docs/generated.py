@@ -16,19 +16,17 @@ def methods() -> str:
     """The page of the methods."""
     gains = _gains()
     parts = [
-        "# Methods\n\nWhat `--method` names, made from the code. All train under the recipe of the data set. *Counts*: "
-        "whether the loss needs the class counts. The gain "
+        "# Methods\n\nWhat `--method` names, made from the code. All train under the recipe of the data set. The gain "
         "is the test error of erm minus that of the method, in points, at the last epoch, where "
         "both were run with the method's own options ([Results](results.md)); what was not run has none. The time "
         "of a step was not compared by method; a method that starts from a pre-trained backbone needs that run too.\n",
         _table(
-            ["Method", "Loss", "Counts", "Head", "Stages", "Gain"],
+            ["Method", "Loss", "Loss needs", "Stages", "Gain"],
             [
                 [
                     f"[`{name}`](#{name})",
                     f"`{method.loss}`",
-                    _needs_counts(method),
-                    "dense or cosine" if method.cosine is not None else method.head,
+                    ", ".join(_needs(method)) or "–",
                     _stages(method),
                     "; ".join(gains.get(name, [])),
                 ]
@@ -84,6 +82,11 @@ def equation(said: str) -> str:
     before = said.partition("\nArgs:")[0]
     lines = [line[4:] for line in before.splitlines() if line.startswith("    ")]
     return "\n".join(lines)
+
+
+def _needs(method: Method) -> list[str]:
+    counts = ["class counts"] if _needs_counts(method) == "yes" else []
+    return counts + (["a cosine head"] if method.head == "cosine" else [])
 
 
 def _needs_counts(method: Method) -> str:
