@@ -186,6 +186,7 @@ def test_a_stage_that_is_none_is_refused(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"name": "a+b"}, r"`name` must have no \+ and no comma"),
         ({"head": "cosin"}, "`head` must be one of"),
         ({"stages": ()}, "`stages` must be a tuple"),
         ({"stages": (Stage(0.5),)}, "`stages` must begin at 0"),
@@ -195,7 +196,7 @@ def test_a_stage_that_is_none_is_refused(arguments, message):
 )
 def test_a_method_with_what_no_training_has_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        Method("mine", "FocalLoss", "Mine.", **arguments)
+        Method(**{"name": "mine", "loss": "FocalLoss", "source": "Mine.", **arguments})
 
 
 def test_stages_of_the_systems():

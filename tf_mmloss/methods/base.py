@@ -137,6 +137,10 @@ class Method:
     def __post_init__(self) -> None:
         for name in ("name", "loss", "source"):
             text(name, getattr(self, name))
+        if set("+,") & set(self.name):
+            raise ValueError(
+                f"`name` must have no + and no comma, which part names in `compare`. {received('name', self.name)}"
+            )
         choice("head", self.head, HEADS)
         if self.cosine is not None and self.head == "cosine":
             raise ValueError(f"`cosine` is for a method with a dense head. {received('cosine', self.cosine)}")

@@ -360,7 +360,8 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
             "rarest": _listed(found["few"]),
             "command": page.command_line("compare", _again(plan)),
         }
-        compared = [folders[method, seed] for seed in seeds for method in methods]
+        trained = dict.fromkeys(map(comparison.bare, methods))
+        compared = [folders[method, seed] for seed in seeds for method in trained]
         page.write_comparison(compared, folder / "comparison.html", found)
         return found
 
