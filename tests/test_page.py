@@ -163,11 +163,12 @@ def test_a_run_that_is_training_has_a_page_that_says_so(tmp_path):
 
 def test_names_are_text_and_nothing_comes_from_elsewhere(tmp_path):
     folder = a_run(tmp_path)
-    other = a_run(tmp_path, method="erm")
+    other = a_run(tmp_path, method="erm", folder="<img src=x onerror=alert(1)>")
     out = tmp_path / "compare.html"
     assert page.main([str(folder), str(other), "--out", str(out)]) == 0
-    for html in (run_page.write(folder).read_text(), out.read_text()):
+    for html in (run_page.write(folder).read_text(), out.read_text(), run_page.write(other).read_text()):
         assert HOSTILE not in html
+        assert "<img src=x" not in html
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
         assert not re.search(r"https?://|src=\"(?!data:)|href=", html)
         assert len(html) < 2_000_000
