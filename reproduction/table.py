@@ -293,6 +293,8 @@ def train(config: Config, folder: Path, data_dir: str | None, until: float | Non
         strategy.join(config)
         strategy.check(config)
         check_input(config)
+        # Now: a run that is killed once it is done leaves no note of an earlier try.
+        (folder / FAILED).unlink(missing_ok=True)
         try:
             metrics = experiment.run(
                 config,
@@ -308,7 +310,6 @@ def train(config: Config, folder: Path, data_dir: str | None, until: float | Non
             traceback.print_exc()
             _note(folder, error)
             return None
-        (folder / FAILED).unlink(missing_ok=True)
         return float(metrics["error"])
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,44 @@ def in_new_process(code, *arguments):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@contextlib.contextmanager
+def copied_at_renames(folder, copies, monkeypatch, after=None):
+    """Copy `folder` into `copies` as a kill before each rename would leave it, and after it; give the list of copies.
+
+    `after(name)` says after which targets it is copied too. Default: all.
+    """
+    taken, rename = [], os.replace
+
+    def copy():
+        if folder.exists():
+            taken.append(copies / f"killed-{len(taken):02d}")
+            shutil.copytree(folder, taken[-1])
+
+    def replace(source, target):
+        copy()
+        rename(source, target)
+        if after is None or after(Path(target).name):
+            copy()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        patch.setattr(os, "rename", replace)
+        yield taken
+
+
+def files_of(folder):
+    """What a folder holds, by name."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def savefig(figure, path, **options):
+    """For `Figure.savefig`, which is slow."""
+    axes = figure.axes[0]
+    shown = [line.get_xydata().tolist() for line in axes.lines], [bar.get_height() for bar in axes.patches[:10]]
+    Path(path).write_text(f"{axes.get_title()} {shown}")
 
 
 def epochs_done(folder):

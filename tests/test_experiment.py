@@ -3,9 +3,7 @@
 import dataclasses
 import inspect
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import zipfile
@@ -15,7 +13,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, interrupts
+from helpers import BACKEND, copied_at_renames, interrupts, savefig
 from matplotlib.figure import Figure
 
 import tf_mmloss
@@ -382,27 +380,12 @@ def test_killed_at_any_write_a_run_ends_with_the_same_files(tmp_path, monkeypatc
     """The folder as a kill before each rename would leave it, and after it where something follows that is no write."""
     config = dataclasses.replace(SMALL, method="erm", learning_rate=0.01)
 
-    def savefig(figure, path, **options):  # slow
-        axes = figure.axes[0]
-        shown = [line.get_xydata().tolist() for line in axes.lines], [bar.get_height() for bar in axes.patches[:10]]
-        Path(path).write_text(f"{axes.get_title()} {shown}")
-
-    def replace(source, target):
-        snapshot()
-        rename(source, target)
-        if Path(target).name in ("latest.json", "per_class_error.png"):
-            snapshot()
-
-    def snapshot():
-        shutil.copytree(whole, tmp_path / f"killed-{len(list(tmp_path.iterdir())):02d}")
-
-    rename, whole = os.replace, tmp_path / "whole"
+    whole = tmp_path / "whole"
     monkeypatch.setattr(Figure, "savefig", savefig)
-    with monkeypatch.context() as patch:
-        patch.setattr("tf_mmloss.files.os.replace", replace)
+    followed = ("latest.json", "per_class_error.png")
+    with copied_at_renames(whole, tmp_path, monkeypatch, after=lambda name: name in followed) as killed:
         experiment.run(config, whole)
     expected = contents(whole)
-    killed = sorted(tmp_path.glob("killed-*"))
     assert len(killed) >= 20
     for folder in killed:
         experiment.run(config, folder, resume=True)

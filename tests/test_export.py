@@ -13,6 +13,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from helpers import copied_at_renames, files_of
 
 import tf_mmloss
 from tf_mmloss import export as library
@@ -249,6 +250,31 @@ def test_what_a_killed_export_left_is_removed_and_nothing_else(small, tmp_path, 
             library.export(model, tmp_path / "alive", normalize=normalize, probabilities=SOFTMAX, class_names=NAMES)
     assert (elsewhere / "model").is_dir()
     assert (foreign / "thesis.tex").exists()
+
+
+def test_a_killed_export_leaves_nothing_hidden_and_a_repeat_gives_the_same_files(tmp_path, monkeypatch):
+    rows = keras.Input((5,))
+    model = keras.Model(rows, keras.layers.Dense(3)(rows))
+    monkeypatch.setattr(library, "_check", lambda *_: 0.0)
+
+    def export_to(folder):
+        library.export(model, folder / "m", probabilities=None, class_names=NAMES, card="# m")
+
+    with copied_at_renames(tmp_path / "whole", tmp_path, monkeypatch) as killed:
+        export_to(tmp_path / "whole")
+    before, after = killed
+    assert [path.name for path in before.iterdir()] == [".m.export-partial"]
+    assert {path.name for path in after.iterdir()} == {".m.export-partial", "m"}
+    export_to(before)
+    with pytest.raises(FileExistsError, match="is there already"):
+        export_to(after)
+    expected = files_of(tmp_path / "whole")
+    assert files_of(after) == expected
+    assert [path.name for path in before.iterdir()] == [path.name for path in after.iterdir()] == ["m"]
+    found = files_of(before)
+    assert list(found) == list(expected)
+    # TensorFlow draws names for the graph's functions.
+    assert all(found[name] == expected[name] for name in ("m/metadata.json", "m/README.md"))
 
 
 def test_the_card_states_no_licence_and_takes_no_markup_of_names(exported):

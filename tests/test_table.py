@@ -11,15 +11,16 @@ import shutil
 import signal
 
 import pytest
-from helpers import BACKEND, epochs_done, wait_for_epoch
+from helpers import BACKEND, copied_at_renames, epochs_done, files_of, wait_for_epoch
 from test_report import PAGE, write_run
 
 from reproduction import report, table
 from reproduction.table import Cell
 from tf_mmloss import NonFiniteLossError
 from tf_mmloss.cli import fit
+from tf_mmloss.files import write_json
 from tf_mmloss.runs import folder as run_folder
-from tf_mmloss.runs.folder import RunBusyError, RunFolderError, epochs_saved, locked, method_label
+from tf_mmloss.runs.folder import RunBusyError, RunFolderError, epochs_saved, locked, method_label, remove_partial
 from tf_mmloss.train import experiment
 from tf_mmloss.train.inputs import has_tensorflow
 from tf_mmloss.train.presets import TABLE_1, Config, resolve
@@ -241,6 +242,34 @@ def test_a_failure_is_kept_and_skipped_until_retry(results, fake, capsys):
     assert table.work(CELLS, results, retry=True) == []
     assert states(CELLS, results) == ["done", "done"]
     assert not (erm / "failed.json").exists()
+
+
+def test_killed_at_any_write_a_plan_ends_with_the_same_files(tmp_path, monkeypatch):
+    """Of a cell that fails and one that does not; then of another try, in which none does."""
+    fails = True
+
+    def run(config, folder, **_):
+        remove_partial(folder)  # as a run does
+        write_json(folder / "config.json", config.values())
+        if fails and config.method == "erm":
+            raise ArithmeticError("no such number")
+        write_json(folder / "metrics.json", {"error": 0.1})
+        return {"error": 0.1}
+
+    monkeypatch.setattr(experiment, "run", run)
+    monkeypatch.setattr(table, "load", lambda *_: None)
+    whole, states_of = tmp_path / "whole", []
+    for retry in (False, True):
+        fails = not retry
+        with copied_at_renames(whole, tmp_path / f"retry-{retry}", monkeypatch) as killed:
+            table.work(CELLS, whole, retry=retry)
+        expected = files_of(whole)
+        states_of.append(states(CELLS, whole))
+        assert len(killed) >= 4
+        for folder in killed:
+            table.work(CELLS, folder, retry=retry)
+            assert files_of(folder) == expected, folder
+    assert states_of == [["failed", "done"], ["done", "done"]]
 
 
 def test_the_command_says_what_failed(results, fake, monkeypatch, capsys):

@@ -12,14 +12,16 @@ import time
 
 import numpy as np
 import pytest
-from helpers import BACKEND
+from helpers import BACKEND, copied_at_renames, files_of, savefig
+from matplotlib.figure import Figure
 
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
 
 from tf_mmloss.cli import tune
 from tf_mmloss.cli.tune import Dimension
+from tf_mmloss.files import read_json, write_json
 from tf_mmloss.runs import plots
-from tf_mmloss.runs.folder import read_config
+from tf_mmloss.runs.folder import RunBusyError, locked, read_config
 from tf_mmloss.train import experiment, inputs, presets
 from tf_mmloss.train.presets import Config
 
@@ -240,48 +242,39 @@ def test_plot_of_one_and_two_options(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"one.png", "one.svg", "two.png", "two.svg"}
 
 
-class Killed(BaseException):
-    """The process is gone."""
-
-
-def kill_at(write, after, monkeypatch):
-    """Let the search die at the N-th file that it puts in place, before or after; return whether it came to that."""
-    done, real = [], os.replace
-
-    def replace(source, target):
-        done.append(target)
-        if after:
-            real(source, target)
-        if len(done) == write:
-            raise Killed
-        if not after:
-            real(source, target)
-
-    monkeypatch.setattr(os, "replace", replace)
-    return done
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("kind", ["bayesian", "grid"])
-def test_a_search_killed_at_any_write_ends_as_if_it_had_not_been(kind, after, tmp_path, monkeypatch):
+def test_killed_at_any_write_a_search_ends_with_the_same_files(kind, tmp_path, monkeypatch):
+    """Also: what a killed process was writing is removed."""
     dimensions = [Dimension("beta", (1.2, 1.4, 1.6)), Dimension("scale", (5.0, 10.0))]
-    monkeypatch.setattr(experiment, "run", lambda config, folder, **_: {"error": 1 / (config.beta * config.scale)})
+
+    def run(config, folder, **_):
+        folder.mkdir(exist_ok=True)
+        write_json(folder / "metrics.json", {"error": 1 / (config.beta * config.scale)})
+        return read_json(folder / "metrics.json")
+
+    monkeypatch.setattr(experiment, "run", run)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    whole = tune.search(SMALL, dimensions, tmp_path / "whole", kind=kind, trials=2)
-    assert len(whole) == 2
-    write = 0
-    while True:
-        write += 1
-        folder = tmp_path / f"killed-{write}"
-        with monkeypatch.context() as patch:
-            kill_at(write, after, patch)
-            try:
-                tune.search(SMALL, dimensions, folder, kind=kind, trials=2)
-                break
-            except Killed:
-                pass
-        assert tune.search(SMALL, dimensions, folder, kind=kind, trials=2) == whole, f"killed at write {write}"
-    assert write > 2 * 4  # a trial is written when it begins, has a result, and ends
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    whole = tmp_path / "whole"
+    with copied_at_renames(whole, tmp_path, monkeypatch) as killed:
+        table = tune.search(SMALL, dimensions, whole, kind=kind, trials=2)
+    expected = files_of(whole)
+    assert {"search.json", "trials.csv", "search.svg", "search.png", "tuner/trial_1/trial.json"} <= set(expected)
+    assert len(killed) > 2 * 2 * 4  # a trial is written when it begins, has a result, and ends
+    for folder in killed:
+        # A run removes its own, and this one is none.
+        for path in folder.glob("trial-*/*.partial-*"):
+            path.unlink()
+        assert tune.search(SMALL, dimensions, folder, kind=kind, trials=2) == table
+        assert files_of(folder) == expected, folder
+
+
+def test_two_commands_do_not_search_in_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "run", lambda *_, **__: {"error": 0.5})
+    (tmp_path / "oracle.partial-1.json").touch()
+    with locked(tmp_path), pytest.raises(RunBusyError, match="is busy"):
+        tune.search(SMALL, [Dimension("beta", (1.2, 1.4))], tmp_path, kind="grid")
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "oracle.partial-1.json"}
 
 
 def begun_search(folder, monkeypatch):

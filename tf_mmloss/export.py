@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from tf_mmloss._validation import choice, function, path, received, shown
+from tf_mmloss.files import sync_folder
 from tf_mmloss.runs.folder import RunFolderError, locked
 
 FORMATS = ("savedmodel", "onnx", "litert")
@@ -135,8 +136,7 @@ def export(
     description = {"class_names": names, "scale": scale, **_plain("metadata", metadata or {})}
     if card is not None and (not isinstance(card, str) or _LONE_SURROGATE.search(card)):
         raise ValueError(f"`card` must be a text. Received: card={shown(card)}")
-    if os.path.lexists(folder):
-        raise FileExistsError(f"{folder} is there already: remove it or choose another folder.")
+    check_free(folder)
     dtype = "uint8" if normalize is not None and len(shape) == 3 else own_type
     images = _examples(images, shape, dtype)
     with _partial_folder(folder) as partial:
@@ -153,7 +153,20 @@ def export(
             (written / "README.md").write_text(card, encoding="utf-8")
         difference = _check(format, written, partial, images, expected, names)
         os.rename(written, folder)
+        sync_folder(folder.parent)
     return difference
+
+
+def check_free(folder: Path) -> None:
+    """Remove what killed exports left beside a folder, and refuse it if it is there.
+
+    Raises:
+        FileExistsError: it is.
+    """
+    for left in folder.parent.glob(f".*{_PARTIAL}"):
+        _remove_left(left)
+    if os.path.lexists(folder):
+        raise FileExistsError(f"{folder} is there already: remove it or choose another folder.")
 
 
 def check_format(format: str) -> None:
@@ -313,10 +326,8 @@ def _examples(images: Any, shape: tuple[int | None, ...], dtype: str) -> np.ndar
 
 @contextlib.contextmanager
 def _partial_folder(folder: Path) -> Iterator[Path]:
-    """Give a hidden folder beside `folder` to write in, removed in the end, and remove those of killed processes."""
+    """Give a hidden folder beside `folder` to write in, removed in the end."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".*{_PARTIAL}"):
-        _remove_left(left)
     partial = folder.with_name(f".{folder.name}{_PARTIAL}")
     if os.path.lexists(partial):
         raise ValueError(f"{partial} must not be there: another process exports to {folder}, or it is no export's.")

@@ -9,7 +9,7 @@ import secrets
 import signal
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,19 @@ def partial_of(path: Path) -> str | None:
     """The name of the file that a killed process was writing at `path`, see `atomic_path`; None: no such path."""
     match = _PARTIAL.fullmatch(path.name)
     return f"{match[1]}{match[2] or ''}" if match else None
+
+
+def remove_partial(folder: Path, names: Container[str] | None = None) -> None:
+    """Remove what killed processes were writing at these names of a folder, of which no other process writes any.
+
+    Args:
+        folder: where they are; it may be missing.
+        names: of the files as they would have been. Default: all.
+    """
+    for path in folder.glob("*.partial-*"):
+        name = partial_of(path)
+        if name is not None and (names is None or name in names) and not path.is_dir():
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

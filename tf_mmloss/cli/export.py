@@ -10,7 +10,6 @@ returned what the run's model returns for images that the run was evaluated on, 
 """
 
 import contextlib
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -125,8 +124,7 @@ def export(
     needed = ("checksum", *(("calibration_error", "mean_confidence") if probabilistic else ()))
     metrics = run_folder.read_json(run, "metrics.json", needed)
     environment, origin = run_folder.read_json(run, "environment.json"), _origin(run, config)
-    if os.path.lexists(out):
-        raise FileExistsError(f"{out} is there already: remove it or choose another folder.")
+    library.check_free(out)
     loaded = RunModel.load(run, decide_by, data_dir)
     trained = loaded.network
     text = card(config, metrics, environment, origin, licence, format, loaded.decide)

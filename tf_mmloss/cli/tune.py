@@ -42,13 +42,15 @@ from tf_mmloss import NonFiniteLossError, cli, methods
 from tf_mmloss._validation import path as checked_path
 from tf_mmloss.cli import backend, fit
 from tf_mmloss.datasets import ImageDataset
-from tf_mmloss.files import atomic_path, write_json
+from tf_mmloss.files import atomic_path, remove_partial, write_json
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs import plots
 from tf_mmloss.train import cluster, experiment, inputs, presets, progress
 
 SEARCHES = ("bayesian", "random", "grid")
 COMMAND = (sys.executable, "-P", "-m", "tf_mmloss", "tune")  # -P: nothing of the current folder is imported
+# What a finished search leaves, beside its trials and Keras Tuner's state.
+TABLE = ("trials.csv", "search.svg", "search.png")
 # Of one command: each is a process with a framework of its own.
 MAX_WORKERS = 1000
 
@@ -138,6 +140,8 @@ class _Recorded(keras_tuner.Oracle):
             {
                 **state,
                 "ongoing_trials": {},
+                # One that ended is counted only when the oracle's own file is written, after the trial's.
+                "run_times": {**dict.fromkeys(finished, 1), **state["run_times"]},
                 "end_order": [*ended, *(trial_id for trial_id in finished if trial_id not in ended)],
                 "retry_queue": begun[::-1],  # taken from its end
             }
@@ -212,7 +216,9 @@ class RunTuner(keras_tuner.engine.base_tuner.BaseTuner):
     def save(self) -> None:
         if not self._is_worker():
             self.oracle.save()
-        write_json(Path(self._get_tuner_fname()), self.get_state())
+        path = Path(self._get_tuner_fname())
+        remove_partial(path.parent, {path.name})
+        write_json(path, self.get_state())
 
     def reload(self) -> None:
         if not self._is_worker():
@@ -302,19 +308,21 @@ def search(
     inputs.split(inputs.load(config, data_dir) if data is None else data, config)
     over = [dataclasses.asdict(d) for d in dimensions]
     same = {"config": config.values(), "over": over, "search": kind}
-    _check_folder(root, same | ({"fingerprint": data.fingerprint} if data is not None else {}))
-    tuner = RunTuner(oracle, config, root, data_dir, data)
-    tuner.save()
-    tuner.search(verbose=0)
-    if _is_worker():
-        return []
-    table = [
-        {"trial": trial.trial_id, **trial.hyperparameters.values, "error": trial.score}
-        for trial in oracle.get_best_trials(len(oracle.trials))
-    ]
-    table.sort(key=lambda row: (row["error"], row["trial"]))
-    _write_table(root / "trials.csv", table)
-    return table
+    with contextlib.nullcontext() if _is_worker() else run_folder.locked(root):
+        _check_folder(root, same | ({"fingerprint": data.fingerprint} if data is not None else {}))
+        tuner = RunTuner(oracle, config, root, data_dir, data)
+        tuner.save()
+        tuner.search(verbose=0)
+        if _is_worker():
+            return []
+        table = [
+            {"trial": trial.trial_id, **trial.hyperparameters.values, "error": trial.score}
+            for trial in oracle.get_best_trials(len(oracle.trials))
+        ]
+        table.sort(key=lambda row: (row["error"], row["trial"]))
+        _write_table(root / TABLE[0], table)
+        plots.search(table, root / Path(TABLE[1]).stem)
+        return table
 
 
 def _with_setting(config: presets.Config, data: ImageDataset | None) -> presets.Config:
@@ -393,7 +401,13 @@ def _check_folder(root: Path, search: dict[str, Any]) -> None:
     path = root / "search.json"
     if path.exists() and run_folder.read_json(root, path.name) != json.loads(json.dumps(search)):
         raise ValueError(f"{root} holds another search (see {path.name} there): choose another --out.")
-    root.mkdir(parents=True, exist_ok=True)
+    if _is_worker():  # the rest is the chief's, which alone holds the folder's lock
+        return
+    remove_partial(root, {path.name, *TABLE})
+    remove_partial(root / "tuner", {"oracle.json"})
+    for trial in (root / "tuner").glob("trial_*"):
+        if not trial.is_symlink():
+            remove_partial(trial, {"trial.json"})
     write_json(path, search)
 
 
@@ -462,7 +476,6 @@ def _run(options: dict[str, Any], arguments: list[str]) -> int:
         table = search(config, dimensions, folder, kind=kind, trials=trials, data_dir=data_dir, data=data)
         if not table:
             return 0
-        plots.search(table, folder / "search")
     except KeyboardInterrupt:
         progress.tell("\nStopped. The same command continues the search.", "stopped")
         return 130

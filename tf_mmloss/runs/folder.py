@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_mmloss import methods
-from tf_mmloss.files import JSON_BYTES, open_regular, partial_of, read_text, sync_folder
+from tf_mmloss.files import JSON_BYTES, open_regular, read_text, sync_folder
 from tf_mmloss.files import read_json as read_json_file
+from tf_mmloss.files import remove_partial as remove_partial_files
 from tf_mmloss.runs import fields
 
 if sys.platform != "win32":
@@ -129,12 +130,9 @@ def check_own(folder: Path, files: Iterable[str] = FILES, folders: Iterable[str]
 
 def remove_partial(folder: Path) -> None:
     """Remove what a killed process was writing in a run folder, whose lock is held."""
-    for place in (folder, *(folder / name for name in FOLDERS)):
-        for path in place.glob("*.partial-*"):
-            target = partial_of(path)
-            ours = place.name in FOLDERS if place != folder else target in FILES
-            if target is not None and ours and not path.is_dir():
-                path.unlink()
+    remove_partial_files(folder, FILES)
+    for name in FOLDERS:
+        remove_partial_files(folder / name)
 
 
 def run_folders(root: Path) -> list[Path]:
