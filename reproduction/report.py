@@ -299,10 +299,15 @@ def _is_full(config: Config) -> bool:
 
 
 def _options(config: Config, hidden: Sequence[str] = ()) -> str:
-    """The options that are not the preset's. `eval_every` is seen in the number of evaluated epochs."""
-    preset = resolve(Config(config.dataset, config.imbalance, config.ratio, config.method, epochs=config.epochs))
+    """The recipe, if it is not the paper's, and the options that are not its presets'.
+
+    `eval_every` is seen in the number of evaluated epochs.
+    """
+    named = (config.dataset, config.imbalance, config.ratio, config.method)
+    preset = resolve(Config(*named, epochs=config.epochs, recipe=config.recipe))
     hidden = ("seed", "eval_every", *(["backbone"] if config.depth is not None else []), *hidden)  # the depth says it
-    return _values(config, [name for name in differences(config, preset) if name not in hidden])
+    values = _values(config, [name for name in differences(config, preset) if name not in hidden])
+    return ", ".join(filter(None, [f"{config.recipe} recipe" if config.recipe != "paper" else "", values]))
 
 
 def _method(run: Run) -> str:
@@ -359,7 +364,9 @@ def _matrices(groups: Sequence[list[Run]], published: Sequence[dict[str, str]]) 
 def _published(
     config: Config, published: Sequence[dict[str, str]], source: str | tuple[str, ...]
 ) -> dict[str, str] | None:
-    """The first row that a source, or one of several, has for a config's method and training set."""
+    """The first row that a source, or one of several, has for a method and training set: the paper's recipe."""
+    if config.recipe != "paper":
+        return None
     wanted = (method_label(config.method), config.dataset, config.imbalance, config.ratio)
     for row in published:
         here = (row["method"], row["dataset"], row["imbalance"], float(row["ratio"]))

@@ -272,6 +272,15 @@ def test_other_options_are_other_lines_and_other_seeds_are_not(place):
     assert line_of(place, "CIFAR-10, long-tailed 100:1 | MM-DRW, beta 1.2, weights inverse, depth 20")
 
 
+def test_another_recipe_is_a_line_with_its_name_and_nothing_published_beside_it(place):
+    write_run(place / "results", method="balanced-softmax", error=0.2162)
+    write_run(place / "results", method="balanced-softmax", folder="strong", recipe="strong", pad=2, error=0.1639)
+    assert run_report(place) == 0
+    assert line_of(place, "CIFAR-10, long-tailed 100:1 | Balanced Softmax |")[5] == "22.46 (n=1)"
+    strong = line_of(place, "CIFAR-10, long-tailed 100:1 | Balanced Softmax, strong recipe, pad 2 |")
+    assert (strong[2], strong[4], strong[5]) == ("16.39 (n=1)", "–", "–")
+
+
 def test_single_held_out_runs_are_in_the_csv_only(place):
     write_run(place / "results")
     for search in ("a", "b"):
