@@ -49,6 +49,9 @@ def done(tmp_path_factory):
         with pytest.raises(Killed):
             command.main([*SMALL, *TWO, "--out", str(out)])
         assert begun == RUNS[:3]
+        for name in ("comparison.md", "comparison.csv"):  # as if it had been killed while it wrote them
+            path = out / name
+            path.with_name(f"{path.stem}.partial-{7:018d}{path.suffix}").write_text("half a")
         begun.clear()
         begun += [None] * 10  # kills no more
         assert command.main(["--resume", str(out)]) == 0
@@ -70,6 +73,7 @@ def test_a_killed_comparison_ends_with_everything(done):
         assert (f"{config.method}-seed{config.seed}", config.holdout, config.epochs) == (name, 12, 2)
         metrics = json.loads((done / name / "metrics.json").read_text())
         assert metrics["evaluated_on"] == "held-out training images"
+    assert not list(done.glob("*.partial-*"))
     with open(done / "comparison.csv", newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert set(rows) == {"erm", "mm-drw"}

@@ -1,5 +1,6 @@
 """Exported models: the command on a run folder, the formats, and what the library refuses."""
 
+import concurrent.futures
 import dataclasses
 import io
 import json
@@ -20,6 +21,7 @@ from tf_mmloss import export as library
 from tf_mmloss.cli import export
 from tf_mmloss.datasets import load
 from tf_mmloss.runs import folder as run_folder
+from tf_mmloss.runs import saved
 from tf_mmloss.runs.model import RunModel
 from tf_mmloss.runs.saved import load as load_saved
 from tf_mmloss.train import experiment
@@ -418,6 +420,17 @@ def test_sizes_that_are_large_in_their_product_alone_are_refused(tmp_path):
     with pytest.raises(run_folder.RunFolderError, match=r"more weights than model\.weights\.h5"):
         load_saved(tmp_path / "last.keras")
     assert keras.layers.Dense(2000)(np.zeros((1, 2000), "float32")).shape == (1, 2000)  # Keras is as it was
+
+
+def test_layers_of_another_thread_are_not_counted():
+    def build(units):
+        return keras.layers.Dense(units)(np.zeros((1, 2), "float32")).shape
+
+    with concurrent.futures.ThreadPoolExecutor(1) as other, saved._at_most(9):
+        assert build(3) == (1, 3)  # 2 x 3 + 3
+        assert other.submit(build, 5).result() == (1, 5)
+    with pytest.raises(ValueError, match="more weights"), saved._at_most(8):
+        build(3)
 
 
 def test_outputs_that_would_fill_the_memory_are_refused(tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import math
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ _MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 _CONFIG_BYTES = 16 * 2**20
 # Values of one image in a layer: a 4096 x 4096 image in 16 channels.
 _MOST_VALUES = 2**28
+_COUNTING = threading.Lock()
 
 
 def load(path: Path, *, compile: bool = True) -> Any:
@@ -122,29 +124,34 @@ def _check_class(thing: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _at_most(numbers: int) -> Iterator[None]:
-    """Refuse layers that have more weights together, before Keras makes them."""
+    """Refuse layers that have more weights together, before Keras makes them.
+
+    Keras asks nobody before it makes a weight, so this counts in `Layer.add_weight`: of this thread's layers only, and
+    of one model at a time.
+    """
     import keras
 
-    layer, left = keras.layers.Layer, numbers
-    add_weight = layer.add_weight
+    layer, left, thread = keras.layers.Layer, numbers, threading.get_ident()
 
-    @functools.wraps(add_weight)
     def counted(self: Any, shape: Any = (), *arguments: Any, **named: Any) -> Any:
         nonlocal left
-        left -= math.prod(shape if isinstance(shape, (tuple, list)) else (shape or 1,))
-        if left < 0:
-            raise MemoryError
+        if threading.get_ident() == thread:
+            left -= math.prod(shape if isinstance(shape, (tuple, list)) else (shape or 1,))
+            if left < 0:
+                raise MemoryError
         return add_weight(self, shape, *arguments, **named)
 
-    layer.add_weight = counted
-    try:
-        yield
-    except Exception as error:
-        if left < 0:  # Keras wraps what is raised in a layer
-            raise ValueError("config.json has layers of more weights than model.weights.h5") from error
-        raise
-    finally:
-        layer.add_weight = add_weight
+    with _COUNTING:
+        add_weight = layer.add_weight
+        layer.add_weight = functools.wraps(add_weight)(counted)
+        try:
+            yield
+        except Exception as error:
+            if left < 0:  # Keras wraps what is raised in a layer
+                raise ValueError("config.json has layers of more weights than model.weights.h5") from error
+            raise
+        finally:
+            layer.add_weight = add_weight
 
 
 def _check_outputs(model: Any) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from tf_mmloss import NonFiniteLossError, comparison, decide
 from tf_mmloss._validation import choice, integer, number, received
 from tf_mmloss.datasets import ImageDataset
-from tf_mmloss.files import atomic_path, write_json
+from tf_mmloss.files import atomic_path, remove_partial, write_json
 from tf_mmloss.metrics import shot_masks
 from tf_mmloss.runs import page, plots, predictions
 from tf_mmloss.runs.folder import (
@@ -180,6 +180,7 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
         "fingerprint": data.fingerprint,
     }
     with locked(folder, patience=60):
+        remove_partial(folder)  # what a killed command left: all of them write under this lock
         if os.path.lexists(folder / PLAN):
             there = read_json(folder, PLAN)
             differing = [name for name in {**content, **there} if there.get(name) != content.get(name)]
