@@ -87,3 +87,45 @@ def host_array(variable: keras.Variable) -> np.ndarray:
     """Return a variable's value as NumPy's files know it: bfloat16, which they do not, as float32, which holds it."""
     array = np.asarray(keras.ops.convert_to_numpy(variable))
     return array.astype(np.float32) if keras.backend.standardize_dtype(variable.dtype) == "bfloat16" else array
+
+
+def attach_states(
+    callback: keras.callbacks.Callback, model: keras.Model, states: dict[str, keras.layers.Layer]
+) -> None:
+    """Make layers that hold a loss's state attributes of a compiled model: a part of what `fit` changes and saves.
+
+    Args:
+        callback: whose they are.
+        model: compiled; what it was traced to before is traced anew, where the layers are new to it.
+        states: the layers by the name of their attribute.
+
+    Raises:
+        TypeError: on JAX, if the model does not track layers that are set as attributes, as a `keras.Sequential`.
+    """
+    attached = [_attach(model, name, layer) for name, layer in states.items()]
+    tracked = {id(variable) for variable in model.variables}
+    own = {id(variable) for layer in states.values() for variable in layer.variables}
+    if keras.backend.backend() == "jax" and not own <= tracked:
+        raise TypeError(
+            f"{type(callback).__name__} on JAX needs a model that tracks layers set as attributes: functional or "
+            f"subclassed. Received: {type(model).__name__}. Use keras.Model(model.inputs, model.outputs)"
+        )
+    if any(attached) and model.train_function is not None:
+        model.make_train_function(force=True)  # an earlier fit traced the loss without these layers
+
+
+def _attach(model: keras.Model, name: str, layer: keras.layers.Layer) -> bool:
+    """Make the layer the model's attribute; return whether it was not."""
+    attached = getattr(model, name, None)
+    if attached is layer:
+        return False
+    # Keras has no public way to forget a layer, nor to add one to a subclassed model that is built, and so locked.
+    tracker = model._tracker
+    locked = tracker.locked
+    tracker.unlock()
+    if attached is not None:
+        tracker.untrack(attached)
+    setattr(model, name, layer)
+    if locked:
+        model._lock_state()
+    return True

@@ -4,8 +4,7 @@ from typing import Any
 
 import keras
 
-from tf_mmloss.callbacks.base import Deferred
-from tf_mmloss.callbacks.deferred_reweighting import _attach
+from tf_mmloss.callbacks.base import Deferred, attach_states
 from tf_mmloss.losses.influence_balanced import Influence, InfluenceBalancedLoss
 
 
@@ -46,15 +45,7 @@ class DeferredInfluence(Deferred):
                 f"DeferredInfluence needs a model compiled with an InfluenceBalancedLoss. Received: loss={model.loss!r}"
             )
         self._layers = [loss.switch() for loss in losses.values()]
-        attached = [_attach(model, f"deferred_influence_{i}", layer) for i, layer in enumerate(self._layers)]
-        tracked = {id(variable) for variable in model.variables}
-        if keras.backend.backend() == "jax" and any(id(layer.on) not in tracked for layer in self._layers):
-            raise TypeError(
-                "DeferredInfluence on JAX needs a model that tracks layers set as attributes: functional or "
-                f"subclassed. Received: {type(model).__name__}. Use keras.Model(model.inputs, model.outputs)"
-            )
-        if any(attached) and model.train_function is not None:
-            model.make_train_function(force=True)  # an earlier fit traced the loss without the switch
+        attach_states(self, model, {f"deferred_influence_{i}": layer for i, layer in enumerate(self._layers)})
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_begin(epoch, logs)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tf_mmloss._validation import choice, number, text
-from tf_mmloss.callbacks.base import Deferred, fit_arguments
+from tf_mmloss.callbacks.base import Deferred, attach_states, fit_arguments
 from tf_mmloss.imbalance import WEIGHT_SCHEMES, check_counts, class_weights
 from tf_mmloss.losses.base import ClassWeights, LongTailLoss
 
@@ -106,18 +106,11 @@ class DeferredReweighting(Deferred):
         self._weights = class_weights(counts, self.scheme, self.beta)
         self._layers = [loss.class_weights for loss in aimed if loss.class_weights is not None]
         positions = {id(loss): position for position, loss in enumerate(_different(losses))}
-        attached = []
+        states: dict[str, keras.layers.Layer] = {}
         for loss, layer in zip(aimed, self._layers, strict=True):
             layer.held_by = id(self)
-            attached.append(_attach(model, f"{self._ATTRIBUTE}_{positions[id(loss)]}", layer))
-        tracked = {id(variable) for variable in model.variables}
-        if keras.backend.backend() == "jax" and any(id(layer.weight) not in tracked for layer in self._layers):
-            raise TypeError(
-                "DeferredReweighting on JAX needs a model that tracks layers set as attributes: functional or "
-                f"subclassed. Received: {type(model).__name__}. Use keras.Model(model.inputs, model.outputs)"
-            )
-        if any(attached) and model.train_function is not None:
-            model.make_train_function(force=True)  # an earlier fit traced the loss without these class weights
+            states[f"{self._ATTRIBUTE}_{positions[id(loss)]}"] = layer
+        attach_states(self, model, states)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_begin(logs)
@@ -281,20 +274,3 @@ def _weigh_by_class(y: Any, sample_weight: Any) -> bool:
     means = np.bincount(labels, weights) / np.bincount(labels)
     by_class = len(labels) > len(classes) and np.allclose(weights, means[labels], rtol=1e-3, atol=0)
     return bool(by_class and not np.allclose(means, means[0], rtol=1e-3, atol=0))
-
-
-def _attach(model: keras.Model, name: str, layer: ClassWeights) -> bool:
-    """Make the layer the model's attribute; return whether it was not."""
-    attached = getattr(model, name, None)
-    if attached is layer:
-        return False
-    # Keras has no public way to forget a layer, nor to add one to a subclassed model that is built, and so locked.
-    tracker = model._tracker
-    locked = tracker.locked
-    tracker.unlock()
-    if attached is not None:
-        tracker.untrack(attached)
-    setattr(model, name, layer)
-    if locked:
-        model._lock_state()
-    return True

@@ -4,8 +4,7 @@ from typing import Any
 
 import keras
 
-from tf_mmloss.callbacks.base import RunCallback
-from tf_mmloss.callbacks.deferred_reweighting import _attach
+from tf_mmloss.callbacks.base import RunCallback, attach_states
 from tf_mmloss.losses.seesaw import SeenLabels, SeesawLoss
 
 
@@ -37,15 +36,7 @@ class SeesawCounts(RunCallback):
         if not losses:
             raise TypeError(f"SeesawCounts needs a model compiled with a SeesawLoss. Received: loss={model.loss!r}")
         self._layers = [loss.count_labels() for loss in losses.values()]
-        attached = [_attach(model, f"seesaw_counts_{i}", layer) for i, layer in enumerate(self._layers)]
-        tracked = {id(variable) for variable in model.variables}
-        if keras.backend.backend() == "jax" and any(id(layer.seen) not in tracked for layer in self._layers):
-            raise TypeError(
-                "SeesawCounts on JAX needs a model that tracks layers set as attributes: functional or subclassed. "
-                f"Received: {type(model).__name__}. Use keras.Model(model.inputs, model.outputs)"
-            )
-        if any(attached) and model.train_function is not None:
-            model.make_train_function(force=True)  # an earlier fit traced the loss without the counts
+        attach_states(self, model, {f"seesaw_counts_{i}": layer for i, layer in enumerate(self._layers)})
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
