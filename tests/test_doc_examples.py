@@ -47,7 +47,8 @@ def photos(place):
         for i in range(count + 1):
             file = place / (f"my_photos/{name}/{i}.png" if i < count else f"new/{name}.png")
             file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray((80 * label + rng.integers(0, 80, (12, 12, 3))).astype("uint8")).save(file)
+            width = 12 if i < count else 20  # what is new is to be cropped, as in training
+            Image.fromarray((80 * label + rng.integers(0, 80, (12, width, 3))).astype("uint8")).save(file)
 
 
 def commands(name):

@@ -1,12 +1,12 @@
 """Serve the exported ONNX model by onnxruntime and the standard library: a picture is posted, its classes come back."""
 
-import io
 import json
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+
+from tf_mmloss.data.images import decode
 
 MOST_BYTES = 20_000_000
 
@@ -23,11 +23,11 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if length > MOST_BYTES:
                 raise ValueError("too large")
-            picture = Image.open(io.BytesIO(self.rfile.read(length))).convert("RGB" if channels == 3 else "L")
-        except (OSError, ValueError, Image.DecompressionBombError):
+            # As in training: turned by EXIF, cropped to the shape (fit="pad" after --fit pad). The model normalises.
+            pixels, _ = decode(self.rfile.read(length), height, width, channels, fit="crop")
+        except ValueError:
             return self.send_error(400, "no picture")
-        pixels = np.asarray(picture.resize((width, height)))  # the model normalises
-        (probabilities,) = model.run(None, {images.name: pixels.reshape(1, height, width, channels)})
+        (probabilities,) = model.run(None, {images.name: pixels[np.newaxis]})
         answer = dict(zip(class_names, probabilities[0].tolist(), strict=True))
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
