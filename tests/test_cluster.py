@@ -211,7 +211,7 @@ def test_what_the_hosts_cannot_give_is_refused(hosts, results, tmp_path, capsys)
         (["--ray", "head"], "`ray` must be auto or HOST:PORT. Received: ray='head'"),
         (["--ray", "ray://head:10001"], "`ray` must be auto or HOST:PORT"),
         (["--ray", "localhost:1"], "No Ray cluster answers at localhost:1: "),
-        (["--ray", "localhost:99999"], "No Ray cluster answers at localhost:99999: "),
+        (["--ray", "localhost:99999"], "`ray` must be auto or HOST:PORT. Received: ray='localhost:99999'"),
         (["--ray", "auto"], "No Ray cluster answers at localhost:2: "),
         (["--ray", "--cpus", "0"], "`cpus` must be an integer >= 1"),
         (["--ray", "--gpus", "1.5"], "`gpus` above 1 must be a whole number"),

@@ -215,12 +215,13 @@ def _answering(address: str) -> str:
         address = os.environ.get("RAY_ADDRESS") or address
     if address in ("local", "auto"):  # Ray looks for its own processes, and says so if there are none
         return address
-    if not re.fullmatch(r"(\[[^]]+]|[^:/]+):\d+", address):
+    found = re.fullmatch(r"(?:\[[^]]+]|[^:/]+):(\d{1,5})", address)
+    if not found or int(found[1]) > 65535:  # the system takes a larger one by its last 16 bits
         raise ValueError(f"`ray` must be auto or HOST:PORT. Received: ray={address!r}")
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ConnectionError(f"No Ray cluster answers at {address}: {error}") from None
     return address
 
