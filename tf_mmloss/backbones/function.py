@@ -27,7 +27,7 @@ def statistics(spec: str, channels: int) -> None:
 def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> keras.Model:
     """See `tf_mmloss.backbones.open_backbone`."""
     from tf_mmloss.data.source import DataError
-    from tf_mmloss.data.sources.module import function_of
+    from tf_mmloss.data.sources.module import function_of, raised
 
     check(spec, weights)
     try:
@@ -36,21 +36,16 @@ def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> keras.M
     except DataError as error:
         raise BackboneError(f"`backbone`: {error}") from error
     except (Exception, SystemExit) as error:  # of its module
-        raise _raised(spec, error) from error
+        raise BackboneError(raised(spec, error)) from error
     try:
         model = function(input_shape)
     except BackboneError:
         raise
     except (Exception, SystemExit) as error:
-        raise _raised(spec, error) from error
+        raise BackboneError(raised(spec, error)) from error
     if not isinstance(model, keras.Model) or model.input_shape != (None, *input_shape):
         raise BackboneError(
             f"{spec} must return a keras.Model of images {input_shape}. Received: "
             f"{f'input shape {model.input_shape}' if isinstance(model, keras.Model) else type(model).__name__}"
         )
     return model
-
-
-def _raised(spec: str, error: BaseException) -> BackboneError:
-    text = " ".join(str(error).split())
-    return BackboneError(f"{spec} raised {type(error).__name__}{f': {text}' if text else ''}")

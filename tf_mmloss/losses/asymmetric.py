@@ -48,11 +48,11 @@ def asymmetric(
     if clip:
         # log(1 - p + clip), where that is below 0; 0 and without a gradient elsewhere.
         absent = -ops.log(ops.clip(ops.sigmoid(-logits) + clip, clip, 1.0))
-    losses = targets * _focused(present, gamma_positive, stop_focus_gradient)
-    return ops.sum(losses + (1 - targets) * _focused(absent, gamma_negative, stop_focus_gradient), axis=-1)
+    losses = targets * focused(present, gamma_positive, stop_focus_gradient)
+    return ops.sum(losses + (1 - targets) * focused(absent, gamma_negative, stop_focus_gradient), axis=-1)
 
 
-def _focused(log_loss: Any, gamma: float, stop: bool) -> Any:
+def focused(log_loss: Any, gamma: float, stop: bool = False) -> Any:
     """(1 - q)^gamma l of l = -log q."""
     if not gamma:
         return log_loss

@@ -9,6 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import integer, number, received
 from tf_mmloss.imbalance import check_counts
+from tf_mmloss.losses.asymmetric import focused
 from tf_mmloss.losses.base import as_multi_hot, check_counts_of_logits, check_scale, loss_arguments
 
 MOST = 1e6  # of a hyper-parameter: products of several stay in float32
@@ -71,10 +72,7 @@ def distribution_balanced(
 
 def _focal(log_loss: Any, gamma: float, weight: float) -> Any:
     """w (1 - q)^gamma l of l = -log q; l itself of gamma 0."""
-    if not gamma:
-        return log_loss
-    # The floor keeps gamma < 1 differentiable at q = 1.
-    return weight * ops.power(ops.clip(-ops.expm1(-log_loss), 1e-12, 1.0), gamma) * log_loss
+    return weight * focused(log_loss, gamma) if gamma else log_loss
 
 
 def _of_counts(

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tf_mmloss.backbones import hub
 from tf_mmloss.runs.folder import RunFolderError
 
 # Where Keras and this package keep what a network is made of.
@@ -115,6 +114,8 @@ def _check_class(thing: dict[str, Any]) -> None:
         raise ValueError(f"config.json has a {str(name)[:60]}")
     known = isinstance(registered, str) and keras.saving.get_registered_object(registered) is not None
     if isinstance(registered, str) and registered.startswith("keras_hub>"):
+        from tf_mmloss.backbones import hub  # here: it imports Keras
+
         known = hub.is_part_of_a_network(registered)
     if not (module in _MODULES or (ours and own_module) or known):
         raise ValueError(

@@ -35,8 +35,7 @@ def call(spec: str, load: Callable[[], Callable[..., Any]], *arguments: Any) -> 
     except DataError:
         raise
     except (Exception, SystemExit) as error:
-        text = " ".join(str(error).split())
-        raise DataError(f"{spec} raised {type(error).__name__}{f': {text}' if text else ''}") from error
+        raise DataError(raised(spec, error)) from error
     if isinstance(found, Source):
         return found
     parts = _parts(found)
@@ -55,8 +54,13 @@ def called(argument: str, spec: str, load: Callable[[], Callable[..., Any]]) -> 
     except DataError as error:
         raise ValueError(f"`{argument}`: {error}") from error
     except (Exception, SystemExit) as error:
-        text = " ".join(str(error).split())
-        raise ValueError(f"`{argument}`: {spec} raised {type(error).__name__}{f': {text}' if text else ''}") from error
+        raise ValueError(f"`{argument}`: {raised(spec, error)}") from error
+
+
+def raised(spec: str, error: BaseException) -> str:
+    """What somebody else's function raised, in a line."""
+    text = " ".join(str(error).split())
+    return f"{spec} raised {type(error).__name__}{f': {text}' if text else ''}"
 
 
 def function_of(spec: str, known: str = "") -> Callable[..., Any]:
