@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from tf_mmloss import cli
+from reproduction.published_code import MM_DRW
+from tf_mmloss import cli, comparison
 from tf_mmloss.files import atomic_path
 from tf_mmloss.imbalance import IMBALANCES
-from tf_mmloss.methods import loss_options
+from tf_mmloss.methods import loss_options, open_function
+from tf_mmloss.runs import predictions
 from tf_mmloss.runs.folder import (
     RunFolderError,
     data_label,
@@ -36,6 +38,7 @@ from tf_mmloss.runs.folder import (
     read_json,
     run_folders,
 )
+from tf_mmloss.runs.predictions import Predictions
 from tf_mmloss.train.presets import HOW, METHODS, RECIPES, TABLE_1, Config, resolve
 
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -72,6 +75,7 @@ def read_runs(root: Path) -> tuple[list[Run], list[Path]]:
         RunFolderError: no finished run; a folder of another version; two folders of one name but two configs, or of
             one config.
     """
+    open_function(MM_DRW)
     found = run_folders(root)
     unfinished = [folder for folder in found if not is_finished(folder)]
     runs = sorted((_read(folder, root) for folder in found if folder not in unfinished), key=_order)
@@ -121,7 +125,7 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
         blocks.append(_table([*head[:4], "Published (best epoch)", "Independent re-run", "Time"], lines))
         if any("†" in line[2] for line in lines):
             blocks.append("† More than 1 point from the published error.")
-    blocks += _differences(full)
+    blocks += _differences(full) + _same_images(full)
     for title, rest in (
         ("Runs shorter or longer than the paper's:", [group for group in papers if group not in full]),
         ("Data sets that are not the paper's:", [group for group in groups if group not in papers]),
@@ -185,6 +189,43 @@ def _differences(groups: Sequence[list[Run]]) -> list[str]:
     )
     head = ["Training set", "Method", "minus", "Seeds", "Difference", "p"]
     return [title, _table(head, lines)] if lines else []
+
+
+def _same_images(groups: Sequence[list[Run]]) -> list[str]:
+    """The table of what test images can tell apart: every two methods with stored predictions of the same seeds."""
+    lines = []
+    for one, other in itertools.combinations(groups, 2):
+        if _setting(one) != _setting(other) or one[0].config.recipe != other[0].config.recipe:
+            continue
+        stored = [{run.config.seed: found for run in group if (found := _predictions(run))} for group in (one, other)]
+        seeds = sorted(stored[0].keys() & stored[1].keys())
+        if not seeds:
+            continue
+        labels = stored[0][seeds[0]].labels
+        predicted = np.array([[of[seed].predicted for seed in seeds] for of in stored])
+        few = np.zeros(len(one[0].metrics["class_names"]), bool)
+        (pair,) = comparison.compare(labels, predicted, ["one", "other"], few=few, measure="error")["pairs"]
+        sign = 1 if pair["better"] == "one" else -1
+        low, high = sorted(100 * sign * bound for bound in pair["interval"])
+        p = pair["p"]
+        if p is None:  # McNemar's exact test
+            wrong = predicted[:, 0] != labels
+            only = [int((wrong[0] & ~wrong[1]).sum()), int((wrong[1] & ~wrong[0]).sum())]
+            p = stats.binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0
+        difference = f"{100 * sign * pair['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
+        cells = [data_label(vars(one[0].config)), _method(one[0]), _method(other[0]), ", ".join(map(str, seeds))]
+        lines.append([*cells, difference, f"{p:.2f}" if p >= 0.01 else "< 0.01"])
+    title = (
+        "The same for the runs of one recipe that stored what they predicted, image by image: points of error with the "
+        "95 % interval over the test images, and over the seeds where there are several. Of one seed, p is McNemar's "
+        "exact test, which is about these two networks: other seeds of the same two methods may say otherwise."
+    )
+    head = ["Training set", "Method", "minus", "Seeds", "Difference", "p"]
+    return [title, _table(head, lines)] if lines else []
+
+
+def _predictions(run: Run) -> Predictions | None:
+    return predictions.read(run.folder, len(run.metrics["class_names"]))
 
 
 def _searches(runs: Sequence[Run]) -> list[str]:
@@ -304,9 +345,13 @@ def _options(config: Config, hidden: Sequence[str] = ()) -> str:
     `eval_every` is seen in the number of evaluated epochs.
     """
     named = (config.dataset, config.imbalance, config.ratio, config.method)
-    preset = resolve(Config(*named, epochs=config.epochs, recipe=config.recipe))
+    how = {"epochs": config.epochs, "recipe": config.recipe}
+    differing = list(differences(config, resolve(Config(*named, **how))))
+    if "margin_space" in differing:  # its constants are a preset too
+        of_space = resolve(Config(*named, **how, margin_space=config.values()["margin_space"]))
+        differing = ["margin_space", *differences(config, of_space)]
     hidden = ("seed", "eval_every", *(["backbone"] if config.depth is not None else []), *hidden)  # the depth says it
-    values = _values(config, [name for name in differences(config, preset) if name not in hidden])
+    values = _values(config, [name for name in differing if name not in hidden])
     return ", ".join(filter(None, [f"{config.recipe} recipe" if config.recipe != "paper" else "", values]))
 
 

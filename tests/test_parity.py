@@ -7,6 +7,7 @@ from helpers import BACKEND, assert_close, carry_weights, float64, model_in, off
 from keras import ops
 from oracle_resnet import ResNet
 
+from reproduction.published_code import PublishedCodeMaxMarginLoss
 from tf_mmloss import SGD, CosineDense, FocalLoss, LDAMLoss, MaxMarginLoss, imbalance, resnet32
 from tf_mmloss.losses import cross_entropy
 
@@ -81,6 +82,44 @@ def test_maximum_margin(published, size, name):
     value, gradient = value_and_gradient(lambda logits: loss(y, logits), x)
     assert_close(value, published[f"{size}_{name}"], 1e-6)
     assert_close(gradient, published[f"{size}_{name}_grad"], 1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", sorted(MARGINS))
+def test_the_published_code_with_each_row_alone(published, size, name):
+    x, y, counts = of_size(published, size)
+    loss = PublishedCodeMaxMarginLoss(counts, **MARGINS[name], reduction=None)
+    assert_close(
+        np.concatenate([to_numpy(loss(y[i, None], x[i, None])) for i in range(len(x))]),
+        published[f"{size}_{name}"],
+        1e-6,
+    )
+
+
+def test_the_published_code_in_a_batch():
+    """The first label's cosine for every row, 0 among the rivals, no margin on ties; no soft targets."""
+    labels = np.array([2, 0, 1, 0, 2])
+    x = np.random.default_rng(0).uniform(-1, 1, (5, 3)).round(2)
+    x[3] = [-0.2, -0.5, -0.3]  # no rival above 0
+    x[4] = [0.4, 0.1, 0.4]  # a tie of the first label and the best rival
+    with float64():
+        loss = PublishedCodeMaxMarginLoss([50, 10, 5], 1.29, 1.528, scale=19, reduction=None, dtype="float64")
+        found = to_numpy(loss(labels, x))
+    expected = []
+    for y, u in zip(labels, x, strict=True):
+        gap = u[2] - max(0.0, *np.delete(u, y))
+        delta = 0.0 if gap == 0 else np.exp(-abs(gap) - 1.29 * (1.528 if gap > 0 else 1.0))
+        z = 19 * (u - delta * (np.arange(3) == y))
+        expected.append(np.log(np.exp(z).sum()) - z[y])
+    assert_close(found, np.array(expected), 1e-12)
+    assert (
+        abs(
+            found - to_numpy(MaxMarginLoss([50, 10, 5], 1.29, 1.528, None, 19, "cosine", reduction=None)(labels, x))
+        ).max()
+        > 0.1
+    )
+    with pytest.raises(ValueError, match="not defined for soft targets"):
+        loss([[0.5, 0.5, 0.0]], x[:1])
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -4,9 +4,13 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
 
 from reproduction import report
+from reproduction.published_code import MM_DRW
+from tf_mmloss.methods import open_function
+from tf_mmloss.runs import predictions
 from tf_mmloss.train.presets import Config, resolve
 
 NAMES = [f"class{c}" for c in range(10)]
@@ -402,3 +406,44 @@ def test_one_config_in_two_folders_is_refused(place, capsys):
     write_run(place / "results", folder="a")
     write_run(place / "results", folder="b", eval_every=5)
     refused(place, capsys, "results/a", "results/b", "same config")
+
+
+def write_predictions(path, wrong):
+    """Predictions of 100 images of ten classes, all right but for those in `wrong`."""
+    labels = np.arange(100) % 10
+    predicted = labels.copy()
+    predicted[list(wrong)] = (labels[list(wrong)] + 1) % 10
+    predictions.save(path, predictions.Predictions(labels, predicted))
+
+
+def test_differences_on_the_same_images_are_those_of_mcnemars_test(place):
+    a, b = write_run(place / "results", method="ldam-drw"), write_run(place / "results")
+    write_run(place / "results", method="erm")  # without predictions
+    write_predictions(a, range(5))
+    write_predictions(b, range(4, 20))
+    strong = write_run(place / "results", method="ldam-drw", recipe="strong")
+    write_predictions(strong, [])
+    assert run_report(place) == 0
+    # By hand: 4 images are wrong in the first alone, 15 in the second alone; 2 sum_{k <= 4} C(19, k) / 2^19 = 0.0192.
+    (line,) = [line for line in page(place).splitlines() if "-11.00 [" in line]
+    assert line.startswith("| CIFAR-10, long-tailed 100:1 | LDAM-DRW | MM-DRW | 0 | -11.00 [")
+    assert line.endswith("| 0.02 |")
+    low, high = map(float, line.split("[")[1].split("]")[0].split(","))
+    assert low < -11 < high < 0
+    assert low + high == pytest.approx(-22, abs=0.02)
+
+
+def test_the_constants_of_a_margin_space_are_no_options(place):
+    """Those that were searched for it are its preset; others are named."""
+    write_run(place / "results", method="mm", margin_space="cosine")
+    write_run(place / "results", method="mm", margin_space="cosine", delta_neg=0.6, folder="other")
+    assert run_report(place) == 0
+    found = {line.split(" | ")[1] for line in page(place).splitlines() if "(n=1)" in line}
+    assert found == {"MM, margin space cosine", "MM, margin space cosine, delta neg 0.6"}
+
+
+def test_a_run_of_the_published_code_has_its_line(place):
+    open_function(MM_DRW)
+    write_run(place / "results", dataset="cifar100", method=MM_DRW, folder="published")
+    assert run_report(place) == 0
+    assert "| CIFAR-100, long-tailed 100:1 | MM-DRW as the published code computes it | 22.00 (n=1) |" in page(place)
