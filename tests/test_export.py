@@ -289,6 +289,10 @@ def test_the_card_states_no_licence_and_takes_no_markup_of_names(exported):
     )
     assert r"- a # \<i\>" in card
     assert "No licence of the weights is stated." in card
+    assert "augment" not in card
+    strong = dataclasses.replace(config, schedule="cosine", augment="autoaugment,cutout")
+    strong_card = export.card(strong, metrics, environment, "")
+    assert "in float32\n- schedule: cosine\n- augment: autoaugment,cutout\n- commit" in strong_card
     assert "MIT" not in card
     cells = [line.split(" | ")[0] for line in card.splitlines() if line.endswith("| – |")]
     assert cells == [

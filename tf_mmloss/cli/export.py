@@ -45,7 +45,7 @@ generated from the run's folder.
 
 - {config.method}: {loss}({options})
 - {config.epochs} epochs, batch {config.batch_size}, learning rate {config.learning_rate}, weight decay
-  {config.weight_decay}, seed {config.seed}, trained in {config.precision}, served in float32{decided}
+  {config.weight_decay}, seed {config.seed}, trained in {config.precision}, served in float32{training}{decided}
 - commit {commit}; {versions}; {machine}; {duration}
 - checksum of the weights {metrics[checksum]}
 
@@ -205,6 +205,8 @@ def card(
     decided = "" if decide == own == "none" else f"\n- decision: {decide}"
     if decide != own:
         decided += f"; the results below are of another one, {own}"
+    more = {name: getattr(config, name) for name in ("optimizer", "schedule", "augment", "mix", "sam", "ema")}
+    more = {name: value for name, value in more.items() if value not in ("sgd", "step", "none", 0)}
     rows = zip(metrics["class_names"], metrics["cls_counts"], metrics["per_class_error"], strict=True)
     return CARD.format(
         method=run_folder.method_label(config.method),
@@ -228,6 +230,7 @@ def card(
         usage=_USAGE[format].format(output=texts["output"]),
         confidence=confidence.format(metrics=metrics),
         calibration=f"Their temperature: {decide}." if of_temperature else texts["calibration"],
+        training="".join(f"\n- {name}: {escaped(str(value))}" for name, value in more.items()),
         decided=decided,
         licence=f"The weights are under {escaped(licence)}." if licence else "No licence of the weights is stated.",
         config=config,
