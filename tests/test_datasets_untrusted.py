@@ -26,7 +26,6 @@ from test_datasets import (
 )
 
 from tf_mmloss.datasets import archives, batch_pickle, cifar_python
-from tf_mmloss.datasets._regular import open_regular, read_regular
 from tf_mmloss.datasets.batch_pickle import unpickle
 from tf_mmloss.datasets.cifar_search import load_cifar
 
@@ -301,7 +300,7 @@ def test_batches_of_another_content(tmp_path, file, changes, message):
 def test_oversized_file_in_a_folder(tmp_path, monkeypatch):
     write_folder(tmp_path, TINY10)
     monkeypatch.setattr(archives, "MEMBER_LIMIT", 5000)
-    with pytest.raises(ValueError, match=r"data_batch_1: refused, its size is \d+ bytes"):
+    with pytest.raises(ValueError, match="data_batch_1 must have at most 5,000 bytes"):
         load_cifar(TINY10, tmp_path)
 
 
@@ -496,28 +495,6 @@ SPECIAL = pytest.mark.parametrize("make", [fifo, zeros, folder, listening])
 
 
 @SPECIAL
-def test_open_regular_refuses(tmp_path, make):
-    make(tmp_path / "file")
-    with pytest.raises(ValueError, match="file: refused, not a regular file"):
-        open_regular(tmp_path / "file")
-
-
-def test_open_regular(tmp_path):
-    path = tmp_path / "file"
-    with pytest.raises(FileNotFoundError):
-        open_regular(path)
-    path.write_bytes(b"12345")
-    with open_regular(path, 5) as file:
-        assert file.read() == b"12345"
-    with pytest.raises(ValueError, match=r"file: refused, its size is 5 bytes \(at most 4 are read\)"):
-        open_regular(path, 4)
-    # Files of /proc have a content and the size 0.
-    if Path("/proc/self/maps").exists():
-        with pytest.raises(ValueError, match="at most 4 are read"):
-            read_regular("/proc/self/maps", 4)
-
-
-@SPECIAL
 @pytest.mark.parametrize("place", ["data_batch_2", "a.tar.gz", "cifar-10-python.tar.gz"])
 def test_special_files(tmp_path, make, place):
     path = tmp_path / place
@@ -534,7 +511,7 @@ def test_links_that_leave_the_folder(tmp_path):
     batch = given / "data_batch_2"
     batch.rename(tmp_path / "elsewhere")
     batch.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="data_batch_2: refused, a link that leads out of its folder"):
+    with pytest.raises(ValueError, match="data_batch_2 must not be a link out of "):
         load_cifar(TINY10, tmp_path / "given")
     batch.unlink()
     (tmp_path / "elsewhere").rename(given / "renamed")
@@ -723,7 +700,7 @@ def test_record_of_a_size_beyond_memory(tfds_copy, size):
 def test_special_files_of_tfds(tfds_copy, make, file):
     (tfds_copy / file).unlink()
     make(tfds_copy / file)
-    with pytest.raises(ValueError, match=f"{file}: refused"):
+    with pytest.raises(ValueError, match=f"{file} must (be a regular file|not be a link out of)"):
         load_cifar(TINY10, tfds_copy.parents[1])
 
 

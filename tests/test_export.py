@@ -382,8 +382,8 @@ def replaced(content, old, new):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (fifo, "no regular file"),
-        (link, "a link"),
+        (fifo, "must be a regular file. Received: a pipe"),
+        (link, "Received: a link"),
         (lambda path: path.write_bytes(path.read_bytes()[:1000]), "not a zip file"),
         (lambda path: path.write_bytes(b""), "not a zip file"),
         (lambda path: path.unlink(), "it has no last.keras"),

@@ -99,6 +99,33 @@ def test_what_is_no_regular_file_is_refused(kind, links, tmp_path, monkeypatch):
     assert not isinstance(raised.value, FileNotFoundError)
 
 
+def test_a_pipe_is_not_even_opened(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(os, "open", None)
+    with pytest.raises(ValueError, match=r"pipe must be a regular file\. Received: a pipe"):
+        files.open_regular(tmp_path / "pipe")
+
+
+def test_a_file_is_read_up_to_a_limit(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("file")
+    assert files.read_bytes(tmp_path / "file", limit=5) == b"12345"
+    assert files.read_bytes(tmp_path / "link", limit=5, links=True) == b"12345"
+    for read in (files.read_bytes, files.open_regular):
+        with pytest.raises(ValueError, match="file must have at most 4 bytes"):
+            read(tmp_path / "file", limit=4)
+    with pytest.raises(FileNotFoundError):
+        files.open_regular(tmp_path / "missing")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/cmdline"), reason="the system has no /proc")
+def test_a_file_that_says_that_it_is_empty_is_read_up_to_a_limit():
+    path = Path("/proc/self/cmdline")
+    assert files.read_bytes(path, limit=10**6) == path.read_bytes() != b""
+    with pytest.raises(ValueError, match="must have at most 2 bytes"):
+        files.read_bytes(path, limit=2)
+
+
 def test_a_link_within_the_folder_is_followed_where_that_is_asked_for(tmp_path):
     (tmp_path / "there.json").write_text("[1]")
     (tmp_path / "here.json").symlink_to("there.json")

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import keras
@@ -72,10 +73,13 @@ def test_one_command_on_a_folder(folder, tmp_path, capsys):
     assert fit.main(["--resume", str(out)]) == 0  # finished: nothing is trained again, and no image is needed
 
     (tmp_path / "torn.png").write_bytes((folder / "rare" / "0 ü.png").read_bytes()[:60])
+    os.mkfifo(tmp_path / "pipe.png")
     capsys.readouterr()
-    asked = [str(folder / "chien é"), str(folder / "a cat" / "1*.png"), str(tmp_path / "torn.png")]
+    unreadable = [str(tmp_path / "torn.png"), str(tmp_path / "pipe.png")]
+    asked = [str(folder / "chien é"), str(folder / "a cat" / "1*.png"), *unreadable]
     assert predict.main([str(out), *asked, "--out", str(tmp_path / "sub" / "predictions.csv")]) == 1
-    assert f"not read: {tmp_path / 'torn.png'}: " in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert all(f"not read: {path}: " in printed for path in unreadable)
     with open(tmp_path / "sub" / "predictions.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [Path(row["file"]).name for row in rows] == [f"{i} ü.png" for i in (0, 1, 2, 3, 4, 5, 1, 10, 11)]

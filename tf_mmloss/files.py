@@ -15,6 +15,8 @@ from typing import Any
 
 # A JSON file that is larger, or whose values lie deeper, is none of ours.
 JSON_BYTES, JSON_DEPTH = 4 * 2**20, 50
+# Flags of `os.open` for what may be a pipe or a device; each is 0 where the system has none: Windows.
+WITHOUT_WAITING = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
 # What `atomic_path` leaves when the process is killed: the target's name with a mark before its suffix.
 _PARTIAL = re.compile(r"(.+)\.partial-\d+(\.\w+)?")
 
@@ -79,59 +81,62 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def open_regular(path: Path, flags: int = os.O_RDONLY, *, links: bool = False) -> int:
+def open_regular(path: Path, flags: int = os.O_RDONLY, *, links: bool = False, limit: int | None = None) -> int:
     """Open a file and return its descriptor, without waiting for one that is a pipe or a device.
 
     Args:
         path: the file.
         flags: of `os.open`.
         links: whether `path` may be a link.
+        limit: the most bytes that it may have; None for any number.
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: it is no regular file.
+        ValueError: it is no regular file, or too large.
     """
-    # Each is 0 where the system has none: Windows.
-    careful = ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY", *(() if links else ("O_NOFOLLOW",)))
-    for name in careful:
-        flags |= getattr(os, name, 0)
-    try:
-        if not links and path.is_symlink():
-            raise ValueError(f"{path} must be a regular file. Received: a link")
-        opened = os.open(path, flags, 0o666)
+    flags |= WITHOUT_WAITING | (0 if links else getattr(os, "O_NOFOLLOW", 0))
+    try:  # before it is opened: to open a device may already do something
+        _check_regular(path, os.stat(path, follow_symlinks=links), limit)
     except FileNotFoundError:
-        raise
-    except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            kind = _kind(os.stat(path, follow_symlinks=links).st_mode)
-            if kind:
-                raise ValueError(f"{path} must be a regular file. Received: a {kind}") from error
-        raise
-    kind = _kind(os.fstat(opened).st_mode)
-    if kind:
+        if not flags & os.O_CREAT:
+            raise
+    opened = os.open(path, flags, 0o666)
+    try:  # what took its place in between
+        _check_regular(path, os.fstat(opened), limit)
+    except BaseException:
         os.close(opened)
-        raise ValueError(f"{path} must be a regular file. Received: a {kind}")
+        raise
     return opened
 
 
-def read_bytes(path: Path, *, limit: int, within: Path | None = None) -> bytes:
+def is_inside(path: str | os.PathLike[str], folder: str) -> bool:
+    """Whether a path, its links resolved, is `folder`, which has none, or lies in it."""
+    real = os.path.realpath(path)
+    return real == folder or real.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def read_bytes(path: Path, *, limit: int, within: Path | None = None, links: bool = False) -> bytes:
     """Read a file that others may have made: a regular file of at most `limit` bytes.
 
     Args:
         path: the file.
         limit: bytes.
-        within: the folder out of which no link may lead. Default: no link at all.
+        within: the folder out of which no link may lead.
+        links: whether any link may be followed: to what a user has named. Default: none but those `within`.
 
     Raises:
         FileNotFoundError: it is not there.
         ValueError: it is something else than a file, a link out of the folder, or too large.
     """
-    if within is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(within)):
+    if within is not None and not is_inside(path, os.path.realpath(within)):
         raise ValueError(f"{path} must not be a link out of {within}. Received: {os.path.realpath(path)}")
-    with open(open_regular(path, links=within is not None), "rb") as file:
-        content = file.read(limit + 1)
+    with open(open_regular(path, links=links or within is not None, limit=limit), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1)
+        if len(content) > size:  # it has grown, or is of /proc, where all have the size 0
+            content += file.read(limit + 1 - len(content))
     if len(content) > limit:
-        raise ValueError(f"{path} must have at most {limit:,} bytes.")
+        raise ValueError(_too_large(path, limit))
     return content
 
 
@@ -212,12 +217,17 @@ def _received(field: str, text: str) -> str:
     return f"Received: {field}={text[:40]}"
 
 
-def _kind(mode: int) -> str:
-    """What a file is, if it is no regular one."""
-    if stat.S_ISREG(mode):
-        return ""
-    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFLNK: "link"}
-    return kinds.get(stat.S_IFMT(mode), "device")
+def _check_regular(path: Path, status: os.stat_result, limit: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFLNK: "link"}
+        kind = kinds.get(stat.S_IFMT(status.st_mode), "device")
+        raise ValueError(f"{path} must be a regular file. Received: a {kind}")
+    if limit is not None and status.st_size > limit:
+        raise ValueError(_too_large(path, limit))
+
+
+def _too_large(path: Path, limit: int) -> str:
+    return f"{path} must have at most {limit:,} bytes."
 
 
 @contextlib.contextmanager

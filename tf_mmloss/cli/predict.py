@@ -54,8 +54,8 @@ def predict(
     """
     import numpy as np
 
-    from tf_mmloss.data.images import decode
-    from tf_mmloss.data.source import ImageError
+    from tf_mmloss.data.images import FILE_LIMIT, decode
+    from tf_mmloss.files import read_bytes
     from tf_mmloss.runs.model import RunModel, decode_options
 
     model = RunModel.load(run, decide_by, data_dir)
@@ -65,8 +65,9 @@ def predict(
         chunk, pixels, why = paths[start : start + _CHUNK], [], {}
         for path in chunk:
             try:
-                pixels.append(decode(path.read_bytes(), height, width, channels, **decode_options(model.config))[0])
-            except (ImageError, OSError) as error:
+                content = read_bytes(path, limit=FILE_LIMIT, links=True)
+                pixels.append(decode(content, height, width, channels, **decode_options(model.config))[0])
+            except (ValueError, OSError) as error:
                 why[path] = str(error)
         answer = model.probabilities if model.probabilistic else model.scores
         rows = iter(answer(np.stack(pixels)) if pixels else ())

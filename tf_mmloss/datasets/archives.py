@@ -5,8 +5,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tf_mmloss.datasets._regular import check_inside, open_regular, read_regular
 from tf_mmloss.datasets.batch_pickle import unpickle
+from tf_mmloss.files import open_regular, read_bytes
 
 __all__ = ["read_members", "unpickle"]
 
@@ -39,8 +39,7 @@ def read_members(source: Path, folder: str, files: Sequence[str]) -> Iterator[tu
     """
     if source.is_dir():
         for file in files:
-            check_inside(source / file, source)
-            yield str(source / file), read_regular(source / file, MEMBER_LIMIT)
+            yield str(source / file), read_bytes(source / file, limit=MEMBER_LIMIT, within=source)
         return
     content = memoryview(_unzip(source))
     places = _find_members(content, source)
@@ -62,7 +61,7 @@ def _damaged(path: Path, reason: object) -> ValueError:
 def _unzip(path: Path) -> bytearray:
     # Not by `gzip`: it takes a step of Python for each byte of a file name, which may have any length.
     content, parts, unzip = bytearray(), 1, zlib.decompressobj(wbits=31)
-    with open_regular(path, ARCHIVE_LIMIT) as file:
+    with open(open_regular(path, links=True, limit=ARCHIVE_LIMIT), "rb") as file:
         while piece := file.read(2**20):
             while piece:
                 if unzip.eof and not piece.strip(b"\0"):

@@ -1,18 +1,19 @@
 """CIFAR as a folder that TensorFlow Datasets (TFDS) has prepared."""
 
-import json
 import os
 import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from tf_mmloss.datasets._regular import check_inside, read_regular
 from tf_mmloss.datasets.base import ImageDataset, missing_package
 from tf_mmloss.datasets.cifar import NAME_LIMIT, SIDE, CifarSpec
+from tf_mmloss.files import read_bytes, read_json, read_text
+
+_Content = TypeVar("_Content")
 
 MARKER = "dataset_info.json"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
@@ -74,7 +75,7 @@ def read_tfds(folder: Path, spec: CifarSpec) -> ImageDataset:
     except ImportError as error:
         raise missing_package(f"Reading {folder}", error) from error
     lengths = _shard_lengths(folder, spec)
-    check_classes(_json(folder / "features.json"), folder / "features.json")
+    check_classes(_read(read_json, folder / "features.json", TEXT_LIMIT), folder / "features.json")
     names = _label_names(folder, spec)
     splits = {}
     for split in ("train", "test"):
@@ -89,29 +90,20 @@ def read_tfds(folder: Path, spec: CifarSpec) -> ImageDataset:
     return spec.dataset(str(folder), splits["train"], splits["test"], names)
 
 
-def _content(path: Path, limit: int) -> bytes:
-    check_inside(path, path.parent)
+def _read(reader: Callable[..., _Content], path: Path, limit: int) -> _Content:
+    """What a function of `tf_mmloss.files` reads of a file of the folder."""
     try:
-        return read_regular(path, limit)
+        return reader(path, limit=limit, within=path.parent)
     except FileNotFoundError:
         raise ValueError(f"{path}: damaged, the file is missing") from None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    content = _content(path, TEXT_LIMIT)
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: damaged, no JSON: {str(error)[:100]}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: damaged, expected a JSON object")
-    return found
 
 
 def _shard_lengths(folder: Path, spec: CifarSpec) -> dict[str, list[int]]:
     """Return the numbers of examples of the files of each split."""
     path = folder / MARKER
-    info = _json(path)
+    info = _read(read_json, path, TEXT_LIMIT)
+    if not isinstance(info, dict):
+        raise ValueError(f"{path}: damaged, expected a JSON object")
     for key, expected in (("name", spec.name), ("fileFormat", "tfrecord")):
         if info.get(key, expected) != expected:
             raise ValueError(f"{path}: expected {expected!r} as `{key}`. Received: {str(info[key])[:50]!r}")
@@ -155,11 +147,7 @@ def _label_names(folder: Path, spec: CifarSpec) -> tuple[str, ...]:
     path = folder / "label.labels.txt"
     if not path.exists():  # TFDS writes none where no names were given
         return tuple(str(k) for k in range(spec.num_classes))
-    try:
-        lines = _content(path, TEXT_LIMIT).decode().split("\n")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: damaged, no text in UTF-8") from None
-    names = tuple(line.strip() for line in lines if line.strip())
+    names = tuple(line.strip() for line in _read(read_text, path, TEXT_LIMIT).split("\n") if line.strip())
     spec.check_names(len(names), str(path))
     if max(map(len, names)) > NAME_LIMIT:
         raise ValueError(f"{path}: expected names of at most {NAME_LIMIT} characters")
@@ -171,7 +159,7 @@ def _read_shard(path: Path, length: int, spec: CifarSpec) -> tuple[np.ndarray, n
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    _check_records(_content(path, SHARD_LIMIT), length, path)
+    _check_records(_read(read_bytes, path, SHARD_LIMIT), length, path)
     features = tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(SIDE, SIDE, 3)),

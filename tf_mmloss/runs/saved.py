@@ -4,12 +4,14 @@ import contextlib
 import functools
 import json
 import math
+import os
 import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tf_mmloss.files import open_regular
 from tf_mmloss.runs.folder import RunFolderError
 
 # Where Keras and this package keep what a network is made of.
@@ -66,10 +68,8 @@ def _check(path: Path) -> int:
     """Refuse a file that is more than a network; return how many numbers its weights are."""
     import h5py
 
-    if path.is_symlink() or not path.is_file():
-        raise ValueError("a link or no regular file")
-    size = path.stat().st_size
-    with zipfile.ZipFile(path) as archive:
+    with open(open_regular(path), "rb") as opened, zipfile.ZipFile(opened) as archive:
+        size = os.fstat(opened.fileno()).st_size
         members = archive.infolist()
         if {member.filename for member in members} != _MEMBERS or len(members) != len(_MEMBERS):
             raise ValueError(f"its members are not {', '.join(sorted(_MEMBERS))}")

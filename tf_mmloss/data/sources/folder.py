@@ -8,7 +8,8 @@ import numpy as np
 
 from tf_mmloss.data.images import SIGNATURE_SIZE, SUFFIXES, claims_image, image_format
 from tf_mmloss.data.source import SPLIT_NAMES, DataError, Dirt, Source, encode, listed, named, shown, suffix
-from tf_mmloss.data.sources._files import Stamp, is_inside, reader, unusable
+from tf_mmloss.data.sources._files import Stamp, reader, unusable
+from tf_mmloss.files import is_inside
 
 FORM = "FOLDER"
 HELP = "a folder of class folders, or with train/ and test/ or val/ of class folders"

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from tf_mmloss.data.source import SPLIT_NAMES, DataError, Dirt, Source, encode, named, shown
-from tf_mmloss.data.sources._files import Stamp, is_inside, reader, unusable
+from tf_mmloss.data.sources._files import Stamp, reader, unusable
+from tf_mmloss.files import is_inside
 
 FORM = "TABLE.csv, .tsv, .parquet"
 HELP = "a table with the columns path and label (and split), paths relative to it"

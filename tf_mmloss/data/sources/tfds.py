@@ -1,7 +1,6 @@
 """A data set that TensorFlow Datasets (TFDS) has prepared on this machine; nothing is downloaded."""
 
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import numpy as np
 from tf_mmloss.data.source import SPLIT_NAMES, DataError, ImageError, Source, named, shown
 from tf_mmloss.data.sources._files import Stamp
 from tf_mmloss.datasets.cifar_tfds import MARKER, check_classes, tfds_cache
-from tf_mmloss.files import read_bytes
+from tf_mmloss.files import read_json
 
 _FEATURES_LIMIT = 2**24
 _OWN_CLASS = re.compile(r"tensorflow_datasets\.core\.features(\.\w+)+")
@@ -80,9 +79,9 @@ def _check_features(folder: Path) -> None:
     """Raise a `DataError` if TFDS would import a module that is not its own: the folder names the classes."""
     path = folder / "features.json"
     try:
-        content = json.loads(read_bytes(path, limit=_FEATURES_LIMIT, within=folder))
+        content = read_json(path, limit=_FEATURES_LIMIT, within=folder)
         check_classes(content, path, lambda name: isinstance(name, str) and bool(_OWN_CLASS.fullmatch(name)))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{shown(str(folder))} is no data set that TFDS can read: {error}") from error
 
 
