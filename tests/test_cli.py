@@ -357,18 +357,44 @@ def test_documented_commands_and_their_options_exist(words, monkeypatch):
         importlib.import_module(f"{module}.{command}").main(options)
 
 
-@pytest.mark.parametrize("schedule", ["step", "cosine"])
-def test_a_run_that_is_to_be_longer_is_told_why_not(tmp_path, capsys, schedule):
-    configs = [
-        presets.resolve(presets.Config(dataset="digits", epochs=epochs, schedule=schedule)) for epochs in (40, 80)
-    ]
-    rates = list(map(presets.schedule, configs))
-    assert [rates[0](epoch) for epoch in range(40)] != [rates[1](epoch) for epoch in range(40)]  # so it is as it says
-    write_json(tmp_path / "config.json", configs[0].values())
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({}, "as its learning rate follows from `epochs`: in epoch 0 it was 0.1, and in a run of 80 epochs it is 0.05"),
+        ({"schedule": "cosine"}, "as its learning rate follows from `epochs`"),
+        ({"schedule": "constant", "sam": 0.1, "sam_late": 0.2}, "as its radius of SAM follows from `epochs`"),
+        ({"schedule": "constant", "method": "mm-drw"}, "--start-epoch keeps it there"),
+        ({"schedule": "constant", "mix": "cmo"}, "cmo does not mix the last 3 epochs"),
+        ({"schedule": "constant", "pretraining": "rotation"}, "it started from a backbone"),
+    ],
+)
+def test_a_run_that_is_to_be_longer_is_told_why_not(tmp_path, capsys, options, reason):
+    config = presets.resolve(presets.Config(**{"dataset": "digits", "epochs": 40, "method": "erm", **options}))
+    write_json(tmp_path / "config.json", config.values())
+    (tmp_path / "checkpoint").mkdir()
+    write_json(tmp_path / "checkpoint" / "latest.json", {"history": [{"epoch": epoch} for epoch in range(40)]})
     before = (tmp_path / "config.json").read_bytes()
     assert fit.main(["--resume", str(tmp_path), "--epochs", "80"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "epochs: 40 there, 80 asked for" in said
-    assert "A run cannot be made longer: its learning rates follow from `epochs`" in said
+    assert "It cannot be made longer, " in said
+    assert reason in said
     assert (tmp_path / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "done", "given"),
+    [
+        ({"schedule": "constant"}, 40, {}),
+        ({"schedule": "constant", "method": "mm-drw"}, 30, {}),
+        ({"schedule": "constant", "method": "mm-drw"}, 40, {"start_epoch": 32}),
+        ({"epochs": 200}, 100, {"epochs": 210}),
+    ],
+)
+def test_a_run_can_be_longer_where_its_epochs_are_those_of_the_longer_one(options, done, given):
+    config = presets.resolve(presets.Config(**{"dataset": "digits", "epochs": 40, "method": "erm", **options}))
+    given = {"epochs": 80, **given}
+    longer = presets.lengthened(config, **given)
+    presets.check_lengthened(config, longer, done)
+    assert longer == presets.resolve(presets.Config(**{"dataset": "digits", "method": "erm", **options, **given}))

@@ -21,6 +21,7 @@ from tf_mmloss import decide, pipeline
 from tf_mmloss.cli import fit
 from tf_mmloss.datasets import load
 from tf_mmloss.files import write_json
+from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs.folder import RunFolderError, epochs_saved, read_config, read_history, read_json
 from tf_mmloss.train import experiment
 from tf_mmloss.train.presets import METHODS, RECIPES, SEARCHED_CONSTANTS, TABLE_1, Config, resolve, show
@@ -77,6 +78,26 @@ def test_same_seed_same_run_other_seed_other_run(finished, tmp_path):
 def test_finished_run_resumes_to_itself(finished):
     folder, metrics = finished
     assert experiment.run(SMALL, folder, resume=True)["checksum"] == metrics["checksum"]
+
+
+def test_a_longer_run_is_that_of_as_many_epochs_whenever_it_is_killed(tmp_path, monkeypatch):
+    config = dataclasses.replace(SMALL, method="erm", schedule="constant", jit="off", epochs=1)
+    longer = dataclasses.replace(config, epochs=2)
+    whole = experiment.run(longer, tmp_path / "whole")
+    experiment.run(config, tmp_path / "run")
+    monkeypatch.setattr(run_folder, "write_json", lambda path, content: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        experiment.run(longer, tmp_path / "run", resume=True)
+    monkeypatch.undo()
+    assert read_config(tmp_path / "run").epochs == 1  # the run that it was, and unfinished
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    write_json(tmp_path / "run" / "config.json", resolve(longer).values())  # killed after this file
+    assert fit.main(["--resume", str(tmp_path / "run")]) == 0
+    metrics = read_json(tmp_path / "run", "metrics.json")
+    assert (metrics["checksum"], metrics["error"], metrics["epochs"]) == (whole["checksum"], whole["error"], 2)
+    assert [row["loss"] for row in read_history(tmp_path / "run")] == [
+        row["loss"] for row in read_history(tmp_path / "whole")
+    ]
 
 
 def test_folder_of_a_run_is_not_overwritten(finished):

@@ -6,7 +6,8 @@
     tf-mmloss fit --resume runs/cifar100-longtail10-mm-drw-seed0
 
 A run leaves a folder with its config, versions, history, metrics, models and plots. It can be stopped at any
-moment, with ctrl-C or harder, and continued with --resume; it then ends as if it had not been stopped.
+moment, with ctrl-C or harder, and continued with --resume; it then ends as if it had not been stopped. With more
+--epochs, --resume makes a run of --schedule constant longer.
 """
 
 import argparse
@@ -127,7 +128,9 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
         type=float,
         help="default 0.1; of your own images by the batch; of pretrained weights a tenth",
     )
-    train.add_argument("--schedule", help="of the learning rate: step (the paper's) or cosine; default of --recipe")
+    train.add_argument(
+        "--schedule", help="of the learning rate: step (the paper's), cosine, or constant; default of --recipe"
+    )
     train.add_argument("--momentum", type=float, help="default 0.9")
     train.add_argument("--weight-decay", type=float, help="default 2e-4, coupled")
     train.add_argument("--pad", type=int, help="zeros around an image before its crop; default an eighth of the side")
@@ -257,6 +260,8 @@ def _run(options: dict[str, Any], command: str, method: str | None) -> int:
             )
         config = run_folder.read_config(resume) if named else presets.Config()
         asked = dataclasses.replace(config, **options)
+        if named and (asked.epochs or 0) > (config.epochs or 0):
+            asked = presets.lengthened(config, **options)
         if named:
             run_folder.check_same(resume, config, asked)
             for name, value in presets.code_named(config).items():

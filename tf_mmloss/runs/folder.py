@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import math
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_mmloss import methods
-from tf_mmloss.files import JSON_BYTES, open_regular, read_text, sync_folder
+from tf_mmloss.files import JSON_BYTES, open_regular, read_text, sync_folder, write_json
 from tf_mmloss.files import read_json as read_json_file
 from tf_mmloss.files import remove_partial as remove_partial_files
 from tf_mmloss.runs import fields
@@ -33,6 +34,8 @@ FOLDERS = ("checkpoint", "plots", "tensorboard")
 # A longer history is none of ours.
 HISTORY_BYTES = 64 * 2**20
 
+# Of a config: how many epochs, and what follows from it.
+_OF_LENGTH = {"epochs", "start_epoch", "frozen_epochs"}
 _DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 _IMBALANCES = {"longtail": "long-tailed"}
 
@@ -167,22 +170,56 @@ def differences(one: "Config", other: "Config") -> dict[str, tuple[Any, Any]]:
 
 
 def check_same(folder: Path, there: "Config", asked: "Config") -> None:
-    """Refuse a config that is not the one of the run in a folder.
+    """Refuse a config that is neither the one of the run in a folder nor that of a run which goes on from there.
+
+    Args:
+        folder: the run's.
+        there, asked: resolved.
 
     Raises:
         RunFolderError: naming what differs.
     """
     differing = differences(there, asked)
-    if differing:
-        named = "; ".join(f"{name}: {a!r} there, {b!r} asked for" for name, (a, b) in differing.items())
-        longer = (
-            " A run cannot be made longer: its learning rates follow from `epochs`, and those of the epochs that are "
-            "done would have been others. Train anew, with as many epochs, in another folder."
+    if not differing:
+        return
+    named = "; ".join(f"{name}: {a!r} there, {b!r} asked for" for name, (a, b) in differing.items())
+    longer = ""
+    if "epochs" in differing and (asked.epochs or 0) > (there.epochs or 0) and set(differing) <= _OF_LENGTH:
+        from tf_mmloss.train.presets import check_lengthened
+
+        try:
+            check_lengthened(there, asked, epochs_saved(folder))
+            return
+        except ValueError as error:
+            longer = f" It cannot be made longer, as {error}."
+    raise RunFolderError(
+        f"{folder} holds a run of another config ({named}): choose another folder, or remove this one.{longer}"
+    )
+
+
+def lengthen(folder: Path, config: "Config") -> None:
+    """Make the run in a folder, whose lock is held, that of a config which `check_same` took; it is unfinished then.
+
+    Killed between two of these writes, it is the run that it was, or is made longer by the next call.
+    """
+    from tf_mmloss.train.presets import check_lengthened
+
+    if differences(read_config(folder), config):
+        (folder / "metrics.json").unlink(missing_ok=True)
+        write_json(folder / "config.json", config.values())
+    name = "checkpoint/latest.json"
+    if not os.path.lexists(folder / name):
+        return
+    latest = read_json(folder, name)
+    saved = latest.get("config")
+    if not isinstance(saved, dict) or saved.get("epochs") == config.epochs:
+        return
+    with contextlib.suppress(TypeError, ValueError):  # a state of a run that does not go on so: it is not restored
+        check_lengthened(
+            dataclasses.replace(config, **{n: saved[n] for n in _OF_LENGTH & set(saved)}), config, epochs_saved(folder)
         )
-        raise RunFolderError(
-            f"{folder} holds a run of another config ({named}): choose another folder, or remove this one."
-            + (longer if "epochs" in differing else "")
-        )
+        longer = {n: value for n, value in config.values().items() if n in _OF_LENGTH}
+        write_json(folder / name, {**latest, "config": saved | longer})
 
 
 def read_json(folder: Path, name: str, needed: Iterable[str] = ()) -> dict[str, Any]:

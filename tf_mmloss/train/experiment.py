@@ -49,6 +49,7 @@ from tf_mmloss.runs.folder import (
     data_label,
     epochs_saved,
     is_finished,
+    lengthen,
     locked,
     make_folder,
     read_config,
@@ -126,7 +127,8 @@ def run(
         folder: the run's folder. Without `resume` it must not hold a run.
         data_dir: where CIFAR is; see `tf_mmloss.datasets.load`.
         resume: continue the run in `folder`, which must have the same config; start it if there is none. A finished
-            run is not trained or evaluated again.
+            run is not trained or evaluated again. With more `epochs` it is made longer, where its first epochs are
+            those that a longer run has: with `schedule` "constant".
         stop: asked after every epoch but the last; True leaves the run there, to be resumed.
         held: the caller holds the folder's lock.
         data: the images, if they are loaded already.
@@ -486,7 +488,11 @@ def _check_folder(config: Config, folder: Path, resume: bool) -> None:
         raise RunFolderError(
             f"{folder} has {there[0]}, and no config.json that says of which run: choose another folder, or remove it."
         )
-    check_same(folder, read_config(folder), config)
+    of_run = read_config(folder)
+    check_same(folder, of_run, config)
+    if of_run.epochs != config.epochs and strategy.num_processes() > 1:
+        raise RunFolderError(f"{folder} is made longer by one process: then several may continue it.")
+    lengthen(folder, config)
 
 
 def check_data(folder: Path, data: ImageDataset) -> None:

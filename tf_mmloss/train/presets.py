@@ -31,7 +31,7 @@ JIT = ("auto", "on", "off")
 INPUTS = ("host", "device", "epoch")
 STRATEGIES = ("none", "mirrored", "data-parallel")
 PRETRAINING = ("none", "rotation")
-SCHEDULES = ("step", "cosine")
+SCHEDULES = ("step", "cosine", "constant")
 OPTIMIZERS = ("sgd", "adamw")
 
 # What `--recipe` fills in where nothing is given. "strong" is what long-tail papers train this network with today, in
@@ -97,7 +97,8 @@ class Config:
             the same of a ResNet in a number, and is None of others. pretrained: its weights. Default "none", and
             "preset" of KerasHub's.
         optimizer: "sgd" (the paper's, with coupled weight decay) or "adamw".
-        schedule: of the learning rate: "step" (the paper's) or "cosine", both after a linear warm-up.
+        schedule: of the learning rate: "step" (the paper's) or "cosine", both after a linear warm-up and of a length
+            that follows from `epochs`, or "constant", with which a run can be made longer.
         pad, flip: augmentation: zeros on each side before a random crop; mirroring.
         augment: what else is done to training images, "autoaugment,cutout", see `tf_mmloss.augment`. Default "none".
         frozen_epochs: first epochs, in which pretrained weights stay as they are and the head alone is trained, the
@@ -616,12 +617,16 @@ def _frozen_epochs(config: Config, made: bool) -> int | None:
             raise ValueError(f"`frozen_epochs` needs pretrained weights, --pretrained. Received: frozen_epochs={given}")
         return None
     if given is None:  # a run of an earlier version had none
-        return 0 if made else min(max(1, round(FROZEN_SHARE * (config.epochs or 0))), most)
+        return 0 if made else min(_frozen_by_default(config), most)
     if integer("frozen_epochs", given) > most:
         raise ValueError(
             f"`frozen_epochs` must leave epochs for the whole network: at most {most}. Received: frozen_epochs={given}"
         )
     return given
+
+
+def _frozen_by_default(config: Config) -> int:
+    return max(1, round(FROZEN_SHARE * (config.epochs or 0)))
 
 
 def _first_epoch(stage: Stage, epochs: int, ends: int) -> int:
@@ -729,8 +734,13 @@ def _resolved_data(config: Config, data: "ImageDataset | None") -> dict[str, Any
 def schedule(config: Config) -> Callable[[int], float]:
     """The learning rate of a resolved config, a function of the epoch."""
     epochs, ends, frozen = config.epochs or 0, _schedule_ends(config), config.frozen_epochs or 0
-    kind = tf_mmloss.CosineSchedule.scaled if config.schedule == "cosine" else tf_mmloss.WarmupStepSchedule.published
-    whole = kind(ends, config.learning_rate)
+    whole: Callable[[int], float]
+    if config.schedule == "constant":
+        whole = tf_mmloss.WarmupStepSchedule(config.learning_rate, warmup_epochs=0, milestones=())
+    elif config.schedule == "cosine":
+        whole = tf_mmloss.CosineSchedule.scaled(ends, config.learning_rate)
+    else:
+        whole = tf_mmloss.WarmupStepSchedule.published(ends, config.learning_rate)
     begun = [(start, stage.rate) for start, stage in stages(config) if stage.rate is not None]
     own = [
         (start, tf_mmloss.CosineSchedule(rate * config.learning_rate, stop - start, warmup_epochs=0))
@@ -744,6 +754,64 @@ def schedule(config: Config) -> Callable[[int], float]:
         return rate(epoch - start)
 
     return rate_of
+
+
+def lengthened(config: Config, epochs: int, **given: Any) -> Config:
+    """The config of a run like a resolved one, of more epochs: what follows from their number does so anew.
+
+    Args:
+        config: resolved.
+        epochs: of the longer run.
+        given: values of other fields.
+
+    Raises:
+        ValueError: see `resolve`.
+    """
+    derived: dict[str, Any] = {}
+    if config.start_epoch == stages(dataclasses.replace(config, start_epoch=None))[-1][0]:
+        derived["start_epoch"] = None
+    if config.frozen_epochs and config.frozen_epochs == _frozen_by_default(config):
+        derived["frozen_epochs"] = None
+    return resolve(dataclasses.replace(config, **{**derived, **given, "epochs": epochs}))
+
+
+def check_lengthened(config: Config, longer: Config, done: int) -> None:
+    """Refuse a longer run whose first epochs would have been others than those that were trained.
+
+    Args:
+        config, longer: resolved, alike but for `epochs` and what follows from it.
+        done: epochs that were trained.
+
+    Raises:
+        ValueError: naming what would have been another.
+    """
+    rates: list[tuple[str, Callable[[Config, int], float | None]]] = [
+        ("learning rate", lambda config, epoch: schedule(config)(epoch)),
+        ("radius of SAM", rho),
+    ]
+    for what, of in rates:
+        for epoch in range(done):
+            before, after = of(config, epoch), of(longer, epoch)
+            if before != after:
+                raise ValueError(
+                    f"its {what} follows from `epochs`: in epoch {epoch} it was {before:.3g}, and in a run of "
+                    f"{longer.epochs} epochs it is {after:.3g}; a run with --schedule constant and no SAM can be"
+                )
+    begun: list[tuple[str, Callable[[Config], list[int]], str]] = [
+        ("the last stage of its method", lambda config: [start for start, _ in stages(config)], "start-epoch"),
+        ("training of the whole network", lambda config: [phase.start for phase in phases(config)], "frozen-epochs"),
+    ]
+    for what, starts, option in begun:
+        there, asked = ([start for start in starts(one) if start < done] for one in (config, longer))
+        if there != asked:
+            raise ValueError(
+                f"{what} began at epoch {there[-1]}, which follows from `epochs`; --{option} keeps it there"
+            )
+    mixing = mix.find(config.mix)
+    if mixing is not None and mixing.spared and done > (config.epochs or 0) - mixing.spared:
+        raise ValueError(f"{config.mix} does not mix the last {mixing.spared} epochs, which they would not be")
+    if config.pretraining != "none":
+        raise ValueError("it started from a backbone that was trained for as many epochs")
 
 
 def rho(config: Config, epoch: int) -> float | None:
