@@ -15,7 +15,8 @@ TEXT = """# Benchmarks
 
     python benchmarks/run.py        # measures, writes results.json; --torch-python for a PyTorch elsewhere
     python benchmarks/precision.py  # trains in float32 and in bfloat16; --data-dir for CIFAR
-    python benchmarks/report.py     # writes this file from both
+    python benchmarks/memory.py     # trains on images that take ten times the memory which it may use
+    python benchmarks/report.py     # writes this file from these
 
     python benchmarks/accelerator.py --minutes 25    # training on one GPU; --quick to rehearse on a CPU
     python benchmarks/report.py --results benchmarks/accelerator.json --out benchmarks/ACCELERATOR.md
@@ -39,6 +40,12 @@ threads: the part "Convolutions" has what they take alone."""
 
 PRECISION = """Is bfloat16 as accurate? `precision.py` trains the same runs in both: MM-DRW, CIFAR-10 longtail 100,
 30 epochs, top-1 error on the test split, mean ± standard deviation over seeds."""
+
+
+MEMORY = """`memory.py` trains on {images:,} JPEGs of {side} x {side} pixels, {decoded} decoded, in a process that may
+allocate {limit} beyond what a small run before it needed: RLIMIT_DATA, which refuses the set as an array. It took
+{used} of them at most, and {seconds:.0f} s for reading and an epoch, on a busy machine. The pixels are in a file that
+is mapped: what the system keeps of it in memory is not the process's."""
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -131,12 +138,24 @@ def facts(report: dict[str, Any], rounds: int) -> list[str]:
     ]
 
 
+def memory(found: dict[str, Any]) -> str:
+    """What memory.py measured."""
+    sizes = {name: mib(found[name]) for name in ("decoded", "limit", "used")}
+    return f"## Memory\n\n{MEMORY.format(**{**found, **sizes})}"
+
+
+def mib(size: float) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
 def render(report: dict[str, Any], runs: Path = HERE / "precision") -> str:
     """The text of README.md, from what run.py wrote and the run folders of precision.py."""
     samples = max(len(result["samples"]) for part in report["parts"].values() for result in part.values())
     sections = [*(contestants(report, part) for part in report["parts"]), shares(report)]
     if found := precision.read(runs):
         sections.append(f"## Precision\n\n{PRECISION}\n\n{precision.render(found)}")
+    if (HERE / "memory.json").exists():
+        sections.append(memory(json.loads((HERE / "memory.json").read_text())))
     return "\n".join([TEXT, *facts(report, samples), "", "## Goals\n", goals(report), "", "\n\n".join(sections), ""])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tf_mmloss.methods import METHODS, Method, signature
 from tf_mmloss.methods.options import docstring
+from tf_mmloss.train.presets import RECIPES
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "results.csv"
 
@@ -48,6 +49,27 @@ def measured() -> str:
             rows.append([*row, _mean([r["rare"] for r in runs]), str(len(runs))])
         parts.append(f"**{setting}**\n\n{_table(['Method', 'Error in %', 'Accuracy of the rare in %', 'Runs'], rows)}")
     return "\n".join(parts)
+
+
+def own() -> str:
+    """A table of the images of one's own that were trained on."""
+    found: dict[tuple[str, ...], list[dict[str, str]]] = defaultdict(list)
+    with RESULTS.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["imbalance"] == "none" and row["dataset"] not in RECIPES and "holdout" not in row["options"]:
+                found[row["dataset"], row["method"], row["options"], row["epochs"]].append(row)
+    rows = [
+        [
+            f"`{dataset}`",
+            f"`{method}`",
+            f"{options}; {epochs} epochs",
+            _mean([float(row["last_epoch_error"]) for row in runs]),
+            _mean([float(row["balanced_accuracy"]) for row in runs]),
+            str(len(runs)),
+        ]
+        for (dataset, method, options, epochs), runs in found.items()
+    ]
+    return _table(["Images", "Method", "Options", "Error in %", "Balanced accuracy in %", "Runs"], rows)
 
 
 def _section(name: str, method: Method, gains: list[str]) -> str:

@@ -30,4 +30,5 @@ def on_page_markdown(markdown, page, **_):
     if page.file.src_uri in PAGES:
         markdown = re.sub(r"\[([^]]+)\]\((?!https?:)[^)]*\)", r"\1", markdown)
     markdown = markdown.replace("<!-- measured -->", generated.measured())
+    markdown = markdown.replace("<!-- own -->", generated.own())
     return re.sub(rf"\((?:\.\./)?{PICTURES.as_posix()}/", "(figures/", markdown)

@@ -39,7 +39,7 @@ from tf_mmloss.runs.folder import (
     run_folders,
 )
 from tf_mmloss.runs.predictions import Predictions
-from tf_mmloss.train.presets import HOW, METHODS, RECIPES, TABLE_1, Config, resolve
+from tf_mmloss.train.presets import HOW, METHODS, OF_IMAGES, RECIPES, TABLE_1, Config, resolve
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 PAPER, RERUN = "MM paper Table 1", ("independent re-run", "BagofTricks-LT gallery")
@@ -128,19 +128,18 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
     blocks += _differences(full) + _same_images(full)
     for title, rest in (
         ("Runs shorter or longer than the paper's:", [group for group in papers if group not in full]),
-        ("Data sets that are not the paper's:", [group for group in groups if group not in papers]),
+        ("Data sets that are not the paper's:", [g for g in groups if g not in papers and not g[0].config.is_own]),
     ):
         if rest:
             blocks += [title, _table(head, [_line(group) for group in rest])]
+    blocks += _own([group for group in groups if group[0].config.is_own])
     ten = [group for group in papers if len(group[0].metrics["class_names"]) == 10]
     for label, same_data in itertools.groupby(ten, lambda group: data_label(vars(group[0].config))):
         members = list(same_data)
         metrics = members[0][0].metrics
         lines = [["training images", *map(str, metrics["cls_counts"])]]
         for group in members:
-            # The seeds share their test images: a class without any has no error in all of them.
-            errors = 100 * np.mean(np.array([run.metrics["per_class_error"] for run in group], float), axis=0)
-            lines.append([_method(group[0]), *("–" if np.isnan(error) else f"{error:.1f}" for error in errors)])
+            lines.append([_method(group[0]), *_percent_by_class(group)])
         title = f"{label}: error of each class in %, last epoch, mean over seeds:"
         blocks += [title, _table(["Method", *metrics["class_names"]], lines)]
     return "\n\n".join([*blocks, *_searches([run for run in runs if run.config.holdout])])
@@ -226,6 +225,34 @@ def _same_images(groups: Sequence[list[Run]]) -> list[str]:
 
 def _predictions(run: Run) -> Predictions | None:
     return predictions.read(run.folder, len(run.metrics["class_names"]))
+
+
+def _own(groups: Sequence[list[Run]]) -> list[str]:
+    """The tables of images of one's own, as imbalanced as they are: a line a run, and the error of each class."""
+    if not groups:
+        return []
+    head = ["Images", "Method", "Error", "Balanced accuracy", "Time"]
+    lines = []
+    for group in groups:
+        data, method, error, _, time = _line(group)
+        balanced = _mean_sd([100 * run.metrics["balanced_accuracy"] for run in group], f"n={len(group)}")
+        lines.append([data, method, error, balanced, time])
+    title = "Images of one's own, naturally imbalanced; a part of each class was held out to be evaluated, in %:"
+    blocks = [title, _table(head, lines)]
+    for label, same_data in itertools.groupby(groups, lambda group: data_label(vars(group[0].config))):
+        members = list(same_data)
+        metrics = members[0][0].metrics
+        columns = [_percent_by_class(group) for group in members]
+        rows = zip(metrics["class_names"], map(str, metrics["cls_counts"]), *columns, strict=True)
+        title = f"{label}: error of each class in %, last epoch, mean over seeds:"
+        blocks += [title, _table(["Class", "Training images", *(_method(group[0]) for group in members)], list(rows))]
+    return blocks
+
+
+def _percent_by_class(group: list[Run]) -> list[str]:
+    # The seeds share their test images: a class without any has no error in all of them.
+    errors = 100 * np.mean(np.array([run.metrics["per_class_error"] for run in group], float), axis=0)
+    return ["–" if np.isnan(error) else f"{error:.1f}" for error in errors]
 
 
 def _searches(runs: Sequence[Run]) -> list[str]:
@@ -314,8 +341,9 @@ def _distinct(starts: list[dict[str, Any]], value: Callable[[dict[str, Any]], An
 def _order(run: Run) -> tuple[Any, ...]:
     config = run.config
     return (
-        list(RECIPES).index(config.dataset),
-        list(IMBALANCES).index(config.imbalance),
+        (*RECIPES, config.dataset).index(config.dataset),
+        str(config.dataset),
+        (*IMBALANCES, "none").index(config.imbalance),
         -config.ratio,
         _turn(config),
         -(config.epochs or 0),
@@ -336,7 +364,7 @@ def _turn(config: Config) -> int:
 
 
 def _is_full(config: Config) -> bool:
-    return config.epochs == RECIPES[config.dataset].epochs
+    return not config.is_own and config.epochs == RECIPES[config.dataset].epochs
 
 
 def _options(config: Config, hidden: Sequence[str] = ()) -> str:
@@ -345,7 +373,8 @@ def _options(config: Config, hidden: Sequence[str] = ()) -> str:
     `eval_every` is seen in the number of evaluated epochs.
     """
     named = (config.dataset, config.imbalance, config.ratio, config.method)
-    how = {"epochs": config.epochs, "recipe": config.recipe}
+    of_images = {name: getattr(config, name) for name in OF_IMAGES} if config.is_own else {}
+    how: dict[str, Any] = {**of_images, "epochs": config.epochs, "recipe": config.recipe}
     differing = list(differences(config, resolve(Config(*named, **how))))
     if "margin_space" in differing:  # its constants are a preset too
         of_space = resolve(Config(*named, **how, margin_space=config.values()["margin_space"]))

@@ -340,6 +340,30 @@ def test_a_resumed_run_names_every_machine(place):
     assert r"CPU; B\|C, 2 cores" in page(place)
 
 
+def test_images_of_ones_own_have_tables_of_their_own(place):
+    write_run(place / "results", method="erm", error=0.3)
+    write_run(place / "results", dataset="digits", ratio=20, error=0.09)
+    assert run_report(place) == 0
+    before = page(place).partition("<!-- results:end -->")[0].strip()
+    of_images = {"epochs": 9, "pad": 3, "flip": True, "batch_size": 64, "learning_rate": 0.05, "image_size": "48"}
+    names = {"class_names": ["cat", "mo|th"], "cls_counts": [90, 8], "per_class_error": [0.125, None]}
+    for seed, error in enumerate((0.2, 0.3)):
+        write_run(
+            place / "results", dataset="data/pets", method="erm", seed=seed, error=error, metrics=names, **of_images
+        )
+    write_run(
+        place / "results", dataset="data/pets", method="erm", holdout=5, folder="held", metrics=names, **of_images
+    )
+    assert run_report(place) == 0
+    blocks = page(place).partition("<!-- results:end -->")[0].partition("Images of one's own")
+    assert blocks[0].rstrip() in before
+    assert before.replace(blocks[0].rstrip(), "").strip() in page(place)  # the other tables are what they were
+    assert "| pets, as it is | ERM, 9 epochs | 25.00 ± 7.07 (n=2) | 75.00 ± 7.07 (n=2) | 2.0 h a run" in blocks[2]
+    assert (
+        "| Class | Training images | ERM, 9 epochs |\n| --- | --- | --- |\n| cat | 90 | 12.5 |\n| mo\\|th | 8 | – |"
+    ) in blocks[2]
+
+
 @pytest.mark.parametrize(
     "text",
     ["no markers", PAGE.replace(":end", ":fin"), PAGE + PAGE, "<!-- results:end --><!-- results:begin -->"],

@@ -141,6 +141,43 @@ def test_deferred_resampling_of_own_arrays():
     assert not np.array_equal(epochs[1], LABELS)
 
 
+class Batches(keras.utils.PyDataset):
+    """Somebody's own: ten rows a batch."""
+
+    def __len__(self):
+        return -(-N // 10)
+
+    def __getitem__(self, index):
+        rows = slice(10 * index, 10 * index + 10)
+        return {"number": keras.ops.convert_to_tensor(np.arange(N)[rows])}, LABELS[rows], np.ones(N)[rows]
+
+
+def test_batches_of_others_are_read_once():
+    drs = DeferredResampling(1, COUNTS)
+    data = ResampledDataset.of_batches(Batches(), batch_size=16, resampling=drs)
+    same = ResampledDataset({"number": np.arange(N)}, LABELS, batch_size=16, resampling=drs)
+    for mine, theirs in zip(epoch_of(data, 1), epoch_of(same, 1), strict=True):
+        np.testing.assert_array_equal(mine[0]["number"], theirs[0]["number"])
+        np.testing.assert_array_equal(mine[1], theirs[1])
+        assert mine[2].tolist() == [1] * len(mine[1])
+    for bad in (np.zeros((3, 2)), data, [Batches()]):
+        with pytest.raises(ValueError, match="`data` must"):
+            ResampledDataset.of_batches(bad)
+
+
+def test_batches_of_tf_data_are_read_once():
+    tf = pytest.importorskip("tensorflow")
+    texts = [f"text {i}".encode() for i in range(N)]
+    rows = tf.data.Dataset.from_tensor_slices(((np.arange(N), texts), LABELS))
+    data = ResampledDataset.of_batches(rows.batch(20), batch_size=N, resampling=None)
+    (numbers, read), labels = data[0]
+    np.testing.assert_array_equal(labels, LABELS[numbers])
+    assert [bytes(text) for text in np.asarray(read)] == [texts[i] for i in numbers]
+    for bad in (rows, rows.batch(20).repeat(), tf.data.Dataset.from_tensor_slices(LABELS).batch(20)):
+        with pytest.raises(ValueError, match="`data` must"):
+            ResampledDataset.of_batches(bad)
+
+
 @pytest.mark.parametrize("other", ["data", "epoch", "steps"])
 def test_deferred_resampling_refuses_another_fit(other):
     drs = DeferredResampling(1, COUNTS)

@@ -1,6 +1,6 @@
 """Batches of a person's own arrays, shuffled or class-balanced, for `fit` on every backend."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -87,6 +87,29 @@ class ResampledDataset(keras.utils.PyDataset):
         announce(self.resampling, self.first_epoch, self.steps_per_epoch)
         self._drawn = self._draw(self.first_epoch)
 
+    @classmethod
+    def of_batches(cls, data: Any, **options: Any) -> "ResampledDataset":
+        """The rows of a `tf.data` set or a `PyDataset`, neither of which can be drawn from by class: read into memory.
+
+        Args:
+            data: batches of (x, y) or (x, y, sample_weight) that come to an end.
+            **options: as of the class: `labels`, `batch_size`, `resampling`, ...
+
+        Raises:
+            ValueError: another kind of data, without end, or whose batches do not fit together.
+
+        Example:
+            >>> batches = ResampledDataset.of_batches(my_tf_data.batch(64), resampling=drs)
+        """
+        parts = list(_batches(data))
+        if not parts or not all(isinstance(part, (tuple, list)) and 2 <= len(part) <= 3 for part in parts):
+            raise ValueError(f"`data` must be batches of (x, y) or (x, y, sample_weight). {received('data', data)}")
+        try:
+            x, y, *weight = (_joined(column) for column in zip(*parts, strict=True))
+        except Exception as error:  # of what NumPy, or a tensor of any framework, says
+            raise ValueError(f"`data` must have batches of one structure: {error}. {received('data', data)}") from error
+        return cls(x, y, sample_weight=weight[0] if weight else None, **options)
+
     @property
     def num_batches(self) -> None:
         """None: without end."""
@@ -113,6 +136,30 @@ class ResampledDataset(keras.utils.PyDataset):
             num_replicas=self.num_replicas,
             rank=self.rank,
         )
+
+
+def _batches(data: Any) -> Iterator[Any]:
+    """The batches of a set that ends."""
+    if isinstance(data, keras.utils.PyDataset):
+        if data.num_batches is None:
+            raise ValueError(f"`data` must come to an end. {received('data', data)}")
+        return (data[index] for index in range(data.num_batches))
+    if not callable(getattr(data, "as_numpy_iterator", None)):
+        raise ValueError(f"`data` must be a `tf.data` set or a `PyDataset`. {received('data', data)}")
+    if int(data.cardinality()) == -1:
+        raise ValueError(f"`data` must come to an end: take one epoch of it. {received('data', data)}")
+    return iter(data.as_numpy_iterator())
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Arrays, or dicts or tuples of them, one after the other."""
+    if isinstance(parts[0], Mapping):
+        return {key: _joined([part[key] for part in parts]) for key in parts[0]}
+    if isinstance(parts[0], tuple):
+        return tuple(_joined(column) for column in zip(*parts, strict=True))
+    return np.concatenate(
+        [part if isinstance(part, np.ndarray) else keras.ops.convert_to_numpy(part) for part in parts]
+    )
 
 
 def _arrays(argument: str, value: Any, n: int) -> Any:

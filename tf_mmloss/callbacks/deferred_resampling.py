@@ -12,7 +12,8 @@ from tf_mmloss.imbalance import class_weights
 
 _HOW = (
     "Pass it as `resampling=` to `ResampledDataset` (arrays of any kind), `train_dataset` or `EpochRows` as well, and "
-    "their batches to `fit`; a pipeline of your own must call its `made_data(first_epoch, steps_per_epoch)`."
+    "their batches to `fit`; `ResampledDataset.of_batches` takes a `tf.data` set or `PyDataset`. A pipeline that draws "
+    "by class itself must call its `made_data(first_epoch, steps_per_epoch)`."
 )
 
 

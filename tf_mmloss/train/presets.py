@@ -342,7 +342,7 @@ OWN_OPTIONS = {
 }
 _OWN_TYPES = {"fit": str, "grey": bool, "test_share": float, "group_by": str, "skip_broken": bool, "accept_odd": bool}
 # What a config of own images must have to be resolved without them.
-_FROM_IMAGES = ("epochs", "pad", "flip", "batch_size", "learning_rate", "image_size")
+OF_IMAGES = ("epochs", "pad", "flip", "batch_size", "learning_rate", "image_size")
 
 
 def image_size(config: Config) -> tuple[int, int] | None:
@@ -390,7 +390,7 @@ def of_a_method() -> set[str]:
 def has_gaps(config: Config) -> bool:
     """Whether a config needs its images to be resolved: images of one's own, whose presets follow from them."""
     text("dataset", config.dataset)
-    return config.is_own and any(getattr(config, name) is None for name in _FROM_IMAGES)
+    return config.is_own and any(getattr(config, name) is None for name in OF_IMAGES)
 
 
 def own_recipe(data: "ImageDataset") -> Recipe:
@@ -719,7 +719,7 @@ def _resolved_data(config: Config, data: "ImageDataset | None") -> dict[str, Any
             filled["image_size"] = f"{height}" if height == width else f"{height}x{width}"
     filled |= _resolved_network(config)
     if recipe is not None:
-        filled |= {name: getattr(recipe, name) for name in _FROM_IMAGES if hasattr(recipe, name)}
+        filled |= {name: getattr(recipe, name) for name in OF_IMAGES if hasattr(recipe, name)}
     if config.optimizer == "adamw":
         filled["learning_rate"] = ADAMW_RATE
     if (config.pretrained or filled["pretrained"]) != "none" and "learning_rate" in filled:
