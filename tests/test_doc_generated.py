@@ -51,3 +51,12 @@ def test_measured_tables_leave_other_options_out(generated):
     assert 0 < len(own) < len(rows)
     row = next(line for line in tables.splitlines() if "`mm-drw`" in line)
     assert row.endswith(f"| {len(own)} |")
+
+
+def test_images_of_ones_own_are_those_of_the_results(generated):
+    with (ROOT / "results" / "results.csv").open() as file:
+        rows = [r for r in csv.DictReader(file) if r["imbalance"] == "none" and "/" in r["dataset"]]
+    assert {"data/emoji", "data/infrared-solar"} <= {row["dataset"] for row in rows}
+    table = generated.own()
+    assert all(f"`{row['dataset']}`" in table for row in rows)
+    assert all(f"`{row['dataset']}`" not in generated.measured() for row in rows)

@@ -99,7 +99,7 @@ class ResampledDataset(keras.utils.PyDataset):
             ValueError: another kind of data, without end, or whose batches do not fit together.
 
         Example:
-            >>> batches = ResampledDataset.of_batches(my_tf_data.batch(64), resampling=drs)
+            >>> batches = ResampledDataset.of_batches(data, batch_size=64)
         """
         parts = list(_batches(data))
         if not parts or not all(isinstance(part, (tuple, list)) and 2 <= len(part) <= 3 for part in parts):
