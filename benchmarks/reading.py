@@ -66,6 +66,7 @@ def _package(root: Path, batch: int, threads: int, kept: bool) -> Iterator[Any]:
     """The package's: read into a cache, from which batches are drawn."""
     import tf_mmloss
     from tf_mmloss.data import load_images
+    from tf_mmloss.datasets.rows import Rows
     from tf_mmloss.pipeline import steps_per_epoch, train_dataset
 
     cache = root.with_name(f"{root.name}-cache{'' if kept else '-first'}")
@@ -73,7 +74,7 @@ def _package(root: Path, batch: int, threads: int, kept: bool) -> Iterator[Any]:
         shutil.rmtree(cache, ignore_errors=True)
     images = load_images(root, image_size=SIDE, cache_dir=cache, workers=threads, progress=lambda *_: None)
     data = train_dataset(
-        images.x,
+        Rows(images.x, np.arange(len(images.y))),  # as the trainer has them
         images.y,
         num_classes=images.num_classes,
         normalize=tf_mmloss.normalization(MEAN, STD),

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -242,6 +243,15 @@ def test_an_interrupted_reading_continues(tmp_path, monkeypatch):
     np.testing.assert_array_equal(images.x, expected.x)
     assert images.dirt == expected.dirt
     assert images.fingerprint == expected.fingerprint
+    constants = images.mean, images.std
+    assert constants == (expected.mean, expected.std) == mean_and_std(images.x, images.train)
+    pixels = images.x[images.train] / 255
+    np.testing.assert_allclose(constants, [pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))])
+    moments = Path(images.x.filename).parent / "moments.npy"
+    os.truncate(moments, 130)
+    assert load_images(root, skip_broken=True).mean == images.mean
+    moments.unlink()  # an entry of an earlier version
+    assert load_images(root, skip_broken=True).mean == images.mean
 
 
 def test_a_killed_reading_starts_again(tmp_path, monkeypatch, own_cache):

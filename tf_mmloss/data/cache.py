@@ -1,12 +1,13 @@
 """Images decoded once, kept as pixels on the disk, and mapped into memory: they may be larger than it.
 
 An entry is a folder with `images.npy`, uint8 (N, height, width, channels), `digests.npy`, uint8 (N, 2, 16): of what was
-read and of the pixels, and `entry.json`: what is wrong with which image. It is named by the content of the images and
-by how they were fitted, so that a copy of the data finds it and changed data do not. It appears whole or not at all; an
-interrupted reading continues where it was.
+read and of the pixels, `moments.npy`: see `Cached`, in bytes, and `entry.json`: what is wrong with which image. It is
+named by the content of the images and by how they were fitted, so that a copy of the data finds it and changed data do
+not. It appears whole or not at all; an interrupted reading continues where it was.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -35,7 +36,7 @@ if sys.platform != "win32":
 VERSION = 1
 _CHUNK, _CHUNK_BYTES = 128, 2**23
 _SAVE_EVERY = 5.0
-_DIGEST = (2, DIGEST_SIZE)
+_DIGEST, _MOMENT = (2, DIGEST_SIZE), "<i8"
 
 _Shape = tuple[int, int, int, int]
 Progress = Callable[[int, int, float], None]
@@ -50,6 +51,7 @@ class Cached:
         images: uint8 (N, height, width, channels), mapped from the disk; rows of what cannot be read are 0.
         content: uint8 (N, 16), digests of what was read.
         pixels: uint8 (N, 16), digests of the pixels.
+        moments: int64 (N, 2, channels), sums of the pixels of an image and of their squares; None in an older entry.
         dirt: What is wrong, by position.
         seconds: What reading took; 0 where the entry was there.
     """
@@ -58,6 +60,7 @@ class Cached:
     images: np.ndarray
     content: np.ndarray
     pixels: np.ndarray
+    moments: np.ndarray | None
     dirt: dict[int, Dirt]
     seconds: float
 
@@ -116,7 +119,7 @@ def read_images(
     built = _open(folder, shape, source)
     if built is None:
         raise DataError(f"the cache of images {folder} was changed while it was written.")
-    return Cached(built.folder, built.images, built.content, built.pixels, built.dirt, time.monotonic() - started)
+    return dataclasses.replace(built, seconds=time.monotonic() - started)
 
 
 def _entry_name(kind: str, content: np.ndarray) -> str:
@@ -146,7 +149,23 @@ def _open(folder: Path, shape: _Shape, source: Source) -> Cached | None:
         named = {int(i): Dirt(source.names[int(i)], reason, readable) for i, reason, readable in dirt}
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
-    return Cached(folder, images, kept[:, 0], kept[:, 1], named, 0.0)
+    return Cached(folder, images, kept[:, 0], kept[:, 1], _moments(folder, shape), named, 0.0)
+
+
+def _moments(folder: Path, shape: _Shape) -> np.ndarray | None:
+    """Those of an entry."""
+    try:
+        found = np.load(folder / "moments.npy")
+    except (OSError, ValueError):
+        return None
+    whole = found.dtype == np.uint8 and found.shape == _rows_of(shape)["moments.npy"]
+    return found.view(_MOMENT)[..., 0] if whole else None
+
+
+def _rows_of(shape: _Shape) -> dict[str, tuple[int, ...]]:
+    """The arrays of an entry, uint8, and their shapes."""
+    moments = (shape[0], 2, shape[-1], np.dtype(_MOMENT).itemsize)
+    return {"images.npy": shape, "digests.npy": (shape[0], *_DIGEST), "moments.npy": moments}
 
 
 def _build(
@@ -212,21 +231,21 @@ def _read_all(
     done, dirt = _continue(building, shape) if source.stamp else (0, [])
     started = saved = time.monotonic()
     first = done
-    with (
-        _array_file(building / "images.npy", shape, done) as images,
-        _array_file(building / "digests.npy", (shape[0], *_DIGEST), done) as kept,
-    ):
+    with contextlib.ExitStack() as stack:
+        files = [
+            stack.enter_context(_array_file(building / name, rows, done)) for name, rows in _rows_of(shape).items()
+        ]
 
         def save() -> None:
-            for file in (images, kept):
+            for file in files:
                 file.flush()
                 os.fsync(file.fileno())
             write_json(building / "progress.json", {"done": done, "dirt": dirt})
 
         try:
-            for chunk, pixels, digest, found in _decoded(source, done, shape, fit, workers):
-                images.write(pixels.data)
-                kept.write(digest.data)
+            for chunk, arrays, found in _decoded(source, done, shape, fit, workers):
+                for file, array in zip(files, arrays, strict=True):
+                    file.write(array.data)
                 dirt.extend(found)
                 done = int(chunk[-1]) + 1
                 now = time.monotonic()
@@ -246,10 +265,9 @@ def _continue(building: Path, shape: _Shape) -> tuple[int, list[list[Any]]]:
     try:
         progress = json.loads((building / "progress.json").read_text())
         done, dirt = int(progress["done"]), list(progress["dirt"])
-        rows: dict[str, tuple[int, ...]] = {"images.npy": shape, "digests.npy": (shape[0], *_DIGEST)}
         enough = all(
             (building / file).stat().st_size >= _header_size(whole) + done * math.prod(whole[1:])
-            for file, whole in rows.items()
+            for file, whole in _rows_of(shape).items()
         )
     except (OSError, ValueError, KeyError, TypeError):
         return 0, []
@@ -277,11 +295,17 @@ def _array_file(path: Path, shape: tuple[int, ...], done: int) -> Iterator[IO[by
         yield file
 
 
-_Chunk = tuple[np.ndarray, np.ndarray, np.ndarray, list[list[Any]]]
+def sums(pixels: np.ndarray) -> np.ndarray:
+    """Sums of the pixels of images, and of their squares, by channel: (n, 2, channels)."""
+    flat = np.ascontiguousarray(pixels.reshape(len(pixels), -1, pixels.shape[-1]).transpose(0, 2, 1))
+    return np.stack([part.sum(axis=-1, dtype=np.int64) for part in (flat, flat.astype(np.uint16) ** 2)], axis=1)
+
+
+_Chunk = tuple[np.ndarray, tuple[np.ndarray, ...], list[list[Any]]]
 
 
 def _decoded(source: Source, start: int, shape: _Shape, fit: str, workers: int | None) -> Iterator[_Chunk]:
-    """Chunks in order: positions, pixels, digests and dirt."""
+    """Chunks in order: positions, the arrays of an entry and dirt."""
     workers = workers or os.cpu_count() or 1
     of_array = math.prod(source.shape or ())
     size = min(max(_CHUNK_BYTES // max(math.prod(shape[1:]), of_array), 1), _CHUNK)
@@ -307,7 +331,8 @@ def _decoded(source: Source, start: int, shape: _Shape, fit: str, workers: int |
                 dirt.append([index, str(error), False])
         seen = b"".join(hashlib.sha256(one.data).digest()[:DIGEST_SIZE] for one in pixels)
         seen_rows = np.frombuffer(seen, np.uint8).reshape(-1, DIGEST_SIZE)
-        return chunk, pixels, np.stack([content, seen_rows], axis=1), dirt
+        moments = np.ascontiguousarray(sums(pixels), _MOMENT)
+        return chunk, (pixels, np.stack([content, seen_rows], axis=1), moments), dirt
 
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[_Chunk]] = deque()

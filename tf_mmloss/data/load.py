@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tf_mmloss._validation import choice, integer, number
-from tf_mmloss.data.cache import Cached, Progress, read_images
+from tf_mmloss.data.cache import Cached, Progress, read_images, sums
 from tf_mmloss.data.images import FITS, choose_size, measure
 from tf_mmloss.data.source import DataError, Dirt, ImageError, Source, fingerprint, listed, named, shown
 from tf_mmloss.data.sources import open_source
@@ -169,7 +169,7 @@ def load_images(
     not_evaluated = tuple(name for name, n in zip(source.class_names, evaluated, strict=True) if not n)
     if not_evaluated:
         report.append(f"Without a test image, so not evaluated: {named(not_evaluated, 20)}.")
-    mean, std = mean_and_std(cached.images, train if len(train) else test)
+    mean, std = mean_and_std(cached.images, train if len(train) else test, cached.moments)
     return Images(
         name=source.name,
         x=cached.images,
@@ -191,23 +191,25 @@ def load_images(
     )
 
 
-def mean_and_std(images: np.ndarray, indices: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of pixels divided by 255, by channel, a few megabytes at a time.
+def mean_and_std(
+    images: np.ndarray, indices: np.ndarray, moments: np.ndarray | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of pixels divided by 255, by channel.
 
     Args:
         images: uint8 (N, height, width, channels).
         indices: Of the images that count.
+        moments: See `Cached`; without them the images are read, a few megabytes at a time.
 
     Returns:
         Two tuples, one number per channel; a channel of one value has the standard deviation 1.
     """
-    total = np.zeros((2, images.shape[-1]))
-    step = max(_IN_MEMORY // math.prod(images.shape[1:]), 1)
-    for start in range(0, len(indices), step):
-        chunk = images[indices[start : start + step]]
-        for channel in range(images.shape[-1]):
-            counts = np.bincount(chunk[..., channel].reshape(-1), minlength=256)
-            total[:, channel] += counts @ np.arange(256), counts @ np.arange(256) ** 2
+    if moments is not None:
+        total = moments[indices].sum(axis=0).astype(np.float64)
+    else:
+        step = max(_IN_MEMORY // math.prod(images.shape[1:]), 1)
+        chunks = (images[indices[start : start + step]] for start in range(0, len(indices), step))
+        total = sum((sums(chunk).sum(axis=0) for chunk in chunks), np.zeros((2, images.shape[-1])))
     pixels = len(indices) * images.shape[1] * images.shape[2]
     mean, square = total / pixels
     std = np.sqrt(np.maximum(square - mean**2, 0))
