@@ -34,7 +34,7 @@ if sys.platform != "win32":
 
 # To be raised when `images.decode` gives other pixels.
 VERSION = 1
-_CHUNK, _CHUNK_BYTES = 128, 2**23
+_CHUNK, _CHUNK_BYTES, _SUMMED_BYTES = 128, 2**23, 2**19
 _SAVE_EVERY = 5.0
 _DIGEST, _MOMENT = (2, DIGEST_SIZE), "<i8"
 
@@ -296,9 +296,15 @@ def _array_file(path: Path, shape: tuple[int, ...], done: int) -> Iterator[IO[by
 
 
 def sums(pixels: np.ndarray) -> np.ndarray:
-    """Sums of the pixels of images, and of their squares, by channel: (n, 2, channels)."""
-    flat = np.ascontiguousarray(pixels.reshape(len(pixels), -1, pixels.shape[-1]).transpose(0, 2, 1))
-    return np.stack([part.sum(axis=-1, dtype=np.int64) for part in (flat, flat.astype(np.uint16) ** 2)], axis=1)
+    """Sums of the pixels of images, and of their squares, by channel: int64 (n, 2, channels)."""
+    found = np.empty((len(pixels), 2, pixels.shape[-1]), np.int64)
+    step = max(_SUMMED_BYTES // math.prod(pixels.shape[1:]), 1)
+    for first in range(0, len(pixels), step):
+        part = pixels[first : first + step]
+        flat = np.ascontiguousarray(part.reshape(len(part), -1, part.shape[-1]).transpose(0, 2, 1))
+        flat.sum(axis=-1, dtype=np.int64, out=found[first : first + step, 0])
+        (flat.astype(np.uint16) ** 2).sum(axis=-1, dtype=np.int64, out=found[first : first + step, 1])
+    return found
 
 
 _Chunk = tuple[np.ndarray, tuple[np.ndarray, ...], list[list[Any]]]
