@@ -106,6 +106,20 @@ def test_images_that_a_network_does_not_take():
         open_backbone("keras:Xception", (8, 8, 3))
 
 
+def test_without_a_network_one_line_says_where_the_weights_go(monkeypatch, tmp_path):
+    def fail(*_, **__):
+        raise Exception("URL fetch failure on https://storage/weights.h5: None -- no route\nmore")  # as Keras does
+
+    monkeypatch.setattr("keras.src.applications.mobilenet_v2.file_utils.get_file", fail)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(BackboneError) as raised:
+        open_backbone("keras:MobileNetV2", (32, 32, 3), "imagenet")
+    said = str(raised.value)
+    assert "could not be downloaded (URL fetch failure on https://storage/weights.h5" in said
+    assert f"into {tmp_path / 'models'}, or pass its path" in said
+    assert "\n" not in said
+
+
 def test_training_on_an_own_network(own, tmp_path, capsys):
     small = ["--dataset", "digits", "--ratio", "20", "--epochs", "1", "--jit", "off", "--optimizer", "adamw"]
     way = ["--input", "host" if BACKEND == "tensorflow" else "device"]

@@ -1,6 +1,7 @@
 """The model of a finished run: images in, classes and probabilities out."""
 
 import dataclasses
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tf_mmloss.runs import saved
 from tf_mmloss.runs.folder import RunFolderError, read_config, read_json
 from tf_mmloss.train.presets import Config
 
-_BATCH = 256
+_BATCH, _BATCH_BYTES = 256, 2**23  # of uint8 pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,9 +100,10 @@ class RunModel:
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Logits (N, C) of uint8 images (N, height, width, channels)."""
         normalize = normalization(self.mean, self.std)
+        batch = max(min(_BATCH, _BATCH_BYTES // math.prod(self.image_shape)), 1)
         parts = [
-            keras.ops.convert_to_numpy(self.network(normalize(images[i : i + _BATCH]), training=False))
-            for i in range(0, len(images), _BATCH)
+            keras.ops.convert_to_numpy(self.network(normalize(images[i : i + batch]), training=False))
+            for i in range(0, len(images), batch)
         ]
         return np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, len(self.class_names)))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import math
 from typing import Any
 
 import keras
@@ -19,7 +20,7 @@ from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
 from tf_mmloss.train import presets, progress, strategy
 from tf_mmloss.train.presets import METHODS, OWN_OPTIONS, Config
 
-EVAL_BATCH = 500
+EVAL_BATCH, EVAL_BYTES = 500, 2**23  # of uint8 pixels
 ROTATIONS = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")
 
 
@@ -267,7 +268,8 @@ def _eval_batch(config: Config, splits: Splits) -> int:
     Keras on TensorFlow wants as many rows on every device in the first batch.
     """
     devices = strategy.num_devices(config)
-    return max(min(EVAL_BATCH, len(splits.eval_labels)) // devices, 1) * devices
+    most = min(EVAL_BATCH, len(splits.eval_labels), EVAL_BYTES // math.prod(splits.eval_images.shape[1:]))
+    return max(most // devices, 1) * devices
 
 
 def _around(config: Config, model: keras.Model, inputs: Any, outputs: Any) -> keras.Model:

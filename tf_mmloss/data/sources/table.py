@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_mmloss.data.source import SPLIT_NAMES, DataError, Dirt, Source, encode, named, shown
+from tf_mmloss.data.source import SPLIT_NAMES, DataError, Dirt, Source, encode, listed, named, shown
 from tf_mmloss.data.sources._files import Stamp, reader, unusable
 from tf_mmloss.files import is_inside
 
@@ -104,6 +104,9 @@ def open_path(
         )
     if not kept:
         raise DataError(f"{where}: none of its {rows:,} files can be read, the first is {dirt[0]}.")
+    lost = sorted({label.strip() for label in columns["label"]} - {columns["label"][row].strip() for row in kept})
+    if lost:
+        raise DataError(f"{where}: no image can be read of {named(lost)}.{listed(dirt)}")
     class_names, labels = encode([columns["label"][row].strip() for row in kept])
     groups = columns["group"]
     return Source(
