@@ -245,7 +245,9 @@ def _own(groups: Sequence[list[Run]]) -> list[str]:
         columns = [_percent_by_class(group) for group in members]
         rows = zip(metrics["class_names"], map(str, metrics["cls_counts"]), *columns, strict=True)
         title = f"{label}: error of each class in %, last epoch, mean over seeds:"
-        blocks += [title, _table(["Class", "Training images", *(_method(group[0]) for group in members)], list(rows))]
+        short = [method_label(group[0].config.method) for group in members]
+        methods = short if len(set(short)) == len(short) else [_method(group[0]) for group in members]
+        blocks += [title, _table(["Class", "Training images", *methods], list(rows))]
     return blocks
 
 

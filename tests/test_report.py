@@ -360,7 +360,7 @@ def test_images_of_ones_own_have_tables_of_their_own(place):
     assert before.replace(blocks[0].rstrip(), "").strip() in page(place)  # the other tables are what they were
     assert "| pets, as it is | ERM, 9 epochs | 25.00 ± 7.07 (n=2) | 75.00 ± 7.07 (n=2) | 2.0 h a run" in blocks[2]
     assert (
-        "| Class | Training images | ERM, 9 epochs |\n| --- | --- | --- |\n| cat | 90 | 12.5 |\n| mo\\|th | 8 | – |"
+        "| Class | Training images | ERM |\n| --- | --- | --- |\n| cat | 90 | 12.5 |\n| mo\\|th | 8 | – |"
     ) in blocks[2]
 
 
