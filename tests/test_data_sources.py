@@ -220,7 +220,7 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
         ("path,label\n/etc/passwd,x\nimages/b/0.png,y\n", ["outside", "/etc/passwd"]),
         ("path,label\nhttps://a.b/c.png,x\nimages/b/0.png,y\n", ["no path", "https://a.b/c.png"]),
         ("path,label\nimages/nothing.png,x\n", ["none of its 1 files", "images/nothing.png: it is not there"]),
-        ("path,label\n=cmd|'/c x'!A,x\nimages/b/0.png,y\n", ["no image can be read of x", "=cmd|'/c x'!A: it is not"]),
+        ("path,label\n=cmd|'/c x'!A,x\nimages/b/0.png,y\n", ["no file can be read of x", "=cmd|'/c x'!A: it is not"]),
     ],
 )
 def test_tables_refused(tmp_path, text, words):

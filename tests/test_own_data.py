@@ -135,13 +135,16 @@ def test_a_folder_that_is_no_run(folder, tmp_path, capsys):
 
 
 def test_a_run_does_not_go_on_with_other_images(folder, tmp_path):
-    config = inputs_config(folder)
+    config = inputs_config(folder, schedule="constant")
     out = tmp_path / "run"
     with pytest.raises(experiment.RunStoppedError):
         experiment.run(config, out, stop=lambda: True)
     (folder / "a cat" / "0 ü.png").unlink()
     with pytest.raises(RunFolderError, match=r"The images of my images changed since the run in .* began"):
         experiment.run(read_config(out), out, resume=True)
+    with pytest.raises(RunFolderError, match="The images of my images changed"):
+        experiment.run(dataclasses.replace(read_config(out), epochs=3), out, resume=True)
+    assert read_config(out).epochs == 2
 
 
 def inputs_config(folder, **changes):

@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,10 @@ def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> keras.M
     loaded: str | None = {"none": None, "imagenet": "imagenet"}.get(weights, weights)
     options = {"include_top": False, "weights": loaded, "input_shape": input_shape, "pooling": "avg"}
     try:
-        model = make(**options)
+        with warnings.catch_warnings():
+            # Keras says so of MobileNets: any size takes the weights that it loads.
+            warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square", UserWarning)
+            model = make(**options)
     except ValueError as error:
         raise BackboneError(f"{spec} does not take images of {input_shape} with these weights: {error}") from error
     except Exception as error:

@@ -198,13 +198,13 @@ def check_same(folder: Path, there: "Config", asked: "Config") -> None:
 
 
 def lengthen(folder: Path, config: "Config") -> None:
-    """Make the run in a folder, whose lock is held, that of a config which `check_same` took; it is unfinished then.
+    """Make the run in a folder, whose lock is held, that of a config that `check_same` took: it is unfinished then.
 
     Killed between two of these writes, it is the run that it was, or is made longer by the next call.
     """
     from tf_mmloss.train.presets import check_lengthened
 
-    if differences(read_config(folder), config):
+    if os.path.lexists(folder / "config.json") and differences(read_config(folder), config):
         (folder / "metrics.json").unlink(missing_ok=True)
         write_json(folder / "config.json", config.values())
     name = "checkpoint/latest.json"

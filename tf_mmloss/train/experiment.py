@@ -162,7 +162,7 @@ def run(
                 _check_folder(config, folder, resume)
                 remove_partial(folder)
                 _backbone(config, folder.parent)
-            finished = is_finished(folder)
+            finished = is_finished(folder) and read_config(folder).epochs == config.epochs  # else it is made longer
             if not finished:
                 data = load(config, data_dir) if data is None else data
                 check_data(folder, data)
@@ -171,6 +171,7 @@ def run(
         if not finished and data is not None:
             if leader:  # now, so that a stop in the pre-training leaves a run that can be resumed
                 make_folder(folder)
+                lengthen(folder, config)
                 write_json(folder / "config.json", config.values())
                 if data.fingerprint:
                     found = {"fingerprint": data.fingerprint, "origin": data.origin, "report": data.report}
@@ -492,7 +493,6 @@ def _check_folder(config: Config, folder: Path, resume: bool) -> None:
     check_same(folder, of_run, config)
     if of_run.epochs != config.epochs and strategy.num_processes() > 1:
         raise RunFolderError(f"{folder} is made longer by one process: then several may continue it.")
-    lengthen(folder, config)
 
 
 def check_data(folder: Path, data: ImageDataset) -> None:

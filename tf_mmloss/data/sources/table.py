@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_mmloss.data.source import SPLIT_NAMES, DataError, Dirt, Source, encode, listed, named, shown
+from tf_mmloss.data.source import SPLIT_NAMES, DataError, Dirt, Source, encode, named, shown
 from tf_mmloss.data.sources._files import Stamp, reader, unusable
 from tf_mmloss.files import is_inside
 
@@ -106,7 +106,7 @@ def open_path(
         raise DataError(f"{where}: none of its {rows:,} files can be read, the first is {dirt[0]}.")
     lost = sorted({label.strip() for label in columns["label"]} - {columns["label"][row].strip() for row in kept})
     if lost:
-        raise DataError(f"{where}: no image can be read of {named(lost)}.{listed(dirt)}")
+        raise DataError(f"{where}: no file can be read of {named(lost)}, the first that is none is {dirt[0]}.")
     class_names, labels = encode([columns["label"][row].strip() for row in kept])
     groups = columns["group"]
     return Source(
