@@ -27,7 +27,8 @@ with a cosine head and the LDAM loss; the PyTorch network is [our own](torch_ste
 bfloat16 is autocast. The loss is measured as value and gradient at the logits, the head by features and kernel, on
 TensorFlow where nothing else is said. Processor time counts all threads and suffers less than the clock when other
 programs run, but waiting threads that spin count too. "Reading" goes from 20,000 JPEGs in class folders, of about 200 x
-150 pixels, to the augmented batches of an epoch at 64 x 64: ours decodes them once. On Linux, PyTorch gives freed
+150 pixels, to the augmented batches of an epoch at 64 x 64: ours decodes them once, and three quarters of that first
+time are Pillow's decoding and resizing, which averages where the others sample. On Linux, PyTorch gives freed
 memory back to the system and faults it in again page by page, step after step; "heap kept" is PyTorch with two
 variables of glibc that stop it.
 """
