@@ -23,7 +23,7 @@ class PeerError(RuntimeError):
 
 
 class Peer:
-    """The parent's end of a child that has the steps of `module.prepare(**options)`.
+    """The parent's end of a child that has the steps of `module.prepare(**options)`: a function, or several by name.
 
     The child has Keras' `backend`, and `variables` in its environment.
     """
@@ -53,19 +53,19 @@ class Peer:
         """
         return self._answer(timeout)
 
-    def time(self, steps: int) -> dict[str, Any]:
+    def time(self, steps: int, name: str = "") -> dict[str, Any]:
         """What a step takes: seconds by the clock and of the processor, page faults; the peak of the memory so far.
 
-        The device's too where it tells.
+        The device's too where it tells. `name` is that of the function, where there are several.
         """
-        self.begin(steps)
+        self.begin(steps, name)
         return self.end()
 
-    def begin(self, steps: int) -> None:
+    def begin(self, steps: int, name: str = "") -> None:
         """The first half of `time`, for several children at once."""
         assert self.process.stdin is not None
         try:
-            print(steps, file=self.process.stdin, flush=True)
+            print(steps, name, file=self.process.stdin, flush=True)
         except BrokenPipeError:
             self._answer(None)
 
@@ -89,22 +89,25 @@ class Peer:
 
 
 def main() -> None:
-    """The child: module and options as its arguments, then a number of steps on each line of stdin."""
+    """The child: module and options as its arguments, then a number of steps, and of which, on each line of stdin."""
     # Whatever a library prints goes to stderr: stdout is the parent's.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     try:
         module = importlib.import_module(sys.argv[1])
-        step, facts = module.prepare(**json.loads(sys.argv[2]))
+        prepared, facts = module.prepare(**json.loads(sys.argv[2]))
     except ModuleNotFoundError as error:
         _send(answers, {"missing": error.name})
         return
+    functions = prepared if isinstance(prepared, dict) else {"": prepared}
     began = time.perf_counter()
-    step()
+    for step in functions.values():
+        step()
     _send(answers, {"facts": facts, "warm_up": time.perf_counter() - began})
     device_memory = getattr(module, "device_memory", lambda: None)
     for line in sys.stdin:
-        steps = int(line)
+        number, _, name = line.strip().partition(" ")
+        steps, step = int(number), functions[name]
         faults_before = _used().ru_minflt
         wall, processor = time.perf_counter(), time.process_time()
         for _ in range(steps):

@@ -25,10 +25,11 @@ All contestants have the same threads and take turns in processes of their own, 
 neighbours in time. A step is forward, backward and SGD with momentum and weight decay, of ResNet-32 on 32x32 images
 with a cosine head and the LDAM loss; the PyTorch network is [our own](torch_step.py), trained in a plain loop, and its
 bfloat16 is autocast. The loss is measured as value and gradient at the logits, the head by features and kernel, on
-TensorFlow where nothing else is said. Processor time counts all threads and suffers less than the clock when other
-programs run, but waiting threads that spin count too. "Reading" goes from 20,000 JPEGs in class folders, of about 200 x
-150 pixels, to the augmented batches of an epoch at 64 x 64: ours decodes them once, and three quarters of that first
-time are Pillow's decoding and resizing, which averages where the others sample. On Linux, PyTorch gives freed
+TensorFlow where nothing else is said. "Augmentation" makes batches of 32 x 32 by AutoAugment's policy and Cutout; what
+it costs the step is in "Options of the step". Processor time counts all threads and suffers less than the clock when
+other programs run, but waiting threads that spin count too. "Reading" goes from 20,000 JPEGs in class folders, of about
+200 x 150 pixels, to the augmented batches of an epoch at 64 x 64: ours decodes them once, and three quarters of that
+first time are Pillow's decoding and resizing, which averages where the others sample. On Linux, PyTorch gives freed
 memory back to the system and faults it in again page by page, step after step; "heap kept" is PyTorch with two
 variables of glibc that stop it.
 """
@@ -62,7 +63,8 @@ def goals(report: dict[str, Any]) -> str:
     rows = []
     for goal in report["goals"]:
         of = f"{goal['part'].partition(', ')[2]}, {size(report, goal['part'])}".removeprefix(", ")
-        title = goal["text"] + (f" ({of})" if "loss" in goal["part"] else "")
+        of_all = ": " + goal["ours"] if goal["part"] == "losses" else ""
+        title = goal["text"] + of_all + (f" ({of})" if "loss" in goal["part"] else "")
         unit = UNITS[goal["measure"]]
         bound = f"{'>=' if goal['at_least'] else '<='} {goal['bound']:,g}{unit}"
         if goal["met"] is None:

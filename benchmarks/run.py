@@ -17,6 +17,8 @@ from typing import Any
 
 from peer import Peer
 
+import tf_mmloss
+
 HERE = Path(__file__).parent
 
 
@@ -24,7 +26,8 @@ HERE = Path(__file__).parent
 class Contestant:
     """What a `Peer` runs: `module.prepare(**options)`, so many `steps` a turn, of `images` images each.
 
-    `backend` is that of Keras, and chooses the interpreter; `variables` are added to the environment.
+    `backend` is that of Keras, and chooses the interpreter; `variables` are added to the environment. `function` is one
+    of several that a module prepares: those contestants share a process.
     """
 
     module: str
@@ -33,6 +36,7 @@ class Contestant:
     images: int
     backend: str = "tensorflow"
     variables: dict[str, str] = dataclasses.field(default_factory=dict)
+    function: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,14 +47,14 @@ class Goal:
         part: where it is measured.
         measure: "speed" (ours / theirs), "time" (ours / theirs), "arrays" (peak memory, ours - theirs, in
             arrays of (batch, classes)) or "images" (ours a second).
-        ours, theirs: contestants; of several rivals the fastest one counts.
+        ours, theirs: contestants; of several of ours the slowest one counts, of several rivals the fastest.
         bound: a lower one for "speed" and "images", else an upper one.
     """
 
     part: str
     text: str
     measure: str
-    ours: str
+    ours: str | tuple[str, ...]
     theirs: tuple[str, ...]
     bound: float
 
@@ -63,15 +67,25 @@ PACKAGE_32, PACKAGE_16 = "tf_mmloss float32", "tf_mmloss bfloat16"
 TORCH_32, TORCH_32_LAST = "PyTorch float32, channels first", "PyTorch float32, channels_last"
 TORCH_16, TORCH_16_COMPILED = "PyTorch bfloat16, channels_last", "PyTorch bfloat16, channels_last, compiled"
 TORCH_16_KEPT = f"{TORCH_16_COMPILED}, heap kept"
+# Every loss of the package, by its name there.
+LOSSES = tuple(name for name, module in tf_mmloss._MODULE_OF.items() if module == "losses" and name != "LongTailLoss")
+LOSS_CLASSES = (10, 100)
 MM, CROSS_ENTROPY = "MaxMarginLoss", "Keras SparseCategoricalCrossentropy"
 COSINE, DENSE = "CosineDense", "Keras Dense"
 BACKENDS = {"": "tensorflow", ", JAX": "jax", ", PyTorch": "torch"}
 FED, AUGMENTED, SHARP = "float32, fed by the pipeline", "float32, fed with AutoAugment and Cutout", "float32, SAM"
+POLICY, PILLOW = "tf_mmloss AutoAugment and Cutout", "Pillow, AutoAugment and Cutout of single images"
+KERAS_POLICY = "Keras RandAugment, on batches"
 PACKAGE_DATA, MAP_DATA = "tf_mmloss pipeline", "tf.data map of single images"
 FIRST_READING, LATER_READING = "tf_mmloss, first epoch", "tf_mmloss, later epochs"
 KERAS_READING, TORCH_READING = "Keras image_dataset_from_directory", "PyTorch DataLoader with Pillow"
 # glibc then keeps what is freed; else PyTorch has it cleared and mapped by the system again, step after step.
 KEEP_THE_HEAP = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
+
+
+def named(loss: str, classes: int) -> str:
+    """The contestant of a loss on so many classes."""
+    return f"{loss}, {classes} classes"
 
 
 def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
@@ -114,6 +128,16 @@ def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
             TORCH_16_KEPT: dataclasses.replace(torch(bfloat16=True, compiled=True), variables=KEEP_THE_HEAP),
             MM: loss("mm", batch, 10, 20),
         },
+        "losses": {
+            PACKAGE_32: package("float32"),
+            **{
+                named(loss, classes): Contestant(
+                    "losses", {"classes": classes, **common}, 1 if quick else 20, batch, function=loss
+                )
+                for classes in LOSS_CLASSES
+                for loss in LOSSES
+            },
+        },
         "options of the step": {
             PACKAGE_32: package("float32"),
             SHARP: package("float32", sam=0.05),
@@ -139,6 +163,11 @@ def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
             for label, backend in BACKENDS.items()
         },
         "pipeline": {PACKAGE_DATA: pipeline("package", 400), MAP_DATA: pipeline("map", 100)},
+        "augmentation": {
+            POLICY: pipeline("policy", 40),
+            PILLOW: pipeline("pillow", 40),
+            KERAS_POLICY: pipeline("keras", 10),
+        },
         "reading": {
             FIRST_READING: reading("first"),
             LATER_READING: reading("later"),
@@ -149,6 +178,14 @@ def parts(quick: bool, threads: int) -> dict[str, dict[str, Contestant]]:
 
 
 GOALS = (
+    Goal(
+        "losses",
+        "the slowest of all losses, value and gradient, share of the float32 step",
+        "time",
+        tuple(named(loss, classes) for classes in LOSS_CLASSES for loss in LOSSES),
+        (PACKAGE_32,),
+        0.05,
+    ),
     Goal("options of the step", "SAM, time over the plain step", "time", SHARP, (PACKAGE_32,), 2.1),
     Goal("options of the step", "AutoAugment and Cutout, speed over the step without", "speed", AUGMENTED, (FED,), 0.9),
     Goal("step", "float32 step, speed over PyTorch eager channels-first", "speed", PACKAGE_32, (TORCH_32,), 1.2),
@@ -186,16 +223,22 @@ def measure(contestants: dict[str, Contestant], rounds: int, torch_python: str) 
     """Let the contestants take turns; return every sample of each."""
     peers: dict[str, Peer] = {}
     results: dict[str, dict[str, Any]] = {}
+    process_of = {
+        name: json.dumps([c.module, c.options, c.backend, c.variables]) if c.function else name
+        for name, c in contestants.items()
+    }
     try:
         for name, c in contestants.items():
             python = torch_python if c.backend == "torch" else sys.executable
-            peers[name] = Peer(c.module, c.options, python, c.backend, c.variables)
+            if process_of[name] not in peers:
+                peers[process_of[name]] = Peer(c.module, c.options, python, c.backend, c.variables)
+        ready = {process: peer.ready() for process, peer in peers.items()}
         for name, c in contestants.items():
-            results[name] = {**dataclasses.asdict(c), **peers[name].ready(), "samples": []}
+            results[name] = {**dataclasses.asdict(c), **ready[process_of[name]], "samples": []}
         for _ in range(rounds):
             for name, c in contestants.items():
                 if "missing" not in results[name]:
-                    results[name]["samples"].append(peers[name].time(c.steps))
+                    results[name]["samples"].append(peers[process_of[name]].time(c.steps, c.function))
     finally:
         for peer in peers.values():
             peer.close()
@@ -208,13 +251,15 @@ def measure(contestants: dict[str, Contestant], rounds: int, torch_python: str) 
 def judge(goal: Goal, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The goal's number in every round, the median and whether it is within the bound (None: no rival there)."""
     judged: dict[str, Any] = {**dataclasses.asdict(goal), "at_least": goal.at_least, "values": [], "met": None}
-    ours = results[goal.ours]
+    own = (goal.ours,) if isinstance(goal.ours, str) else goal.ours
+    slowest = max(own, key=lambda name: results[name]["median_seconds"])
+    ours = results[slowest]
     rivals = [name for name in goal.theirs if results[name]["samples"]]
     if goal.theirs and not rivals:
         return judged
-    rival = min(rivals, key=lambda name: results[name]["median_seconds"], default=goal.ours)
+    rival = min(rivals, key=lambda name: results[name]["median_seconds"], default=slowest)
     theirs = results[rival]
-    judged["theirs"] = rival
+    judged |= {"ours": slowest, "theirs": rival}
     for a, b in zip(ours["samples"], theirs["samples"], strict=True):
         if goal.measure == "speed":
             value = b["seconds"] / a["seconds"]

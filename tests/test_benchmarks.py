@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import BACKEND
 
+import tf_mmloss.losses
 from benchmarks import precision
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="the benchmarks measure TensorFlow")
@@ -36,7 +37,8 @@ def results(tmp_path_factory):
 def test_every_contestant_runs_or_says_what_is_missing(results):
     report = json.loads(results.read_text())
     measured = {f"{of}{backend}" for of in ("loss", "head") for backend in ("", ", JAX", ", PyTorch")}
-    assert {"step", "options of the step", "convolutions", "pipeline", "reading", *measured} == set(report["parts"])
+    others = {"step", "losses", "options of the step", "convolutions", "pipeline", "augmentation", "reading"}
+    assert {*others, *measured} == set(report["parts"])
     for part in report["parts"].values():
         for result in part.values():
             if result.get("missing"):
@@ -45,6 +47,15 @@ def test_every_contestant_runs_or_says_what_is_missing(results):
             else:
                 assert len(result["samples"]) == 2
     assert {"python", "tensorflow", "keras", "tf_mmloss"} <= set(report["versions"])
+
+
+def test_every_loss_is_timed_and_the_slowest_judged(results):
+    report = json.loads(results.read_text())
+    losses = {name: one for name, one in report["parts"]["losses"].items() if one["module"] == "losses"}
+    exported = [name for name, value in vars(tf_mmloss.losses).items() if isinstance(value, type)]
+    assert {f"{name}, {n} classes" for name in exported if name != "LongTailLoss" for n in (10, 100)} == set(losses)
+    (goal,) = (goal for goal in report["goals"] if goal["part"] == "losses")
+    assert goal["ours"] == max(losses, key=lambda name: losses[name]["median_seconds"])
 
 
 def test_the_networks_compared_have_as_many_parameters(results):
