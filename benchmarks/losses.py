@@ -18,6 +18,7 @@ from tf_mmloss.layers.features import KeepFeatures
 def prepare(classes: int, batch: int, threads: int) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
     """Return a computation for each loss, by its name."""
     use_threads(threads)
+    tf.get_logger().setLevel("ERROR")  # a function for each loss is no retracing
     names = [name for name in losses.__all__ if isinstance(getattr(losses, name), type) and name != "LongTailLoss"]
     steps = {name: _step(getattr(losses, name), classes, batch) for name in names}
     return steps, {"versions": {"tensorflow": tf.__version__, "keras": keras.__version__}}

@@ -253,7 +253,7 @@ def test_a_plan_of_others_is_checked(change, message, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["compare.json"]
 
 
-def test_classes_too_small_for_a_held_out_image_are_named(tmp_path, monkeypatch, capsys):
+def test_classes_too_small_for_a_held_out_image_are_refused_or_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TF_MMLOSS_CACHE", str(tmp_path / "cache"))
     pixels = np.random.default_rng(0).integers(0, 256, (37, 8, 8, 3), np.uint8)
     labels = np.repeat([0, 1, 2], [24, 12, 1])
@@ -266,7 +266,12 @@ def test_classes_too_small_for_a_held_out_image_are_named(tmp_path, monkeypatch,
 
     monkeypatch.setattr(experiment, "run", run)
     given = ["--dataset", str(tmp_path / "birds.npz"), *TWO, "--out", str(tmp_path / "out")]
-    assert command.main(given) == 3
+    assert command.main(given) == 2
+    assert "needs an evaluated image of every class" in (said := capsys.readouterr().err)
+    assert "Received: none of 2" in said
+    assert not (tmp_path / "out").exists()
+    assert not configs
+    assert command.main([*given, "--measure", "error"]) == 3
     assert "classes too small for an evaluated image, in no number: 2" in capsys.readouterr().out
     assert [(config.holdout, config.eval_every) for config in configs] == [(5, 200)]
     shutil.rmtree(tmp_path / "out")

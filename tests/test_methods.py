@@ -192,6 +192,8 @@ def test_a_stage_that_is_none_is_refused(arguments, message):
         ({"stages": (Stage(0.5),)}, "`stages` must begin at 0"),
         ({"stages": (Stage(), Stage(0.5, task="rotation"))}, "`stages` must begin at 0, and have one task"),
         ({"stages": (Stage(weights="inverse"), Stage(0.5))}, "must keep to the weights that they began"),
+        ({"stages": (Stage(mixes=False), Stage(0.5))}, "`stages` must mix images in the first"),
+        ({"stages": (Stage(), Stage(0.5, mixes=False), Stage(0.6))}, "and not again after one that does not"),
     ],
 )
 def test_a_method_with_what_no_training_has_is_refused(arguments, message):

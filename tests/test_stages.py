@@ -15,7 +15,7 @@ from tf_mmloss.runs import saved
 from tf_mmloss.runs.folder import read_config, read_history
 from tf_mmloss.train import experiment
 from tf_mmloss.train.inputs import has_tensorflow
-from tf_mmloss.train.presets import Config, phases, resolve, schedule, show
+from tf_mmloss.train.presets import Config, mixed_epochs, phases, resolve, schedule, show
 
 SMALL = Config(
     dataset="digits", ratio=20, depth=8, epochs=3, seed=3, input="host" if has_tensorflow() else "device", jit="off"
@@ -116,6 +116,9 @@ def test_stages_of_the_methods():
     assert [phase.stop for phase in phases(resolve(Config(method="mm-drw")))] == [200]
     with pytest.raises(ValueError, match="`epochs` must be at least 2 with method crt"):
         resolve(Config(method="crt", epochs=1))
+    # As published: mixup in the first stage of MiSLAS alone, and in both of GCL.
+    for method, epochs, last in (("mislas", 210, 200), ("gcl-crt", 230, 230), ("erm", 200, 200)):
+        assert mixed_epochs(resolve(Config(method=method, epochs=epochs, mix="mixup"))) == last
     with pytest.raises(ValueError, match="`start_epoch` must be an integer >= 1"):
         resolve(Config(method="crt", start_epoch=0))
 

@@ -36,6 +36,8 @@ class Stage:
             normalise by the batch and go on averaging, with their scales and offsets frozen.
         loss: as for `Method`. Default: the method's.
         arguments: of the loss, where they are other than the method's.
+        mixes: whether images are mixed in it, where the run mixes them (`--mix`). Default True; no stage after one that
+            does not mix does.
         rate: the learning rate in which the stage begins, as a multiple of the run's; half a cosine takes it to 0 by
             the end of the stage. The stages before end their schedule where this one begins. Default: the stage goes
             on with the schedule of those before.
@@ -60,6 +62,7 @@ class Stage:
     loss: str | None = None
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     rate: float | None = None
+    mixes: bool = True
 
     def __post_init__(self) -> None:
         fraction = isinstance(self.starts, (int, float)) and not isinstance(self.starts, bool) and 0 <= self.starts < 1
@@ -72,6 +75,7 @@ class Stage:
         choice("trains", self.trains, TRAINS)
         choice("batch_norm", self.batch_norm, BATCH_NORM)
         flag("anew", self.anew)
+        flag("mixes", self.mixes)
         if self.trains == "all" and (self.anew or self.batch_norm != "inference"):
             raise ValueError(
                 "`anew` and `batch_norm` are of a stage with a frozen backbone. Received: trains='all', "
@@ -161,6 +165,12 @@ class Method:
         if parts != sorted(parts):
             raise ValueError(
                 f"`stages` must train all before a part, as what is frozen stays so. {received('stages', self.stages)}"
+            )
+        mixing = [stage.mixes for stage in own]
+        if mixing != sorted(mixing, reverse=True) or not mixing[0]:
+            raise ValueError(
+                "`stages` must mix images in the first, and not again after one that does not. "
+                f"{received('stages', self.stages)}"
             )
         for name in ("weights", "sampling"):
             schemes = [getattr(stage, name) for stage in own]

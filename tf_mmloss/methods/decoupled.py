@@ -32,7 +32,7 @@ METHODS = (
         "gcl-crt",
         "Second stage: the classifier is trained on, class-balanced, with margin 0.1, scale 20, focal gamma 1, and the "
         "rate from 0.02 of its first value to 0 by half a cosine; the backbone is frozen, its batch normalisations in "
-        "inference mode. 30 of 230 epochs, as in their code, whose mixup is not here.",
+        "inference mode. 30 of 230 epochs, as in their code, which has mixup in both stages: --mix mixup.",
         label="GCL, two stages",
         stages=_stage(
             200 / 230,
@@ -47,7 +47,7 @@ METHODS = (
         "Zhong et al. 2021. Second stage: classifier and one factor for each class, class-balanced, with label-aware "
         "smoothing of 0.3 to 0, as in their code for CIFAR-10 long-tailed 100:1, and the rate from half of its first "
         "value, which is theirs for the classifier alone, to 0 by half a cosine; the backbone is frozen, its batch "
-        "normalisations in inference mode. 10 of 210 epochs. The mixup of their first stage is not here.",
+        "normalisations in inference mode. 10 of 210 epochs. Their first stage has mixup: --mix mixup, which ends there.",
         label="MiSLAS",
         arguments={"scale": 1.0},
         stages=_stage(
@@ -56,6 +56,7 @@ METHODS = (
             rate=0.5,
             loss="LabelAwareSmoothingLoss",
             arguments={"head": 0.3, "tail": 0.0, "shape": "concave"},
+            mixes=False,
         ),
     ),
 )

@@ -35,6 +35,7 @@ class Mixing(abc.ABC):
     help: ClassVar[str]  # one line
     share: ClassVar[float] = 1.0  # of the batches, drawn at random, that are mixed
     draws_rare: ClassVar[bool] = False  # partners are drawn by inverse class frequency, else from the batch
+    begins: ClassVar[int] = 0  # the first epoch that is mixed
     spared: ClassVar[int] = 0  # last epochs that are not mixed
 
     def __init__(self, cls_counts: Sequence[int] | np.ndarray, alpha: float = 1.0, epochs: int | None = None) -> None:
@@ -79,9 +80,9 @@ class Mixing(abc.ABC):
         """
         # Four numbers keep these draws apart from those of `tf_mmloss.sampling` and `tf_mmloss.augment`.
         rng = np.random.default_rng([seed, epoch, batch, 1])
-        ended = self.epochs is not None and epoch >= self.epochs - self.spared
+        left_out = epoch < self.begins or (self.epochs is not None and epoch >= self.epochs - self.spared)
         targets = np.eye(len(self.cls_counts), dtype=np.float32)
-        if rng.random() >= self.share or ended:
+        if rng.random() >= self.share or left_out:
             return Mixed(np.arange(len(labels)), np.float32(1), NO_BOX, targets[labels])
         order = rng.permutation(len(labels))
         theirs = labels[order] if their_labels is None else their_labels

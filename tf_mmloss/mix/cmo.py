@@ -6,7 +6,8 @@ from tf_mmloss.mix.cutmix import CutMix
 class CMO(CutMix):
     """A box of an image that was drawn by inverse class frequency, in an image that was drawn as usual.
 
-    Image and labels are those of `CutMix`; half of the batches are mixed, and none in the last three epochs.
+    Image and labels are those of `CutMix`; half of the batches are mixed, and none in the first four and the last
+    three epochs, as in the published code.
 
     Example:
         >>> mixing = CMO([12, 8], epochs=200)
@@ -20,6 +21,6 @@ class CMO(CutMix):
     """
 
     name = "cmo"
-    help = "a box of an image of a rare class, but in the last three epochs"
+    help = "a box of an image of a rare class, but in the first four and the last three epochs"
     draws_rare = True
-    spared = 3
+    begins, spared = 4, 3

@@ -87,12 +87,11 @@ class Plan:
         Raises:
             ValueError: see `tf_mmloss.train.presets.resolve`.
         """
-        for cell in self.cells():
-            resolved = presets.resolve(cell, data)
+        last = self.config.seed + self.seeds - 1
         held = self.config.holdout if holdout is None else holdout
         for name in self.methods:
-            cell = dataclasses.replace(self.config, method=comparison.bare(name), decide=decision(name), holdout=held)
-            presets.resolve(cell, data)
+            chosen = {"method": comparison.bare(name), "decide": decision(name), "holdout": held, "seed": last}
+            resolved = presets.resolve(dataclasses.replace(self.config, **chosen), data)
         return resolved
 
 
@@ -169,6 +168,11 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
             f"Received: {evaluated.sum()} images"
         )
     missing = [splits.class_names[c] for c in np.flatnonzero(evaluated == 0)]
+    if missing and plan.measure != "error" and not os.path.lexists(folder / PLAN):
+        raise ValueError(
+            f"`measure` {plan.measure} needs an evaluated image of every class: leave the others out, or compare by "
+            f"--measure error, in which they have no part. Received: none of {_listed(missing)}"
+        )
     if missing:
         progress.tell(f"classes too small for an evaluated image, in no number: {_listed(missing)}")
     content = {

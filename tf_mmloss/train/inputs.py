@@ -259,7 +259,7 @@ def _device_feed(
 
 def _mixing(config: Config, splits: Splits) -> mix.Mixing | None:
     found = mix.find(config.mix)
-    return None if found is None else found(splits.cls_counts, config.mix_alpha, config.epochs)
+    return None if found is None else found(splits.cls_counts, config.mix_alpha, presets.mixed_epochs(config))
 
 
 def _eval_batch(config: Config, splits: Splits) -> int:

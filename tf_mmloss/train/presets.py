@@ -661,6 +661,11 @@ def stages(config: Config) -> list[tuple[int, Stage]]:
     return found
 
 
+def mixed_epochs(config: Config) -> int | None:
+    """The epochs of a resolved config before the first stage that mixes no images; all, where there is none."""
+    return next((start for start, stage in stages(config) if not stage.mixes), config.epochs)
+
+
 @dataclasses.dataclass(frozen=True)
 class Phase:
     """Epochs, from `start` up to `stop`, that are trained with one optimizer: what of the network, and the loss."""
@@ -953,5 +958,6 @@ def _described(stage: Stage, config: Config) -> str:
         stage.rate and f"a learning rate of {stage.rate * config.learning_rate:g} to 0 by half a cosine",
         stage.weights and f"re-weighted, {stage.weights}",
         stage.sampling and f"re-sampled, {stage.sampling}",
+        config.mix != "none" and not stage.mixes and "images not mixed",
     ]
     return "; ".join(filter(None, done)) or "images as they are"
