@@ -1,6 +1,7 @@
-"""Pages of the site that are made from the methods and from `results/results.csv`."""
+"""Pages of the site that are made from the methods, from `results/` and from the benchmarks."""
 
 import csv
+import json
 import re
 import statistics
 from collections import defaultdict
@@ -10,7 +11,10 @@ from tf_mmloss.methods import METHODS, Method, signature
 from tf_mmloss.methods.options import docstring
 from tf_mmloss.train.presets import RECIPES
 
-RESULTS = Path(__file__).resolve().parent.parent / "results" / "results.csv"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results" / "results.csv"
+COMPARISONS = ROOT / "results" / "comparisons"  # each the comparison.md of a `tf-mmloss compare`
+BENCHMARKS = ROOT / "benchmarks" / "results.json"
 
 
 def methods() -> str:
@@ -70,6 +74,31 @@ def own() -> str:
         for (dataset, method, options, epochs), runs in found.items()
     ]
     return _table(["Images", "Method", "Options", "Error in %", "Balanced accuracy in %", "Runs"], rows)
+
+
+def compared() -> str:
+    """What `tf-mmloss compare` said of each set that it was run on."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted(COMPARISONS.glob("*.md"))]
+    return "\n".join(re.sub("^# (.+): which method\\?$", r"### \1", text, flags=re.M) for text in texts)
+
+
+def costs() -> str:
+    """What the options cost, of a training step on the processor that the benchmarks name."""
+    report = json.loads(BENCHMARKS.read_text(encoding="utf-8"))
+    loss, sam, policy = (_goal(report, part, words) for part, words in _COSTS)
+    rows = [
+        [f"any loss (the slowest is `{loss['ours'].partition(',')[0]}`)", f"{loss['median']:.1%} of the step"],
+        ["`--augment autoaugment,cutout`", f"the step at {policy['median']:.0%} of its speed without"],
+        ["`--sam 0.05`", f"{sam['median']:.1f} times the step"],
+    ]
+    return _table(["Option", "What it costs, ResNet-32, batches of 128"], rows)
+
+
+_COSTS = (("losses", "slowest"), ("options of the step", "SAM"), ("options of the step", "AutoAugment"))
+
+
+def _goal(report: dict, part: str, words: str) -> dict:
+    return next(goal for goal in report["goals"] if goal["part"] == part and words in goal["text"])
 
 
 def _section(name: str, method: Method, gains: list[str]) -> str:

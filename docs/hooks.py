@@ -29,6 +29,6 @@ def on_page_markdown(markdown, page, **_):
     """Point to the pictures where the site has them; a link to code is its name."""
     if page.file.src_uri in PAGES:
         markdown = re.sub(r"\[([^]]+)\]\((?!https?:)[^)]*\)", r"\1", markdown)
-    markdown = markdown.replace("<!-- measured -->", generated.measured())
-    markdown = markdown.replace("<!-- own -->", generated.own())
+    for mark in ("measured", "own", "compared", "costs"):
+        markdown = markdown.replace(f"<!-- {mark} -->", getattr(generated, mark)())
     return re.sub(rf"\((?:\.\./)?{PICTURES.as_posix()}/", "(figures/", markdown)

@@ -85,7 +85,9 @@ def test_a_killed_comparison_ends_with_everything(done):
             assert 0 <= float(row[f"{name}_low"]) <= float(row[name]) <= float(row[f"{name}_high"]) <= 1
     text = (done / "comparison.md").read_text()
     assert "| method | error (%) | balanced accuracy (%) | few-shot accuracy (%) |" in text
-    assert "2 seeds of each method, 120 images of held-out training images" in text
+    assert "2 seeds of each method, 120 images of held-out training images; " in text
+    counts = json.loads((done / RUNS[0] / "metrics.json").read_text())["cls_counts"]
+    assert f"{sum(counts)} training images of 10 classes, {max(counts)} of the largest and {min(counts)} of the" in text
     assert "Few-shot accuracy is of 6, 7, 8, 9." in text
     html = (done / "comparison.html").read_text()
     (again,) = re.findall(r"<pre>tf-mmloss compare (.*)</pre>", html)

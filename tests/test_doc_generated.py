@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import re
 import statistics
 from pathlib import Path
@@ -60,3 +61,19 @@ def test_images_of_ones_own_are_those_of_the_results(generated):
     table = generated.own()
     assert all(f"`{row['dataset']}`" in table for row in rows)
     assert all(f"`{row['dataset']}`" not in generated.measured() for row in rows)
+
+
+def test_costs_and_comparisons_are_what_was_measured(generated):
+    report = json.loads((ROOT / "benchmarks" / "results.json").read_text())
+    found = {
+        goal["text"]: goal["median"] for goal in report["goals"] if goal["part"] in ("losses", "options of the step")
+    }
+    costs = generated.costs()
+    assert f"{found['SAM, time over the plain step']:.1f} times the step" in costs
+    assert f"{found['AutoAugment and Cutout, speed over the step without']:.0%} of its speed" in costs
+    compared = generated.compared()
+    files = sorted((ROOT / "results" / "comparisons").glob("*.md"))
+    assert len(re.findall("^### ", compared, re.M)) == len(files) > 0
+    assert not re.findall("^# ", compared, re.M)
+    for path in files:
+        assert path.read_text().splitlines()[2] in compared

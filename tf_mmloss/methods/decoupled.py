@@ -47,7 +47,8 @@ METHODS = (
         "Zhong et al. 2021. Second stage: classifier and one factor for each class, class-balanced, with label-aware "
         "smoothing of 0.3 to 0, as in their code for CIFAR-10 long-tailed 100:1, and the rate from half of its first "
         "value, which is theirs for the classifier alone, to 0 by half a cosine; the backbone is frozen, its batch "
-        "normalisations in inference mode. 10 of 210 epochs. Their first stage has mixup: --mix mixup, which ends there.",
+        "normalisations in inference mode. 10 of 210 epochs. Their first stage has mixup: --mix mixup, which "
+        "ends there.",
         label="MiSLAS",
         arguments={"scale": 1.0},
         stages=_stage(

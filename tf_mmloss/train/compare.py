@@ -90,7 +90,12 @@ class Plan:
         last = self.config.seed + self.seeds - 1
         held = self.config.holdout if holdout is None else holdout
         for name in self.methods:
-            chosen = {"method": comparison.bare(name), "decide": decision(name), "holdout": held, "seed": last}
+            chosen: dict[str, Any] = {
+                "method": comparison.bare(name),
+                "decide": decision(name),
+                "holdout": held,
+                "seed": last,
+            }
             resolved = presets.resolve(dataclasses.replace(self.config, **chosen), data)
         return resolved
 
@@ -354,6 +359,7 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
         found["failed"], found["planned_seeds"] = failed, plan.seeds
         found["on"] = "held-out training images" if plan.config.holdout else "the test split"
         label = data_label(vars(config))
+        found["trained_on"] = _training_set(splits.cls_counts)
         found["text"] = text(found, label)
         with atomic_path(folder / "comparison.md") as temporary:
             temporary.write_text(found["text"], encoding="utf-8")
@@ -432,10 +438,19 @@ def text(found: dict[str, Any], label: str) -> str:
         f"# {label}: which method?\n\n"
         + " ".join(found["answer"])
         + f"{left_out}\n\n{table}\n\n"
-        + f"{seeds}{of} of each method, {found['images']:,} images of {found['on']}. In brackets: 95 % intervals over "
-        f"{spread}. Bold: the choice. Differences are in {measure}, paired by seeds and images, with the interval of "
-        f"this pair alone{chance}. Few-shot accuracy is of {_listed(found['few'])}. What other training images would "
+        + f"{seeds}{of} of each method, {found['images']:,} images of {found['on']}; {found['trained_on']}. "
+        f"In brackets: 95 % intervals over {spread}. Bold: the choice. Differences are in {measure}, paired by seeds "
+        f"and images, with the interval of this pair alone{chance}. Few-shot accuracy is of {_listed(found['few'])}. "
+        "What other training images would "
         f"change is part of no interval. From the simplest: {simplest}.{shared}\n"
+    )
+
+
+def _training_set(cls_counts: np.ndarray) -> str:
+    """Its size in words."""
+    return (
+        f"{cls_counts.sum():,} training images of {len(cls_counts):,} classes, {cls_counts.max():,} of the largest and "
+        f"{cls_counts.min():,} of the smallest"
     )
 
 
