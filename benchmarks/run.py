@@ -251,12 +251,12 @@ def measure(contestants: dict[str, Contestant], rounds: int, torch_python: str) 
 def judge(goal: Goal, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The goal's number in every round, the median and whether it is within the bound (None: no rival there)."""
     judged: dict[str, Any] = {**dataclasses.asdict(goal), "at_least": goal.at_least, "values": [], "met": None}
-    own = (goal.ours,) if isinstance(goal.ours, str) else goal.ours
-    slowest = max(own, key=lambda name: results[name]["median_seconds"])
-    ours = results[slowest]
     rivals = [name for name in goal.theirs if results[name]["samples"]]
     if goal.theirs and not rivals:
         return judged
+    own = (goal.ours,) if isinstance(goal.ours, str) else goal.ours
+    slowest = max(own, key=lambda name: results[name]["median_seconds"])
+    ours = results[slowest]
     rival = min(rivals, key=lambda name: results[name]["median_seconds"], default=slowest)
     theirs = results[rival]
     judged |= {"ours": slowest, "theirs": rival}
