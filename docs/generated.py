@@ -21,10 +21,11 @@ def methods() -> str:
     """The page of the methods."""
     gains = _gains()
     parts = [
-        "# Methods\n\nWhat `--method` names, made from the code. All train under the recipe of the data set. The gain "
-        "is the test error of erm minus that of the method, in points, at the last epoch, where "
-        "both were run with the method's own options ([Results](results.md)); what was not run has none. The time "
-        "of a step was not compared by method; a method that starts from a pre-trained backbone needs that run too.\n",
+        "---\nhide: [toc]\n---\n\n# Methods\n\nWhat `--method` names, made from the code. All train under the "
+        "recipe of the data set. The gain is the test error of erm minus that of the method, in points, at the "
+        "last epoch, where both were run with the method's own options ([Results](results.md)); what was not run "
+        "has none. The time of a step was not compared by method; a method that starts from a pre-trained backbone "
+        "needs that run too.\n",
         _table(
             ["Method", "Loss", "Loss needs", "Stages", "Gain"],
             [

@@ -33,6 +33,21 @@ for (const heading of all("h1, h2, h3, h4")) {
   if (heading.tagName[1] > level + 1) fault("heading out of order", heading);
   level = Number(heading.tagName[1]);
 }
+if (/user-scalable=no|maximum-scale/.test(all("meta[name=viewport]").map((meta) => meta.content))) {
+  faults.push("cannot be enlarged");
+}
+const ids = all("[id]").map((element) => element.id);
+for (const element of all("[id]")) {
+  if (ids.indexOf(element.id) !== ids.lastIndexOf(element.id)) fault("id twice", element);
+}
+for (const element of all("button, a[href], summary, h1, h2, h3, h4")) {
+  if (!(element.ariaLabel || element.title || element.textContent).trim()) fault("no name", element);
+}
+for (const element of all("input, select, textarea")) {
+  if (!element.ariaLabel && !element.labels?.length && element.checkVisibility()) fault("no name", element);
+}
+for (const element of all("li")) if (!element.closest("ul, ol, menu")) fault("not in a list", element);
+for (const element of all("ul > :not(li), ol > :not(li)")) fault("no item of a list", element);
 for (const img of all("img")) if (!img.alt.trim()) fault("no alternative text", img);
 for (const img of all("svg, [role=img], [role=region]")) if (!img.ariaLabel) fault("no label", img);
 for (const table of all("table")) if (!table.caption?.textContent.trim()) fault("no caption", table);
@@ -46,6 +61,11 @@ for (const caption of all("caption")) {
 for (const text of all("svg text")) {
   const size = parseFloat(getComputedStyle(text).fontSize) * text.getCTM().a;
   if (size < 9) fault(`${size} pixels are too small`, text);
+}
+
+for (const element of all("button, summary")) {
+  const { height, width } = element.getBoundingClientRect();
+  if (width && height < 24) fault(`${height} pixels are too low`, element);
 }
 
 const numbers = (colour) => {
@@ -66,6 +86,7 @@ const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 while (walker.nextNode()) {
   const element = walker.currentNode.parentElement;
   if (!walker.currentNode.data.trim() || element.closest("script, title")) continue;
+  if (!element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
   const style = getComputedStyle(element);
   const back = behind(element);
   const colour = over(numbers(element.closest("svg") ? style.fill : style.color), back);
@@ -80,7 +101,7 @@ for (const element of all("button, summary, .wide")) {
     fault("focus is not seen", element);
   }
 }
-return [...new Set(faults)].slice(0, 20);
+return [...new Set(faults)];
 })()"""
 
 

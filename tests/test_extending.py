@@ -30,7 +30,10 @@ for number, command in enumerate(json.loads(sys.argv[1])):
     found[number] = read_json(Path(f"run{number}"), "metrics.json")["error"]
 with contextlib.redirect_stdout(sys.stderr):
     assert main(["evaluate", f"run{number}"]) == 0
-print(json.dumps([said.getvalue(), list(found.values())]))
+evaluated = io.StringIO()
+with contextlib.redirect_stdout(evaluated):  # the function that the run is of gives its test images, not all
+    assert main(["evaluate", "run0", "--dataset", "my_source:pictures"]) == 0
+print(json.dumps([said.getvalue(), list(found.values()), evaluated.getvalue()]))
 """
 
 
@@ -66,7 +69,7 @@ def test_files_outside_the_package_are_in_help_and_train(page):
     assert [command[:2] for command in commands] == [["tf-mmloss", "fit"]] * 2
     named = set(" ".join(map(" ".join, commands)).replace(",", " ").split())
     assert {"my_source:pictures", "my_backbone:network", "my_loss:poly", "my_augmentation:Light"} <= named
-    said, errors = in_new_process(RUNS, json.dumps(commands))
+    said, errors, evaluated = in_new_process(RUNS, json.dumps(commands))
     said = re.sub(r"\s+", " ", said)
     for name in (
         "npy:..., package.module:function",
@@ -76,5 +79,6 @@ def test_files_outside_the_package_are_in_help_and_train(page):
         assert name in said
     assert "poly: more weight of 1 - p_y" in said
     assert re.search(r"--method METHOD .*\bfocal-crt, ", said)
+    assert evaluated.startswith("my_source:pictures, test split: 10 images")
     assert len(errors) == 2
     assert all(0 <= error <= 1 for error in errors)

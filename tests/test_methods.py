@@ -11,7 +11,7 @@ import pytest
 
 import tf_mmloss
 from tf_mmloss import methods
-from tf_mmloss.cli import fit
+from tf_mmloss.cli import evaluate, export, fit, page, runs
 from tf_mmloss.methods import METHODS, Method, Stage, find, loss_options, signature
 from tf_mmloss.runs.folder import RunFolderError, read_config
 from tf_mmloss.train import experiment
@@ -127,6 +127,18 @@ def test_a_function_of_ones_own_has_its_options_and_trains(own, capsys):
         read_config(Path("run"))
     assert fit.main(["--resume", "run"]) == 2
     assert "to say that you trust it" in capsys.readouterr().err
+    assert runs.main(["."]) == 0
+    assert f"{spec} " in capsys.readouterr().out
+    assert page.main(["run"]) == 0
+    for command in (evaluate, export):  # as any that takes a finished run
+        given = ["run", "--out", f"{command.__name__}.out"]
+        assert command.main(given) == 2
+        assert f"give --method {spec}" in capsys.readouterr().err
+        assert spec not in METHODS
+        assert command.main([*given, "--method", "os"]) == 2
+        assert "`method` must be the run's package.module:function" in capsys.readouterr().err
+    assert evaluate.main(["run", "--draws", "10", "--method", spec]) == 0
+    assert spec in METHODS
     assert fit.main(["--resume", "run", "--method", spec]) == 0
 
 

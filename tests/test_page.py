@@ -259,13 +259,15 @@ def test_the_checks_find_faults(tmp_path, browser):
         <p style="color: #888">grey</p><p style="width: 5000px">long</p><img src="http://127.0.0.1:9/x.png"><button
         tabindex=1>x</button><table><tr><th>y</th></tr></table><div class=wide><div style="width: 900px">z</div></div>
         <svg viewBox="0 0 999 9" width="99"><text font-size="9" y="9">s</text></svg>
-        <script>console.error("!")</script>"""
+        <meta name=viewport content="user-scalable=no"><p id=a><b id=a></b><a href="#a"></a><input><li>l</li>
+        <ul><p>u</p></ul><script>console.error("!")</script>"""
     )
     browser.open(path, 390)
     found = " ".join(browser.ask(CHECKS))
     for fault in ("no language", "one main", "wide", "overflows", "positive tabindex", "heading out of order",
                   "no alternative text", "no label", "no caption", "th without scope", "by keys", "too small",
-                  "contrast 3.5", "focus is not seen"):  # fmt: skip
+                  "contrast 3.5", "focus is not seen", "enlarged", "id twice",
+                  "no name: <a", "no name: <input", "not in a list", "no item", "too low"):  # fmt: skip
         assert fault in found, fault
     assert browser.requests == ["http://127.0.0.1:9/x.png"]
     assert any("!" in json.dumps(said) for said in browser.complaints)

@@ -134,6 +134,30 @@ def add_decide_option(main: argparse.ArgumentParser) -> None:
     )
 
 
+def add_method_option(main: argparse.ArgumentParser) -> None:
+    """The method, for the commands that take a finished run: for `open_method`."""
+    main.add_argument(
+        "--method",
+        metavar="MODULE:FUNCTION",
+        help="the run's own method, where it is a function of yours: says that it is to be called",
+    )
+
+
+def open_method(spec: str | None) -> None:
+    """Call the function that makes a run's method, which is not called unless it was asked for.
+
+    Raises:
+        ValueError: it is no function, or none that makes a method.
+    """
+    from tf_mmloss import methods
+
+    if spec is None:
+        return
+    if not methods.is_function(spec):
+        raise ValueError(f"`method` must be the run's package.module:function. Received: method={spec!r}")
+    methods.open_function(spec)
+
+
 def add_progress_options(main: argparse.ArgumentParser) -> None:
     """How it is said how it goes, for the commands that train: `how`, for `tf_mmloss.train.progress.shown`."""
     either = main.add_mutually_exclusive_group()

@@ -36,7 +36,7 @@ def evaluate(
 
     Args:
         run: a finished run folder.
-        dataset: other images; default: those that the run was evaluated on.
+        dataset: other images; default: those that the run was evaluated on, as with the function that the run is of.
         data_dir: where CIFAR or `tfds:NAME` is.
         draws: of the bootstrap.
         skip_broken, accept_odd: how other images are read, see `tf_mmloss.data.load_images`.
@@ -51,19 +51,21 @@ def evaluate(
     from tf_mmloss._validation import integer
     from tf_mmloss.metrics import expected_calibration_error
     from tf_mmloss.runs.model import RunModel, own_images
+    from tf_mmloss.train import presets
 
     integer("draws", draws, at_most=evaluation.MOST_DRAWS)
     model = RunModel.load(run, decide_by, data_dir)
     asked = model.config.decide if decide_by is None else decide_by
     reading = {"skip_broken": skip_broken, "accept_odd": accept_odd}
-    if dataset is None and any(reading.values()):
+    is_own = dataset is None or dataset == presets.code_named(model.config).get("dataset")
+    if is_own and any(reading.values()):
         raise ValueError(f"`dataset` must be given with {', '.join(name for name in reading if reading[name])}.")
-    if dataset is None:
-        of, images, labels = own_images(run, model, data_dir)
+    if is_own:
+        of, images, labels = own_images(run, model, data_dir, called=dataset is not None)
     else:
         of, images, labels = _other(dataset, model, data_dir, **reading)
     # On the images that a strength is fitted on, each half is decided by the other.
-    spec = asked if dataset is None else model.decide
+    spec = asked if is_own else model.decide
     scores = decide.decided(spec, model.trained, labels, model.logits(np.asarray(images))).scores
     counts, names = model.trained.cls_counts, model.class_names
     found = evaluation.evaluate(labels, evaluation.softmax(scores), cls_counts=counts, class_names=names, draws=draws)
@@ -109,6 +111,7 @@ def parser() -> argparse.ArgumentParser:
     )
     main.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR is, as for fit")
     cli.add_decide_option(main)
+    cli.add_method_option(main)
     main.add_argument("--draws", type=int, default=1000, help="of the bootstrap; default 1000")
     main.add_argument(
         "--out", type=cli.path, metavar="FILE", help="write what was found as JSON, the confusion matrix included"
@@ -128,6 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
             from tf_mmloss.files import write_json
             from tf_mmloss.runs import model  # noqa: F401
         backend.check(options.backend)
+        cli.open_method(options.method)
         reading: dict[str, Any] = {"skip_broken": options.skip_broken, "accept_odd": options.accept_odd}
         reading["decide_by"] = options.decide
         found = evaluate(options.run, options.dataset, options.data_dir, options.draws, **reading)

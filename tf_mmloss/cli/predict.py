@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     main.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or patterns")
     main.add_argument("--out", type=cli.path, metavar="FILE", help="the table, .csv; default: it is printed")
     cli.add_decide_option(main)
+    cli.add_method_option(main)
     main.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR is, for a decision that is fitted")
     backend.add_option(main)
     return main
@@ -105,6 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         with cli.imports():
             import keras  # noqa: F401
         backend.check(options.backend)
+        cli.open_method(options.method)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)

@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options = parser().parse_args(arguments)
+    from tf_mmloss import methods
     from tf_mmloss.runs import folder as run_folder
 
     root = options.folder
@@ -31,18 +32,20 @@ def main(arguments: list[str] | None = None) -> int:
     unfinished = []
     for folder in run_folder.run_folders(root):
         try:
-            config = run_folder.read_config(folder)
-            label = run_folder.data_label(vars(config))
+            config = run_folder.read_json(folder, "config.json", ["dataset", "imbalance", "ratio", "method", "seed"])
+            if not methods.is_function(config["method"]):  # which would have to be called
+                config = vars(run_folder.read_config(folder))
+            label = run_folder.data_label(config)
             if not run_folder.is_finished(folder):
-                unfinished.append(f"{folder}: epoch {run_folder.epochs_saved(folder)} of {config.epochs}")
+                unfinished.append(f"{folder}: epoch {run_folder.epochs_saved(folder)} of {config.get('epochs')}")
                 continue
             metrics = run_folder.read_json(folder, "metrics.json", ["error", "balanced_accuracy", "seconds"])
         except run_folder.RunFolderError as error:
             unfinished.append(str(error))
             continue
         top_1, balanced = metrics["error"], 1 - metrics["balanced_accuracy"]
-        held = " (held-out)" if config.holdout else ""
-        cells = [f"{top_1:.2%}{held}", f"{balanced:.2%}", config.method, str(config.seed),
+        held = " (held-out)" if config.get("holdout") else ""
+        cells = [f"{top_1:.2%}{held}", f"{balanced:.2%}", config["method"], str(config["seed"]),
                  run_folder.duration(metrics["seconds"]), str(folder)]  # fmt: skip
         done.setdefault(label, []).append((top_1 if options.by == "error" else balanced, cells))
     head = ["error", "balanced error", "method", "seed", "time", "folder"]

@@ -122,18 +122,26 @@ class RunModel:
         return softmax(self.scores(images))
 
 
-def own_images(run: str | os.PathLike[str], model: RunModel, data_dir: str | None) -> tuple[str, Any, np.ndarray]:
+def own_images(
+    run: str | os.PathLike[str], model: RunModel, data_dir: str | None, *, called: bool = False
+) -> tuple[str, Any, np.ndarray]:
     """What a run was evaluated on: in words, images and labels.
+
+    Args:
+        run: its folder.
+        model: of it.
+        data_dir: where CIFAR or `tfds:NAME` is.
+        called: call the function that gives the images, if one does.
 
     Raises:
         ValueError: a function that nobody said is to be called, or other images than the run was trained on.
     """
     from tf_mmloss.train import experiment, inputs, presets
 
-    if "dataset" in presets.code_named(model.config):
+    if not called and "dataset" in presets.code_named(model.config):
         raise ValueError(
-            f"`dataset` of {run} is a function that would be called: give --dataset {model.config.dataset} to say that "
-            "you trust it."
+            f"`dataset` of {run} is a function, which is not called unasked: give `evaluate` --dataset "
+            f"{model.config.dataset}, or a decision its strength, as logit-adjustment:1."
         )
     data = inputs.load(model.config, data_dir)
     experiment.check_data(Path(run).expanduser(), data)
