@@ -24,16 +24,18 @@ def methods() -> str:
         "---\nhide: [toc]\n---\n\n# Methods\n\nWhat `--method` names, made from the code. All train under the "
         "recipe of the data set. The gain is the test error of erm minus that of the method, in points, at the "
         "last epoch, where both were run with the method's own options ([Results](results.md)); what was not run "
-        "has none. The time of a step was not compared by method; a method that starts from a pre-trained backbone "
-        "needs that run too.\n",
+        "has none. The cost is beside a run of erm: the slowest loss takes "
+        f"{_goal(json.loads(BENCHMARKS.read_text(encoding='utf-8')), *_COSTS[0])['median']:.1%} of a step of "
+        "ResNet-32 ([Benchmarks](benchmarks.md)).\n",
         _table(
-            ["Method", "Loss", "Loss needs", "Stages", "Gain"],
+            ["Method", "Loss", "Loss needs", "Stages", "Cost", "Gain"],
             [
                 [
                     f"[`{name}`](#{name})",
                     f"`{method.loss}`",
                     ", ".join(_needs(method)) or "–",
                     _stages(method),
+                    _cost(method),
                     "; ".join(gains.get(name, [])),
                 ]
                 for name, method in METHODS.items()
@@ -118,6 +120,7 @@ def _section(name: str, method: Method, gains: list[str]) -> str:
         f"- Loss needs class counts: {_needs_counts(method)}",
         f"- Head: {_head(method)}",
         f"- Stages: {_stages(method)}",
+        f"- Cost: {_cost(method)}",
     ]
     if options:
         values = {option.name: method.arguments.get(option.name, option.default) for option in options.values()}
@@ -157,6 +160,15 @@ def _stages(method: Method) -> str:
         if done:
             said.append(f"{done} {_when(stage.starts)}")
     return ", ".join(said) or "one"
+
+
+def _cost(method: Method) -> str:
+    """Beside a run of erm."""
+    if method.pretraining != "none":
+        return "as erm, and the pre-training"
+    if any(stage.part for stage in method.own_stages):
+        return "less than erm: a part is frozen"
+    return "as erm"
 
 
 def _when(starts: float | str) -> str:

@@ -32,6 +32,8 @@ def test_every_method_has_its_section_and_an_equation(generated):
         assert "l = " in found
         assert found in section
         assert method.source in section
+        assert ("\n- Cost: as erm, and the pre-training\n" in section) == (name == "ldam-drw-ssp")
+        assert ("\n- Cost: less than erm" in section) == (name in ("crt", "lws", "gcl-crt", "mislas"))
 
 
 def test_gains_are_those_of_the_results(generated):
