@@ -111,6 +111,16 @@ def test_the_start_page_tells_of_the_headings_of_a_run_page():
     assert told <= set(re.findall(r"<h2>(.+?)</h2>", page))
 
 
+def test_the_readme_is_short_and_has_a_picture_a_table_and_code():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) < 120
+    code = re.search(r"```python\n(.*?)```", text, re.S)[1]
+    assert len(code.splitlines()) <= 20
+    pictures = re.findall(r"^!\[.+\]\((.+)\)$", text, re.M)
+    assert len(pictures) == len(re.findall(r"^\| -", text, re.M)) == 1
+    assert (ROOT / pictures[0]).exists()
+
+
 def test_options_in_the_text_of_the_documents_exist():
     written = "".join(
         path.read_text()
