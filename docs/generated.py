@@ -21,7 +21,7 @@ def methods() -> str:
     """The page of the methods."""
     gains = _gains()
     parts = [
-        "---\nhide: [toc]\n---\n\n# Methods\n\nWhat `--method` names, made from the code. All train under the "
+        "# Methods\n\nWhat `--method` names, made from the code. All train under the "
         "recipe of the data set. The gain is the test error of erm minus that of the method, in points, at the "
         "last epoch, where both were run with the method's own options ([Results](results.md)); what was not run "
         "has none. The cost is beside a run of erm: the slowest loss takes "

@@ -12,6 +12,7 @@ PAGES = {
     "benchmarks.md": "benchmarks/README.md",
     "changelog.md": "CHANGELOG.md",
 }
+WIDE = ("methods.md", "results.md")  # of wide tables, which take the place of the contents
 PICTURES = Path("results/figures")
 
 
@@ -27,6 +28,8 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, **_):
     """Point to the pictures where the site has them; a link to code is its name."""
+    if page.file.src_uri in WIDE:
+        page.meta["hide"] = ["toc"]
     if page.file.src_uri in PAGES:
         markdown = re.sub(r"\[([^]]+)\]\((?!https?:)[^)]*\)", r"\1", markdown)
     for mark in ("measured", "own", "compared", "costs"):

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs import plots
@@ -169,3 +171,13 @@ def test_plots_need_neither_keras_nor_pyplot():
     code = f"import sys; from tf_mmloss.runs import plots; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_pictures_of_images_fit_a_page_however_large_they_are(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (96, 96, 96, 3), dtype=np.uint8)  # noise: nothing is larger
+    plots.examples(images, np.arange(96) // 8, [f"class {c}" for c in range(12)], tmp_path / "examples.png")
+    content = (tmp_path / "examples.png").read_bytes()
+    assert 100_000 < len(content) <= run_folder.PICTURE_BYTES
+    with Image.open(tmp_path / "examples.png") as picture:
+        assert min(picture.size) > 500

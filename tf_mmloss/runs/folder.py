@@ -25,6 +25,8 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     from tf_mmloss.train.presets import Config
 
+# Of a picture of images, so that a page with two of them stays below 2 MB.
+PICTURE_BYTES = 600_000
 # What a run's own process writes into its folder.
 FILES = (
     *("config.json", "data.json", "environment.json", "history.csv", "metrics.json", "failed.json"),

@@ -18,8 +18,6 @@ from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs import predictions
 
 NAME = "index.html"
-# Of the pictures of a page, so that it stays below 2 MB.
-PICTURE_BYTES = 600_000
 # More classes have no room for names beside a matrix.
 NAMED_CLASSES = 30
 # A bootstrap over more numbers takes too long for a page.
@@ -322,7 +320,7 @@ def _reliability(correct: np.ndarray, confidence: np.ndarray) -> dict[str, Any]:
 def _picture(path: Path) -> str | None:
     """A PNG of the run folder as text for a page; None: there is none that fits."""
     try:
-        content = read_bytes(path, limit=PICTURE_BYTES)
+        content = read_bytes(path, limit=run_folder.PICTURE_BYTES)
     except (OSError, ValueError):
         return None
     return base64.b64encode(content).decode() if content.startswith(b"\x89PNG\r\n\x1a\n") else None

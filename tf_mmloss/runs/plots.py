@@ -6,6 +6,7 @@ A run draws its own figures into its folder when it ends. Every figure is writte
 numbers give the same bytes.
 """
 
+import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -17,6 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
+from PIL import Image
 
 from tf_mmloss import cli
 from tf_mmloss.datasets.rows import Rows
@@ -183,7 +185,7 @@ def examples(images: np.ndarray | Rows, labels: np.ndarray, class_names: Sequenc
             _tiles(row, images[positions])
         for axes, name in zip(figure.axes[::8], class_names, strict=False):
             axes.set_title(_short(name), loc="left", fontsize=7, pad=2)
-        _save_png(figure, path)
+        _save_images(figure, path)
 
 
 def mistakes(
@@ -212,7 +214,7 @@ def mistakes(
         for axes, i in zip(tiles, wrong, strict=False):
             true, taken = (_short(class_names[c]) for c in (found.labels[i], found.predicted[i]))
             axes.set_title(f"{true}\ntaken for {taken}\n{confidence[i]:.0%} sure", fontsize=6, pad=2)
-        _save_png(figure, path)
+        _save_images(figure, path)
 
 
 def _tiles(places: Iterable[Axes], images: np.ndarray) -> None:
@@ -376,6 +378,21 @@ def _save(figure: Figure, path_stem: str | Path) -> None:
     with atomic_path(Path(f"{path_stem}.svg")) as temporary:
         figure.savefig(str(temporary), metadata={"Date": None, "Creator": None})
     _save_png(figure, Path(f"{path_stem}.png"))
+
+
+def _save_images(figure: Figure, path: Path) -> None:
+    """Save a picture of images, with fewer colours and then smaller where it is too large for a page."""
+    for dpi, colours in ((150, None), (150, 256), (100, 256), (70, 128)):
+        content = io.BytesIO()
+        figure.savefig(content, format="png", metadata={"Software": None}, dpi=dpi)
+        if colours:
+            picture = Image.open(content).convert("RGB").quantize(colours)
+            content = io.BytesIO()
+            picture.save(content, format="png", optimize=True)
+        if len(content.getvalue()) <= run_folder.PICTURE_BYTES:
+            break
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getvalue())
 
 
 def _save_png(figure: Figure, path: Path) -> None:
