@@ -79,6 +79,6 @@ def test_files_outside_the_package_are_in_help_and_train(page):
         assert name in said
     assert "poly: more weight of 1 - p_y" in said
     assert re.search(r"--method METHOD .*\bfocal-crt, ", said)
-    assert evaluated.startswith("my_source:pictures, test split: 10 images")
+    assert evaluated.startswith("pictures, test split: 10 images")
     assert len(errors) == 2
     assert all(0 <= error <= 1 for error in errors)
