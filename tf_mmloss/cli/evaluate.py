@@ -57,15 +57,16 @@ def evaluate(
     model = RunModel.load(run, decide_by, data_dir)
     asked = model.config.decide if decide_by is None else decide_by
     reading = {"skip_broken": skip_broken, "accept_odd": accept_odd}
-    is_own = dataset is None or dataset == presets.code_named(model.config).get("dataset")
-    if is_own and any(reading.values()):
+    # The function that the run is of gives what the run was evaluated on.
+    other = None if dataset == presets.code_named(model.config).get("dataset") else dataset
+    if other is None and any(reading.values()):
         raise ValueError(f"`dataset` must be given with {', '.join(name for name in reading if reading[name])}.")
-    if is_own:
+    if other is None:
         of, images, labels = own_images(run, model, data_dir, called=dataset is not None)
     else:
-        of, images, labels = _other(dataset, model, data_dir, **reading)
+        of, images, labels = _other(other, model, data_dir, **reading)
     # On the images that a strength is fitted on, each half is decided by the other.
-    spec = asked if is_own else model.decide
+    spec = asked if other is None else model.decide
     scores = decide.decided(spec, model.trained, labels, model.logits(np.asarray(images))).scores
     counts, names = model.trained.cls_counts, model.class_names
     found = evaluation.evaluate(labels, evaluation.softmax(scores), cls_counts=counts, class_names=names, draws=draws)
