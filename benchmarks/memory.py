@@ -52,7 +52,7 @@ def allocated() -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=6_000)
+    parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--out", type=Path, default=HERE / "memory.json")
     args = parser.parse_args()

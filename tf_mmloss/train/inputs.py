@@ -20,7 +20,7 @@ from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
 from tf_mmloss.train import presets, progress, strategy
 from tf_mmloss.train.presets import METHODS, OWN_OPTIONS, Config
 
-EVAL_BATCH, EVAL_BYTES = 500, 2**23  # of uint8 pixels
+EVAL_BATCH, EVAL_BYTES = 500, 2**22  # of uint8 pixels
 ROTATIONS = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")
 
 
