@@ -8,7 +8,7 @@ from helpers import BACKEND, to_numpy
 from tf_mmloss import SGD
 from tf_mmloss.runs.folder import read_json
 from tf_mmloss.train import Config, run
-from tf_mmloss.train.experiment import RunStoppedError
+from tf_mmloss.train.experiment import RunStoppedError, slow_average
 from tf_mmloss.train.presets import resolve
 
 CONFIG = Config(dataset="digits", ratio=20, method="ldam-drw", depth=8, epochs=2, sam=0.05, ema=0.9, input="device")
@@ -79,3 +79,12 @@ def test_a_run_killed_before_its_result_evaluates_the_averages(finished, tmp_pat
 def test_a_bad_decay_is_refused(ema):
     with pytest.raises(ValueError, match="`ema`"):
         resolve(Config(ema=ema))
+
+
+def test_an_average_that_is_mostly_the_first_weights_is_told():
+    """Of 180 steps, 0.999^180 = 84 % are left."""
+    config = resolve(Config(dataset="digits", epochs=60, ema=0.999))
+    assert "is 84% the weights of the beginning after the 180 steps" in slow_average(config, 275)
+    assert "--ema 0.975 has left them behind" in slow_average(config, 275)
+    for quiet in (config, resolve(Config(dataset="digits")), resolve(Config(dataset="digits", epochs=60, ema=0.9))):
+        assert slow_average(quiet, 60_000 if quiet is config else 275) is None
