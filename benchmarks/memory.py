@@ -1,4 +1,8 @@
-"""Train on images that take ten times the memory which the process may use, decoded; write memory.json."""
+"""Train on images that take ten times the memory which the process uses, decoded; write memory.json.
+
+A small run comes first, so that what follows is that of the images. The addresses that the process may have beyond it
+are bounded (RLIMIT_DATA), so that the set as an array is refused; TensorFlow's allocator asks for more than it fills.
+"""
 
 import argparse
 import json
@@ -19,7 +23,7 @@ from PIL import Image
 from tf_mmloss.train import Config, run
 
 HERE = Path(__file__).parent
-TIMES = 10  # the decoded images over the limit
+TIMES, ADDRESSES = 10, 3  # the decoded images over what may be filled, and over what may be asked for
 
 
 def network(shape: tuple[int, int, int]) -> keras.Model:
@@ -44,9 +48,9 @@ def make(root: Path, images: int, side: int) -> Path:
     return root
 
 
-def allocated() -> int:
-    """Bytes that count for RLIMIT_DATA: what the process allocated, without the files that it maps."""
-    found = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())
+def status(name: str) -> int:
+    """Bytes of the process: VmData, what it asked for, or RssAnon, what of it is in memory; no mapped files."""
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return 1024 * int(found[1])
 
 
@@ -68,8 +72,8 @@ def main() -> None:
             run(Config(dataset=str(data), image_size=str(args.side), **how), Path(place, f"{name}-run"))
 
         train("small", 40)  # loads and starts all that a run needs
-        base = allocated()
-        resource.setrlimit(resource.RLIMIT_DATA, (base + limit, base + limit))
+        base, bound = status("RssAnon"), status("VmData") + decoded // ADDRESSES
+        resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))
         try:
             np.ones(decoded, np.uint8)
             sys.exit("the limit does not hold")
@@ -79,7 +83,7 @@ def main() -> None:
 
         def watch() -> None:
             while not done.wait(0.05):
-                seen.append(allocated())
+                seen.append(status("RssAnon"))
 
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -99,6 +103,8 @@ def main() -> None:
             "seconds": time.perf_counter() - began,
         }
         print(found)
+        if found["used"] > limit:
+            sys.exit("it took more than the limit")
         args.out.write_text(json.dumps(found, indent=1) + "\n")
 
 

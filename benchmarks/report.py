@@ -45,9 +45,9 @@ PRECISION = """Is bfloat16 as accurate? `precision.py` trains the same runs in b
 
 
 MEMORY = """`memory.py` trains on {images:,} JPEGs of {side} x {side} pixels, {decoded} decoded, in a process that may
-allocate {limit} beyond what a small run before it needed: RLIMIT_DATA, which refuses the set as an array. It took
-{used} of them at most, and {seconds:.0f} s for reading and an epoch, on a busy machine. The pixels are in a file that
-is mapped: what the system keeps of it in memory is not the process's."""
+not take a tenth of that, {limit}, beyond what a small run before it needed. It took {used} at most (anonymous memory;
+RLIMIT_DATA refuses the set as an array), and {seconds:.0f} s for reading and an epoch, on a busy machine. The pixels
+are in a file that is mapped: what the system keeps of it in memory is not the process's."""
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
