@@ -716,6 +716,39 @@ def test_a_non_finite_loss_stops_the_run(bad):
     assert ended == [0]
 
 
+@pytest.mark.parametrize("label", [-1, len(COUNTS), 2**31, 2**32 + 1, 1 - 2**32])
+def test_a_label_that_is_none_stops_a_fit(label):
+    """Of the last two, the lower 32 bits are a class."""
+    x, y = data()
+    y = np.where(np.arange(len(y)) == 8, label, y)
+    with pytest.raises((NonFiniteLossError, ValueError), match=r"labels? |`y_true` must be whole numbers"):
+        compiled().fit(x, y, batch_size=BATCH, epochs=1, verbose=0, callbacks=[StopOnNonFinite()])
+
+
+def test_multi_hot_rows_stop_a_fit_with_a_word_on_labels():
+    x, y = data()
+    rows = np.eye(len(COUNTS), dtype="float32")[y]
+    rows[:, 0] = 1
+    with pytest.raises((NonFiniteLossError, ValueError), match="sum to one"):
+        compiled().fit(x, rows, batch_size=BATCH, epochs=1, verbose=0, callbacks=[StopOnNonFinite()])
+
+
+def test_a_fit_of_positions_is_that_of_their_examples():
+    head, row, rows = keras.layers.Dense(len(COUNTS)), keras.Input((5,)), keras.Input((BATCH, 5))
+    by_row, model = keras.Model(row, head(row)), compiled(keras.Model(rows, head(rows)))
+    x, y = data()
+    history = model.fit(
+        x.reshape(-1, BATCH, 5),
+        y.reshape(-1, BATCH),
+        batch_size=1,
+        epochs=3,
+        shuffle=False,
+        verbose=0,
+        callbacks=[DeferredReweighting(START, COUNTS)],
+    ).history
+    assert_losses(history, stages(by_row, epochs=3))
+
+
 def state(model):
     return [to_numpy(v).copy() for v in [*model.variables, *model.optimizer.variables]]
 

@@ -681,6 +681,65 @@ def test_an_epoch_that_is_one_program_is_compiled(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+STATEFUL = """
+import keras
+from keras import ops
+from tf_mmloss import CrossEntropyLoss
+from tf_mmloss.callbacks.base import RunCallback, attach_states
+from tf_mmloss.losses.base import LossState
+from tf_mmloss.methods import Method
+
+
+class Steps(LossState):
+    def __init__(self):
+        super().__init__(name="steps", trainable=False)
+        self.steps = self.add_weight(shape=(), initializer="zeros", trainable=False, name="steps")
+
+
+class Attach(RunCallback):
+    def set_model(self, model):
+        super().set_model(model)
+        attach_states(self, model, {"steps": model.loss.state})
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.loss.state.steps.assign_add(1.0)
+
+
+@keras.saving.register_keras_serializable(package="mine")
+class Stateful(CrossEntropyLoss):
+    needs_features = True
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.state = Steps()
+
+    def callbacks(self):
+        return [Attach()]
+
+    def example_loss(self, labels, logits):
+        return super().example_loss(labels, logits) * (1 + self.state.steps)
+
+
+def stateful():
+    return Method("stateful", "stateful_loss:Stateful", "mine")
+"""
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="the same code, and runs are slow there")
+def test_the_state_of_a_users_loss_survives_a_resume(tmp_path, monkeypatch, request):
+    """A loss of features too, which is not the influence-balanced one."""
+    (tmp_path / "stateful_loss.py").write_text(STATEFUL)
+    monkeypatch.chdir(tmp_path)
+    request.addfinalizer(lambda: METHODS.pop("stateful_loss:stateful", None))
+    config = dataclasses.replace(SMALL, method="stateful_loss:stateful")
+    whole = experiment.run(config, tmp_path / "whole")
+    with pytest.raises(experiment.RunStoppedError):
+        experiment.run(config, tmp_path / "stopped", stop=lambda: True)
+    assert experiment.run(config, tmp_path / "stopped", resume=True)["checksum"] == whole["checksum"]
+    losses = [row["loss"] for row in read_history(tmp_path / "whole")]
+    assert losses[1] > 2 * losses[0]  # by the steps of the epoch before
+
+
 def test_a_users_configuration_of_keras_changes_no_run(tmp_path, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt

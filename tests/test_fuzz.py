@@ -30,12 +30,13 @@ from tf_mmloss.layers.features import KeepFeatures
 
 PACKAGE = str(Path(tf_mmloss.__file__).parent)
 TRIES = 200
-OF_NETWORKS = 40  # tries of what builds one
+SLOW, OF_SLOW = ("tf_mmloss.resnet", "models.resnet", "evaluation"), 40  # what builds a network or draws, its tries
 SECONDS = 20  # of one call, on a busy machine
 MEMORY = 4 * 2**30  # more than any of these calls may take
 
 # Modules all of whose own functions and classes are public, beside what `__all__` lists.
 MODULES = ("imbalance", "sampling", "metrics", "models", "schedules", "optimizers", "pipeline", "device_input", "sam")
+MODULES += ("evaluation",)
 
 
 def public():
@@ -217,6 +218,7 @@ KNOWN: dict[str, set[str]] = {}
 LEFT_OUT = {"device_input.EpochModel", "device_input.SeveralRuns", "sampling.Epoch"}
 # Between modules of the package: they take what those have checked.
 LEFT_OUT |= {"device_input.pixel_index", "sampling.announce", "sampling.as_resampling"}
+LEFT_OUT |= {"evaluation.cross_fitted", "evaluation.summary"}
 PUBLIC = {name: value for name, value in public().items() if name not in LEFT_OUT}
 
 
@@ -357,7 +359,7 @@ def test_odd_arguments(name):
         right = good_arguments(target)
         if right is not None:
             assert_finite(use(target(**right)))
-        for _ in range(OF_NETWORKS if name.startswith(("tf_mmloss.resnet", "models.resnet")) else TRIES):
+        for _ in range(OF_SLOW if name.startswith(SLOW) else TRIES):
             arguments, odd = odd_arguments(target, rng)
             if odd & KNOWN.get(name, set()):
                 continue

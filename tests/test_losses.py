@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import oracles
 import pytest
-from helpers import assert_close, float64, to_numpy, value_and_gradient
+from helpers import BACKEND, assert_close, float64, to_numpy, value_and_gradient
 
 from tf_mmloss import (
     CrossEntropyLoss,
@@ -19,7 +19,7 @@ from tf_mmloss import (
     UniformMarginLoss,
 )
 from tf_mmloss.imbalance import ldam_margins
-from tf_mmloss.losses import cross_entropy, focal, hinge, ldam, logit_adjusted, max_margin, maximum_margins
+from tf_mmloss.losses import asymmetric, cross_entropy, focal, hinge, ldam, logit_adjusted, max_margin, maximum_margins
 
 COUNTS = [200, 60, 10, 4]
 EQUAL = [50] * 4
@@ -322,7 +322,25 @@ def test_functions_of_soft_targets_are_the_classes():
 
 @pytest.mark.parametrize("label", [2**32, 2**33 + 1, -(2**63), -(2**32) + 1])
 def test_a_label_of_more_than_32_bits_is_refused_and_not_cut(label):
-    """The lower half of each is a class."""
+    """The lower half of each is a class; also of positions, beside what is ignored and in rows."""
+    refused = r"`y_true` must be whole numbers in \[0, 3\)"
     for y in ([label], np.array([label]), (label,)):
-        with pytest.raises(ValueError, match=r"`y_true` must be whole numbers in \[0, 3\)"):
+        with pytest.raises(ValueError, match=refused):
             cross_entropy(y, np.zeros((1, 3), "float32"))
+    for loss in (CrossEntropyLoss(), CrossEntropyLoss(ignore_class=255)):
+        with pytest.raises(ValueError, match=refused):
+            loss(np.array([[0, label]]), np.zeros((1, 2, 3), "float32"))
+    with pytest.raises(ValueError, match="must be multi-hot rows"):
+        asymmetric(np.array([[0, label, 1]]), np.zeros((1, 3), "float32"))
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX cuts int64 to int32")
+@pytest.mark.parametrize("label", [-1, 3, 255, 2**31])
+def test_labels_of_64_bits_are_nan_under_jit(label):
+    import jax
+
+    labels, logits = np.array([label, 1]), np.zeros((2, 3), "float32")
+    for loss in (CrossEntropyLoss(reduction=None), HingeLoss(reduction=None)):
+        of_label, of_other = to_numpy(jax.jit(loss)(labels, logits))
+        assert np.isnan(of_label)
+        assert np.isfinite(of_other)

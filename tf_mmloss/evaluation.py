@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_mmloss._validation import integer, numeric
+from tf_mmloss._validation import integer, numeric, sequence, text
 from tf_mmloss.imbalance import Counts, check_labels
 from tf_mmloss.metrics import expected_calibration_error, shot_masks
 
@@ -67,11 +67,11 @@ def evaluate(
     if probabilities.min() < 0 or np.abs(probabilities.sum(axis=1) - 1).max() > _SUM_TOLERANCE:
         raise ValueError("`probabilities` must be >= 0, in rows that sum to 1; pass the softmax of the logits.")
     count = probabilities.shape[1]
-    names = [str(c) for c in range(count)] if class_names is None else [str(name) for name in class_names]
+    names = [str(c) for c in range(count)] if class_names is None else _names(class_names)
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)} names")
     draws = integer("draws", draws, at_most=MOST_DRAWS)
-    ks = sorted({integer("top_k", k, at_least=1) for k in top_k})
+    ks = sorted({integer("top_k", k, at_least=1) for k in sequence("top_k", top_k)})
     masks = {} if cls_counts is None else shot_masks(cls_counts)
     if masks and len(masks["many"]) != count:
         raise ValueError(f"`cls_counts` must be {count} counts. Received: {len(masks['many'])} counts")
@@ -222,8 +222,15 @@ def cross_fitted(
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities (N, C) of logits, in float64."""
-    exponent = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    """Probabilities (N, C) of logits, in float64.
+
+    Raises:
+        ValueError: what is no array of finite numbers, or has no classes.
+    """
+    logits = numeric("logits", logits)
+    if not logits.ndim or not logits.shape[-1]:
+        raise ValueError(f"`logits` must have shape (N, C). Received: logits.shape={logits.shape}")
+    exponent = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exponent / exponent.sum(axis=-1, keepdims=True)
 
 
@@ -260,6 +267,14 @@ def _labelled(labels: np.ndarray, argument: str, rows: np.ndarray) -> tuple[np.n
     if len(labels) != len(rows):
         raise ValueError(f"`labels` must be one for each of {len(rows)} rows. Received: {len(labels)} labels")
     return labels, rows
+
+
+def _names(class_names: Any) -> list[str]:
+    """Names of classes; whole numbers are names too."""
+    return [
+        text("class_names", str(name) if isinstance(name, (int, np.integer)) else name)
+        for name in sequence("class_names", class_names)
+    ]
 
 
 def _by_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

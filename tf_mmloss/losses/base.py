@@ -93,7 +93,8 @@ def as_targets(y_true: Any, y_pred: Any) -> Any:
 
     What is no label, and a row that is no distribution over the classes, is refused where the values can be seen.
     In compiled code the label becomes -1 and the row NaN, so that the loss is NaN (see `labelled`). What JAX does
-    before that cannot be seen: `jax.jit`, and so `fit`, keeps the lower 32 bits of int64 labels.
+    before that cannot be seen: `jax.jit`, and so `fit`, keeps the lower 32 bits of int64 labels. Of the arrays that a
+    `fit` is given, `StopOnNonFinite` refuses those.
 
     Args:
         y_true: labels (B,) or (B, 1) of any numeric type, or one-hot or soft rows (B, C) that sum to one.
@@ -106,9 +107,7 @@ def as_targets(y_true: Any, y_pred: Any) -> Any:
         ValueError: `y_pred` is not (B, C), `y_true` has another shape than those three, a label is not a whole
             number in [0, C), a row is negative or does not sum to one.
     """
-    if isinstance(y_true, (int, list, tuple, np.ndarray)) and not ops.is_tensor(y_true):
-        y_true = _whole(y_true)
-    y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    y_true, y_pred = _uncut(y_true), ops.convert_to_tensor(y_pred)
     if len(y_pred.shape) != 2 or y_pred.shape[-1] == 1:
         raise ValueError(
             f"`y_pred` must have shape (batch, classes >= 2){ONE_LOGIT}. Received: y_pred.shape={tuple(y_pred.shape)}"
@@ -142,7 +141,7 @@ def as_multi_hot(y_true: Any, y_pred: Any) -> Any:
     Raises:
         ValueError: another shape, a number out of [0, 1].
     """
-    y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    y_true, y_pred = _uncut(y_true), ops.convert_to_tensor(y_pred)
     if len(y_pred.shape) != 2:
         raise ValueError(f"`y_pred` must have shape (batch, classes). Received: y_pred.shape={tuple(y_pred.shape)}")
     if len(y_true.shape) == 1 and y_pred.shape[-1] == 1:
@@ -205,14 +204,21 @@ def labelled(losses: Any, labels: Any) -> Any:
     return ops.where(labels >= 0, losses, np.nan)
 
 
-def _whole(y_true: Any) -> Any:
-    """Labels beyond 32 bits, of which JAX would keep the lower ones, as floats."""
-    try:
-        values = np.asarray(y_true)
-    except ValueError:  # tensors, or rows of several lengths
-        return y_true
-    large = values.dtype in ("int64", "uint64") and ((values >= 2**31) | (values < -(2**31))).any()
-    return values.astype("float64") if large else y_true
+def _uncut(y_true: Any) -> Any:
+    """A tensor of labels: of those beyond 32 bits as floats, as JAX would keep the lower 32 bits of each."""
+    if isinstance(y_true, (int, list, tuple, np.ndarray, np.generic)):
+        try:
+            values = np.asarray(y_true)
+        except ValueError:  # tensors, or rows of several lengths
+            return ops.convert_to_tensor(y_true)
+        if beyond_32_bits(values):
+            y_true = values.astype("float64")
+    return ops.convert_to_tensor(y_true)
+
+
+def beyond_32_bits(values: np.ndarray) -> bool:
+    """Whether there are integers that int32 cannot hold."""
+    return values.dtype in ("int64", "uint64") and bool(((values >= 2**31) | (values < -(2**31))).any())
 
 
 def _labels(y_true: Any, num_classes: int) -> Any:
@@ -319,7 +325,7 @@ def flat_labels(y_true: Any, positions: tuple[int | None, ...], num_classes: int
     Raises:
         ValueError: another shape than those three.
     """
-    y_true = ops.convert_to_tensor(y_true)
+    y_true = _uncut(y_true)
     shape, last = tuple(y_true.shape), {num_classes: (num_classes,), 1: ()}
     is_label = len(shape) == len(positions)
     if not fits(shape if is_label else shape[:-1], positions) or not (is_label or shape[-1] in last):
@@ -555,7 +561,7 @@ class LongTailLoss(keras.losses.Loss):
             y_pred = ops.reshape(y_pred, (-1, num_classes))
         counts = None
         if self.ignore_class is not None:
-            y_true = ops.cast(ops.convert_to_tensor(y_true), self.dtype)
+            y_true = ops.cast(_uncut(y_true), self.dtype)
             if len(y_pred.shape) != 2:
                 return self._targets(y_true, y_pred), y_pred, None  # which refuses them
             if len(y_true.shape) == 2 and y_true.shape[-1] == y_pred.shape[-1]:

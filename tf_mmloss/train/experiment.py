@@ -236,6 +236,7 @@ def _train(
 
     resampling = _deferred(tf_mmloss.DeferredResampling, "sampling", config, splits)
     reweighting = _deferred(tf_mmloss.DeferredReweighting, "weights", config, splits)
+    influence = tf_mmloss.DeferredInfluence(config.start_epoch or 0)  # an epoch of the run's, not of the loss's
     while True:
         if first_epoch == phases[current].stop < epochs:
             _take_averages(model)  # the averages, as `fit` leaves them
@@ -251,7 +252,7 @@ def _train(
             *of_loss,
             *([_Radius(config)] if presets.rho(config, 0) is not None else []),
             *([_Averages(model)] if config.ema else []),
-            *([tf_mmloss.DeferredInfluence(config.start_epoch or 0)] if model.loss.needs_features else []),
+            *([influence] if isinstance(model.loss, tf_mmloss.InfluenceBalancedLoss) else []),
             tf_mmloss.StopOnNonFinite(),
         ]
         # What follows the checkpoint can be made from it: of a process killed in between, `_write_derived` does.
