@@ -47,7 +47,7 @@ def test_equals_scikit_learn(case):
 def test_classes_without_test_images_are_left_out_and_named(case):
     labels, p = case
     kept = labels != 2
-    found = evaluate(labels[kept], p[kept], class_names="abcd", cls_counts=[200, 50, 5, 5], draws=20)
+    found = evaluate(labels[kept], p[kept], class_names=list("abcd"), cls_counts=[200, 50, 5, 5], draws=20)
     whole = evaluate(labels, p, draws=0)
     assert found["not_evaluated"] == ["c"]
     recalls = [row["recall"] for row in whole["per_class"]]

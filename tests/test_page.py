@@ -93,8 +93,18 @@ def test_predictions_are_read_as_they_were_saved(tmp_path, largest):
         np.array([{}], object),
         b"no array",
         b"\x93NUMPY\x01\x00\x76\x00{'descr': '<u2', 'fortran_order': False, 'shape': (999999999999,), }".ljust(128),
+        b"\x93NUMPY\x01\x00\x76\x00{'descr': ('<u2', 'fortran_order': False".ljust(128),
     ],
-    ids=["plain", "float", "another column", "two axes", "pickle", "bytes", "a shape without its content"],
+    ids=[
+        "plain",
+        "float",
+        "another column",
+        "two axes",
+        "pickle",
+        "bytes",
+        "a shape without its content",
+        "an open bracket",
+    ],
 )
 def test_other_files_are_no_predictions(tmp_path, content):
     path = tmp_path / predictions.NAME

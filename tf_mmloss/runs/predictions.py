@@ -63,7 +63,7 @@ def read(folder: Path, num_classes: int) -> Predictions | None:
         array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, MemoryError) as error:
+    except Exception as error:  # a damaged header may fail in any way
         raise RunFolderError(f"{path} holds no predictions: {str(error)[:200]}") from error
     names = array.dtype.names or ()
     fields = Predictions.__dataclass_fields__
