@@ -7,7 +7,7 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
-from tf_mmloss.methods import METHODS, Method, signature
+from tf_mmloss.methods import METHODS, Method, is_function, signature
 from tf_mmloss.methods.options import docstring
 from tf_mmloss.train.presets import RECIPES
 
@@ -19,7 +19,7 @@ BENCHMARKS = ROOT / "benchmarks" / "results.json"
 
 def methods() -> str:
     """The page of the methods."""
-    gains = _gains()
+    gains, named = _gains(), {name: method for name, method in METHODS.items() if not is_function(name)}
     parts = [
         "# Methods\n\nWhat `--method` names, made from the code. All train under the "
         "recipe of the data set. The gain is the test error of erm minus that of the method, in points, at the "
@@ -38,11 +38,11 @@ def methods() -> str:
                     _cost(method),
                     "; ".join(gains.get(name, [])),
                 ]
-                for name, method in METHODS.items()
+                for name, method in named.items()
             ],
         ),
     ]
-    parts += [_section(name, method, gains.get(name, [])) for name, method in METHODS.items()]
+    parts += [_section(name, method, gains.get(name, [])) for name, method in named.items()]
     return "\n".join(parts)
 
 

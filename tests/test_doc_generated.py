@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tf_mmloss.methods import METHODS
+from tf_mmloss.methods import METHODS, is_function
 from tf_mmloss.methods.options import docstring
 
 ROOT = Path(__file__).parents[1]
@@ -25,8 +25,9 @@ def generated():
 
 def test_every_method_has_its_section_and_an_equation(generated):
     page = generated.methods()
-    assert re.findall("^## (.+)$", page, re.M) == list(METHODS)
-    for name, method in METHODS.items():
+    named = {name: method for name, method in METHODS.items() if not is_function(name)}  # other tests open functions
+    assert re.findall("^## (.+)$", page, re.M) == list(named)
+    for name, method in named.items():
         section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         found = generated.equation(docstring(method.loss))
         assert "l = " in found
