@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import tempfile
@@ -40,6 +41,12 @@ root = pathlib.Path(sys.argv[2])
 assert table.work(test_cluster.CELLS, root) == []
 print(json.dumps(test_cluster.checksums(root)))
 """
+
+
+def recipe():
+    """The commands of the site's recipe, as lists of words."""
+    lines = (Path(__file__).parents[1] / "docs" / "examples" / "cluster.sh").read_text().splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def checksums(results):
@@ -129,8 +136,10 @@ def kill_worker(name):
 @needs_ray
 def test_two_hosts_do_each_cell_once_and_as_without_ray_though_a_worker_is_killed(hosts, whole, results, capfd):
     steady, killed = (results / cell.name for cell in CELLS)
+    program, *command = recipe()[-1]
+    assert (program, command[0], command[-1]) == ("python", "training/table.py", "auto")
     with after_an_epoch(killed, lambda: kill_worker(CELLS[1].name)):
-        assert table.main(["run", "--results", "results", "--ray", hosts]) == 0
+        assert table.main([*command[1:-1], hosts]) == 0
     said = capfd.readouterr().out
     assert checksums(results) == whole
     assert first_epochs(steady) == [0]
@@ -141,6 +150,16 @@ def test_two_hosts_do_each_cell_once_and_as_without_ray_though_a_worker_is_kille
     assert began[0] < began[1] < min(ended)  # in the plan's order, and together
     assert "2 cells: 2 done" in said
     assert not list(results.rglob("*partial*"))
+
+
+@needs_ray
+def test_the_recipe_starts_ray_by_options_that_it_has():
+    from ray.scripts import scripts
+
+    known = {name for option in scripts.start.params for name in option.opts}
+    started = [words for words in recipe() if words[0] == "ray"]
+    assert [words[1] for words in started] == ["start", "start"]
+    assert {word for words in started for word in words if word.startswith("-")} <= known
 
 
 @needs_ray

@@ -178,4 +178,5 @@ def test_every_recipe_is_tested_and_on_the_page():
     files = sorted(path.name for path in EXAMPLES.iterdir() if path.is_file())
     assert sorted(shown) == files
     own = Path(__file__).read_text()
-    assert all(f'("{name.split(".")[0]}"' in own for name in files if name != "exporting.sh")
+    assert all(f'("{name.split(".")[0]}"' in own for name in files if name not in ("exporting.sh", "cluster.sh"))
+    assert '"cluster.sh"' in (ROOT / "tests" / "test_cluster.py").read_text()
