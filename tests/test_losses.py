@@ -1,6 +1,7 @@
 """Identities between the losses, and what is particular to the Maximum Margin loss."""
 
 import math
+from fractions import Fraction
 
 import keras
 import numpy as np
@@ -19,7 +20,17 @@ from tf_mmloss import (
     UniformMarginLoss,
 )
 from tf_mmloss.imbalance import ldam_margins
-from tf_mmloss.losses import asymmetric, cross_entropy, focal, hinge, ldam, logit_adjusted, max_margin, maximum_margins
+from tf_mmloss.losses import (
+    asymmetric,
+    cross_entropy,
+    distribution_balanced,
+    focal,
+    hinge,
+    ldam,
+    logit_adjusted,
+    max_margin,
+    maximum_margins,
+)
 
 COUNTS = [200, 60, 10, 4]
 EQUAL = [50] * 4
@@ -300,6 +311,7 @@ def test_labels_of_100_000_classes_are_exact(label_type):
         ("tau", lambda **a: logit_adjusted([0], [[0.1, 0.2]], cls_counts=[5, 1], **a), {"tau": -1.0}),
         ("margin_space", lambda **a: max_margin([0], [[0.1, 0.2]], **a), {"margin_space": "logits"}),
         ("y_pred", lambda **a: cross_entropy([0], **a), {"y_pred": [0.1, 0.2]}),
+        ("y_pred", lambda **a: cross_entropy([0], margin=[0.1], **a), {"y_pred": np.float32(0.1)}),
         ("y_true", lambda **a: focal(y_pred=[[0.1, 0.2]], **a), {"y_true": [[0, 1, 0]]}),
         ("y_true", lambda **a: hinge(y_pred=[[0.1, 0.2]], **a), {"y_true": [[0, 1, 0]]}),
     ],
@@ -344,3 +356,14 @@ def test_labels_of_64_bits_are_nan_under_jit(label):
         of_label, of_other = to_numpy(jax.jit(loss)(labels, logits))
         assert np.isnan(of_label)
         assert np.isfinite(of_other)
+
+
+@pytest.mark.parametrize("number", [Fraction(1, 2), np.array(0.5)], ids=["fraction", "array"])
+def test_numbers_of_other_types_are_those_numbers(number):
+    """Of the function that has the most of them."""
+    names = ("alpha", "beta", "mu", "kappa", "negative_scale", "gamma", "focal_weight", "scale")
+    counts = {"cls_counts": COUNTS, "num_examples": 1000}
+    rows, logits = np.eye(len(COUNTS), dtype="float32"), np.ones((len(COUNTS), len(COUNTS)), "float32")
+    for name in names:
+        value = distribution_balanced(rows, logits, **counts, **{name: number})
+        assert_close(value, to_numpy(distribution_balanced(rows, logits, **counts, **{name: 0.5})), 1e-7)

@@ -51,7 +51,7 @@ def per_example(argument: str, value: Any, logits: Any) -> Any:
         value = ops.convert_to_tensor(value, dtype=logits.dtype)
     except Exception as error:
         raise ValueError(f"`{argument}` must be numbers. {received(argument, value)}") from error
-    rows = logits.shape[0]
+    rows = logits.shape[0] if len(logits.shape) else None  # a scalar is refused with its labels
     if len(value.shape) != 1 or (None not in (rows, value.shape[0]) and value.shape[0] != rows):
         raise ValueError(
             f"`{argument}` must be a number or have one for each example, shape ({rows},). "

@@ -53,9 +53,9 @@ def distribution_balanced(
         >>> distribution_balanced([[1, 0]], [[0.0, -9.0]], **counts, gamma=0.0)    # 1.0997 log(2) / 2 = 0.3811
     """
     counts, offset = _of_counts(cls_counts, num_examples, kappa, negative_scale)
-    for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma), ("focal_weight", focal_weight)):
-        number(name, value, at_least=0, at_most=MOST)
-    number("mu", mu, at_least=-MOST, at_most=MOST)
+    given = {"alpha": alpha, "beta": beta, "gamma": gamma, "focal_weight": focal_weight}
+    alpha, beta, gamma, focal_weight = (number(name, value, at_least=0, at_most=MOST) for name, value in given.items())
+    mu, negative_scale = number("mu", mu, at_least=-MOST, at_most=MOST), float(negative_scale)  # which is checked
     logits = ops.convert_to_tensor(y_pred) * check_scale(scale)
     targets = as_multi_hot(y_true, logits)
     check_counts_of_logits(counts, logits)
@@ -80,9 +80,10 @@ def _of_counts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The counts n_k, and what is added to the logits: -kappa log(N / n_k - 1) / lambda."""
     counts = check_counts(cls_counts).astype(np.float64)
-    number("negative_scale", negative_scale, at_least=1 / MOST, at_most=MOST)
-    number("kappa", kappa, at_least=0, at_most=MOST)
-    if integer("num_examples", num_examples, at_most=10**15) <= counts.max():
+    negative_scale = number("negative_scale", negative_scale, at_least=1 / MOST, at_most=MOST)
+    kappa = number("kappa", kappa, at_least=0, at_most=MOST)
+    num_examples = integer("num_examples", num_examples, at_most=10**15)
+    if num_examples <= counts.max():
         raise ValueError(
             f"`num_examples` must be more than the largest of `cls_counts`, {counts.max():.0f}: all training examples. "
             f"{received('num_examples', num_examples)}"
