@@ -135,11 +135,12 @@ def files_of(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def savefig(figure, path, **options):
-    """For `Figure.savefig`, which is slow."""
+def savefig(figure, target, **options):
+    """For `Figure.savefig`, which is slow; to a path or a buffer."""
     axes = figure.axes[0]
     shown = [line.get_xydata().tolist() for line in axes.lines], [bar.get_height() for bar in axes.patches[:10]]
-    Path(path).write_text(f"{axes.get_title()} {shown}")
+    text = f"{axes.get_title()} {shown}".encode()
+    target.write(text) if hasattr(target, "write") else Path(target).write_bytes(text)
 
 
 def epochs_done(folder):

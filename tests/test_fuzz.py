@@ -26,6 +26,7 @@ import pytest
 
 import tf_mmloss
 from tf_mmloss._validation import shown
+from tf_mmloss.data import DataError
 from tf_mmloss.layers.features import KeepFeatures
 
 PACKAGE = str(Path(tf_mmloss.__file__).parent)
@@ -36,12 +37,14 @@ MEMORY = 4 * 2**30  # more than any of these calls may take
 
 # Modules all of whose own functions and classes are public, beside what `__all__` lists.
 MODULES = ("imbalance", "sampling", "metrics", "models", "schedules", "optimizers", "pipeline", "device_input", "sam")
-MODULES += ("evaluation",)
+MODULES += ("evaluation", "resampled_dataset", "methods.base", "export")
+MODULES += ("mix.cutmix", "mix.mixup", "mix.remix", "mix.cmo")
+PACKAGES = ("losses", "layers", "callbacks", "decide", "mix", "augment", "backbones", "data", "train")
 
 
 def public():
     found = {f"tf_mmloss.{name}": getattr(tf_mmloss, name) for name in tf_mmloss.__all__}
-    for package in ("losses", "layers", "callbacks"):
+    for package in PACKAGES:
         module = importlib.import_module(f"tf_mmloss.{package}")
         found |= {f"{package}.{name}": getattr(module, name) for name in module.__all__}
     for name in MODULES:
@@ -51,7 +54,7 @@ def public():
     names = {}
     for name, value in found.items():
         exception = isinstance(value, type) and issubclass(value, BaseException)
-        if callable(value) and not exception and value not in names.values():
+        if callable(value) and not exception and not inspect.isabstract(value) and value not in names.values():
             names[name] = value
     return names
 
@@ -211,6 +214,10 @@ DATA = {"y_true", "y_pred", "logits"}
 SHAPES = [(), (0,), (1,), (3,), (6,), (0, 3), (6, 1), (6, 2), (6, 3), (3, 6), (6, 3, 1), (1, 1, 1, 1)]
 TENSORS = [np.full(shape, value, "float32") for shape in SHAPES for value in (0, 1, 2, -1, 255, 0.5, 1e38, math.nan)]
 
+# What an argument is called in messages, where that is another name: that of the loss's, or of the command line's.
+ALIASES = (("labels", "y_true"), ("logits", "y_pred"), ("spec", "decide"), ("name", "mix"), ("names", "augment"))
+ALIASES += (("spec", "backbone"), ("name", "loss"), ("spec", "dataset"))
+
 # Faults that are known, and mended elsewhere: arguments by name.
 KNOWN: dict[str, set[str]] = {}
 
@@ -219,6 +226,9 @@ LEFT_OUT = {"device_input.EpochModel", "device_input.SeveralRuns", "sampling.Epo
 # Between modules of the package: they take what those have checked.
 LEFT_OUT |= {"device_input.pixel_index", "sampling.announce", "sampling.as_resampling"}
 LEFT_OUT |= {"evaluation.cross_fitted", "evaluation.summary"}
+# What functions return.
+LEFT_OUT |= {"decide.Decided", "data.Images", "data.Dirt"}
+LEFT_OUT |= {"data.Source"}  # what a kind of source is made of: its errors are about the data
 PUBLIC = {name: value for name, value in public().items() if name not in LEFT_OUT}
 
 
@@ -324,9 +334,11 @@ def assert_ours(error, target, arguments):
     while frame.tb_next:
         frame = frame.tb_next
     assert frame.tb_frame.f_code.co_filename.startswith(PACKAGE), f"raised elsewhere: {error!r}"
+    if isinstance(error, DataError):  # about what lies on the disk
+        return
     named = arguments.get("argument")  # what the caller calls it
     words = set(re.findall(r"\w+", str(error)))
-    words |= {alias for alias, name in (("labels", "y_true"), ("logits", "y_pred")) if name in words}
+    words |= {alias for alias, name in ALIASES if name in words}
     assert words & set(parameters(target)) or (isinstance(named, str) and named in str(error)), (
         f"names no argument: {error!r}"
     )

@@ -157,12 +157,14 @@ def export(
     return difference
 
 
-def check_free(folder: Path) -> None:
+def check_free(folder: str | os.PathLike[str]) -> None:
     """Remove what killed exports left beside a folder, and refuse it if it is there.
 
     Raises:
+        ValueError: what is no path.
         FileExistsError: it is.
     """
+    folder = path("folder", folder)
     for left in folder.parent.glob(f".*{_PARTIAL}"):
         _remove_left(left)
     if os.path.lexists(folder):

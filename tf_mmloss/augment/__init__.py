@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tf_mmloss._entry_points import AUGMENTATIONS, entry_points
-from tf_mmloss._validation import choice, received, text
+from tf_mmloss._validation import choice, integer, received, text
 from tf_mmloss.augment.base import Augmentation
 from tf_mmloss.data.sources.module import called, function_of
 from tf_mmloss.methods import is_function
@@ -93,10 +93,15 @@ def draw(augmentations: Sequence[Augmentation], seed: int, epoch: int, n: int) -
         epoch: from 0.
         n: images.
 
+    Raises:
+        ValueError: what is no augmentation, or a number out of range.
+
     Example:
         >>> [drawn.shape for drawn in draw(parse("autoaugment,cutout"), seed=0, epoch=3, n=10)]
         [(10, 6), (10, 2)]
     """
+    augmentations = _checked(augmentations)
+    seed, epoch, n = integer("seed", seed), integer("epoch", epoch), integer("n", n)
     # A third number keeps these draws apart from those of `tf_mmloss.sampling`, which has two.
     return [a.draw(np.random.default_rng([seed, epoch, i + 1]), n) for i, a in enumerate(augmentations)]
 
@@ -112,11 +117,26 @@ def apply(augmentations: Sequence[Augmentation], images: np.ndarray, drawn: Sequ
     Returns:
         uint8 of the same shape.
 
+    Raises:
+        ValueError: what is no augmentation, other images, or not an array a row an image for each augmentation.
+
     Example:
         >>> augmentations = parse("cutout")
         >>> apply(augmentations, x, draw(augmentations, seed=0, epoch=0, n=20)).shape
         (20, 8, 8, 3)
     """
+    augmentations = _checked(augmentations)
+    if not isinstance(images, np.ndarray) or images.ndim != 4 or images.dtype != np.uint8:
+        raise ValueError(f"`images` must be uint8 (B, height, width, channels). {received('images', images)}")
+    shapes = [np.shape(rows)[:1] for rows in drawn] if isinstance(drawn, (list, tuple)) else None
+    if shapes != [(len(images),)] * len(augmentations):
+        raise ValueError(f"`drawn` must be an array of {len(images)} rows for each augmentation, as `draw` gives them.")
     for augmentation, numbers in zip(augmentations, drawn, strict=True):
         images = augmentation.apply(images, numbers)
     return images
+
+
+def _checked(augmentations: Sequence[Augmentation]) -> Sequence[Augmentation]:
+    if not isinstance(augmentations, (list, tuple)) or not all(isinstance(a, Augmentation) for a in augmentations):
+        raise ValueError(f"`augmentations` must be a list of Augmentation. {received('augmentations', augmentations)}")
+    return augmentations

@@ -263,7 +263,7 @@ def _run(options: dict[str, Any], command: str, method: str | None) -> int:
         if named and (asked.epochs or 0) > (config.epochs or 0):
             asked = presets.lengthened(config, **options)
         if named:
-            run_folder.check_same(resume, config, asked)
+            run_folder.check_same(resume, config, asked, or_longer=True)
             for name, value in presets.code_named(config).items():
                 if name not in options:
                     raise ValueError(

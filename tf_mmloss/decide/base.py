@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tf_mmloss._validation import number
+from tf_mmloss._validation import array, choice, flag, number
 
 # A scale for each class and an offset for each class, or one for all.
 Affine = tuple[float | np.ndarray, float | np.ndarray]
@@ -23,6 +23,9 @@ class Trained:
         kernel: (F, C) of the head, bias: (C,); None: a cosine head.
         probabilistic: whether the loss fits probabilities, see `LongTailLoss`.
         activation: what gives them, "softmax" or "sigmoid".
+
+    Raises:
+        ValueError: a scale that is not positive, arrays of other shapes, another activation.
     """
 
     scale: float
@@ -31,6 +34,20 @@ class Trained:
     bias: np.ndarray | None = None
     probabilistic: bool = True
     activation: str = "softmax"
+
+    def __post_init__(self) -> None:
+        number("scale", self.scale, above=0)
+        flag("probabilistic", self.probabilistic)
+        choice("activation", self.activation, ("softmax", "sigmoid"))
+        classes = array("cls_counts", self.cls_counts).shape
+        for name, shape in (("kernel", (None, *classes)), ("bias", classes)):
+            value = getattr(self, name)
+            given = None if value is None else array(name, value).shape
+            if len(classes) != 1 or (given is not None and (given[-1:] != classes or len(given) != len(shape))):
+                raise ValueError(
+                    "`cls_counts` must be (C,), `kernel` (F, C) and `bias` (C,). Received: "
+                    f"cls_counts of shape {classes}" + ("" if given is None else f", {name} of shape {given}")
+                )
 
     @classmethod
     def of(cls, model: Any, cls_counts: Sequence[int] | np.ndarray) -> "Trained":

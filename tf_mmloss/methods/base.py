@@ -19,6 +19,11 @@ FIRST_DROP = "first-drop"
 _PARTS = {"head": "the head alone", "scales": "class factors alone", "classifier": "head and class factors alone"}
 
 
+def _mapping(argument: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"`{argument}` must be a mapping of names to values. {received(argument, value)}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """Epochs that are trained alike, up to the start of the next stage.
@@ -66,7 +71,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         fraction = isinstance(self.starts, (int, float)) and not isinstance(self.starts, bool) and 0 <= self.starts < 1
-        if not (fraction or self.starts == FIRST_DROP):
+        if not (fraction or (isinstance(self.starts, str) and self.starts == FIRST_DROP)):
             raise ValueError(f"`starts` must be in [0, 1), or {FIRST_DROP}. {received('starts', self.starts)}")
         for name in ("weights", "sampling"):
             if getattr(self, name) is not None:
@@ -81,6 +86,7 @@ class Stage:
                 "`anew` and `batch_norm` are of a stage with a frozen backbone. Received: trains='all', "
                 f"anew={self.anew}, batch_norm={self.batch_norm!r}"
             )
+        _mapping("arguments", self.arguments)
         if self.loss is not None:
             text("loss", self.loss)
         if self.rate is not None:
@@ -146,6 +152,8 @@ class Method:
                 f"`name` must have no + and no comma, which part names in `compare`. {received('name', self.name)}"
             )
         choice("head", self.head, HEADS)
+        for name in ("arguments", "of_dataset"):
+            _mapping(name, getattr(self, name))
         if self.cosine is not None and self.head == "cosine":
             raise ValueError(f"`cosine` is for a method with a dense head. {received('cosine', self.cosine)}")
         if not (isinstance(self.stages, tuple) and self.stages and all(isinstance(s, Stage) for s in self.stages)):
@@ -223,10 +231,12 @@ class Method:
 
 def loss_class(name: str) -> "type[LongTailLoss]":
     """A class of `tf_mmloss`, or `package.module:Class`. Asking for it imports Keras."""
-    if ":" in name:
+    if ":" in text("loss", name):
         from tf_mmloss.data.sources.module import function_of
 
         return function_of(name)  # type: ignore[return-value]
+    if name not in tf_mmloss.__all__:
+        raise ValueError(f"`loss` must be a class of tf_mmloss, or package.module:Class. {received('loss', name)}")
     return getattr(tf_mmloss, name)
 
 

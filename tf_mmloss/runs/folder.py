@@ -171,12 +171,13 @@ def differences(one: "Config", other: "Config") -> dict[str, tuple[Any, Any]]:
     return {name: (a[name], b[name]) for name in a if a[name] != b.get(name)}
 
 
-def check_same(folder: Path, there: "Config", asked: "Config") -> None:
-    """Refuse a config that is neither the one of the run in a folder nor that of a run which goes on from there.
+def check_same(folder: Path, there: "Config", asked: "Config", *, or_longer: bool = False) -> None:
+    """Refuse a config that is not the one of the run in a folder.
 
     Args:
         folder: the run's.
         there, asked: resolved.
+        or_longer: take that of a run of more epochs too, which goes on from there.
 
     Raises:
         RunFolderError: naming what differs.
@@ -186,7 +187,12 @@ def check_same(folder: Path, there: "Config", asked: "Config") -> None:
         return
     named = "; ".join(f"{name}: {a!r} there, {b!r} asked for" for name, (a, b) in differing.items())
     longer = ""
-    if "epochs" in differing and (asked.epochs or 0) > (there.epochs or 0) and set(differing) <= _OF_LENGTH:
+    if (
+        or_longer
+        and "epochs" in differing
+        and (asked.epochs or 0) > (there.epochs or 0)
+        and set(differing) <= _OF_LENGTH
+    ):
         from tf_mmloss.train.presets import check_lengthened
 
         try:

@@ -34,7 +34,7 @@ import keras
 import numpy as np
 
 import tf_mmloss
-from tf_mmloss import backbones, decide
+from tf_mmloss import _validation, backbones, decide
 from tf_mmloss.callbacks.base import host_array
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.evaluation import calibrated, softmax
@@ -144,9 +144,12 @@ def run(
         NonFiniteLossError: the loss became NaN; the last complete epoch is kept.
         FileNotFoundError: the data set is nowhere to be found.
     """
+    if not isinstance(config, Config):
+        raise ValueError(f"`config` must be a tf_mmloss.train.Config. {_validation.received('config', config)}")
+    folder = _validation.path("folder", folder)
     if data is None and has_gaps(config):
         data = load(config, data_dir)
-    config, folder = resolve(config, data), Path(folder)
+    config = resolve(config, data)
     _set_keras(config)
     strategy.join(config)
     leader = strategy.is_leader()
@@ -493,7 +496,7 @@ def _check_folder(config: Config, folder: Path, resume: bool) -> None:
             f"{folder} has {there[0]}, and no config.json that says of which run: choose another folder, or remove it."
         )
     of_run = read_config(folder)
-    check_same(folder, of_run, config)
+    check_same(folder, of_run, config, or_longer=True)
     if of_run.epochs != config.epochs and strategy.num_processes() > 1:
         raise RunFolderError(f"{folder} is made longer by one process: then several may continue it.")
 

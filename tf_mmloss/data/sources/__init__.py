@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from tf_mmloss._entry_points import SOURCES, entry_points
+from tf_mmloss._validation import received
 from tf_mmloss.data.source import DataError, Source, shown
 
 _MODULE_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -62,7 +63,12 @@ def open_source(spec: str | os.PathLike[str], data_dir: str | os.PathLike[str] |
         >>> len(open_source("digits"))
         1797
     """
-    text = os.fspath(spec)
+    try:
+        text: Any = os.fspath(spec)
+    except Exception:  # of an object that is no path, or fails
+        text = None
+    if not isinstance(text, str):
+        raise DataError(f"`dataset` must be a path or a name. {received('dataset', spec)}")
     if re.match(r"[A-Za-z][\w+.-]*://", text):
         raise DataError(f"`dataset` must be on this machine, nothing is downloaded. Received: {shown(text)}")
     if not text or "\0" in text:
