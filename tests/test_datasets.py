@@ -18,7 +18,7 @@ from urllib.error import HTTPError
 import numpy as np
 import pytest
 
-from tf_mmloss import files
+import tf_mmloss.files
 from tf_mmloss.datasets import NAMES, ImageDataset, cifar_search, load, registry
 from tf_mmloss.datasets.batch_pickle import unpickle
 from tf_mmloss.datasets.cifar import CIFAR10, CIFAR100
@@ -474,7 +474,7 @@ def test_names():
         load("cifar-10")
 
 
-_ALONE = [*sorted(Path(registry.__file__).parent.glob("*.py")), Path(files.__file__)]
+_ALONE = [*sorted(Path(registry.__file__).parent.glob("*.py")), Path(tf_mmloss.files.__file__)]
 
 
 @pytest.mark.parametrize("file", _ALONE, ids=lambda file: file.stem)
