@@ -74,9 +74,9 @@ class Images:
         """The images as the data sets of `tf_mmloss.datasets` are, read when they are used."""
         return ImageDataset(
             self.name,
-            Rows(self.x, self.train),
+            Rows(self.x, self.train, self.names),
             self.y[self.train],
-            Rows(self.x, self.test),
+            Rows(self.x, self.test, self.names),
             self.y[self.test],
             self.class_names,
             self.mean,

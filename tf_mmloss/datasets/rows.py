@@ -1,5 +1,6 @@
 """A part of an array that is larger than it needs to be in memory."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ class Rows:
     Args:
         images: (N, H, W, D), memory-mapped or not.
         positions: (n,) rows of `images`.
+        names: N file names or keys of `images`, if they have some.
 
     Example:
         >>> rows = Rows(np.arange(12).reshape(4, 3), np.array([3, 1]))
@@ -21,8 +23,8 @@ class Rows:
         (array([[3, 4, 5]]), 2)
     """
 
-    def __init__(self, images: np.ndarray, positions: np.ndarray) -> None:
-        self.images, self.positions = images, np.asarray(positions, np.int64)
+    def __init__(self, images: np.ndarray, positions: np.ndarray, names: Sequence[str] | None = None) -> None:
+        self.images, self.positions, self.names = images, np.asarray(positions, np.int64), names
         self.shape, self.dtype = (len(self.positions), *images.shape[1:]), images.dtype
 
     @property
@@ -40,7 +42,7 @@ class Rows:
 
     def take(self, positions: np.ndarray) -> "Rows":
         """Some of the rows, still unread."""
-        return Rows(self.images, self.positions[positions])
+        return Rows(self.images, self.positions[positions], self.names)
 
 
 def take(images: np.ndarray | Rows, positions: np.ndarray) -> np.ndarray | Rows:

@@ -8,6 +8,7 @@ numbers give the same bytes.
 
 import io
 import itertools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -194,7 +195,7 @@ def mistakes(
     """Draw the images that a network is most sure of and wrong about.
 
     Args:
-        images: uint8 (N, height, width, channels) of the predictions, or `Rows` of them.
+        images: uint8 (N, height, width, channels) of the predictions, or `Rows` of them, whose names are shown.
         found: what was predicted for them, with a confidence.
         class_names: C names.
         path: of the PNG.
@@ -213,7 +214,10 @@ def mistakes(
         _tiles(tiles, images[wrong])
         for axes, i in zip(tiles, wrong, strict=False):
             true, taken = (_short(class_names[c]) for c in (found.labels[i], found.predicted[i]))
-            axes.set_title(f"{true}\ntaken for {taken}\n{confidence[i]:.0%} sure", fontsize=6, pad=2)
+            lines = [true, f"taken for {taken}", f"{confidence[i]:.0%} sure"]
+            if isinstance(images, Rows) and images.names is not None:
+                lines.append(_end(os.path.basename(images.names[images.positions[i]])))
+            axes.set_title("\n".join(lines), fontsize=6, pad=2)
         _save_images(figure, path)
 
 
@@ -229,6 +233,10 @@ def _tiles(places: Iterable[Axes], images: np.ndarray) -> None:
 
 def _short(name: str) -> str:
     return name if len(name) <= 20 else f"{name[:19]}…"
+
+
+def _end(name: str) -> str:
+    return name if len(name) <= 24 else f"…{name[-23:]}"
 
 
 def plot_run(folder: str | Path) -> None:
