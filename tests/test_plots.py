@@ -200,3 +200,10 @@ def test_mistakes_name_their_files(tmp_path, monkeypatch):
     titles.clear()
     plots.mistakes(images[:3], found, ["cat", "dog"], tmp_path / "mistakes.png")
     assert [title for title in titles if title] == ["cat\ntaken for dog\n80% sure", "cat\ntaken for dog\n60% sure"]
+
+
+def test_letters_of_any_script_are_drawn_without_a_warning(tmp_path, recwarn):
+    found = Predictions(np.array([0]), np.array([1]), np.array([0.9]))
+    plots.mistakes(np.zeros((1, 8, 8, 3), np.uint8), found, ["\u732b", "\U0001f436"], tmp_path / "mistakes.png")
+    assert (tmp_path / "mistakes.png").exists()
+    assert not recwarn.list

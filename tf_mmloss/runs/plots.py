@@ -9,6 +9,7 @@ numbers give the same bytes.
 import io
 import itertools
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
@@ -29,8 +31,14 @@ from tf_mmloss.runs.predictions import Predictions
 
 # Okabe and Ito's colours, told apart by every kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# For letters that Matplotlib's own font lacks, those of these that the system has.
+_MORE_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Hiragino Sans", "PingFang SC", "Microsoft YaHei", "Malgun Gothic"),
+    *("Noto Sans Arabic", "Noto Sans Devanagari", "Arial Unicode MS", "Segoe UI Symbol"),
+)
 NAMED_CLASSES = 20  # more have no room for names: thin bars, and means over neighbouring classes
 _STYLE: dict[Any, Any] = {
+    "font.family": ["DejaVu Sans", *(font for font in _MORE_FONTS if font in font_manager.get_font_names())],
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -382,9 +390,15 @@ def _class_axis(axes: Axes, names: Sequence[str], cls_counts: Sequence[int] | No
         axes.set_xlabel("class, and its training images")
 
 
+def _savefig(figure: Figure, target: str | io.BytesIO, **options: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # no font has the letter: a box stands for it
+        figure.savefig(target, **options)
+
+
 def _save(figure: Figure, path_stem: str | Path) -> None:
     with atomic_path(Path(f"{path_stem}.svg")) as temporary:
-        figure.savefig(str(temporary), metadata={"Date": None, "Creator": None})
+        _savefig(figure, str(temporary), metadata={"Date": None, "Creator": None})
     _save_png(figure, Path(f"{path_stem}.png"))
 
 
@@ -392,7 +406,7 @@ def _save_images(figure: Figure, path: Path) -> None:
     """Save a picture of images, with fewer colours and then smaller where it is too large for a page."""
     for dpi, colours in ((150, None), (150, 256), (100, 256), (70, 128)):
         content = io.BytesIO()
-        figure.savefig(content, format="png", metadata={"Software": None}, dpi=dpi)
+        _savefig(figure, content, format="png", metadata={"Software": None}, dpi=dpi)
         if colours:
             picture = Image.open(content).convert("RGB").quantize(colours)
             content = io.BytesIO()
@@ -405,7 +419,7 @@ def _save_images(figure: Figure, path: Path) -> None:
 
 def _save_png(figure: Figure, path: Path) -> None:
     with atomic_path(path) as temporary:
-        figure.savefig(str(temporary), metadata={"Software": None}, dpi=150)
+        _savefig(figure, str(temporary), metadata={"Software": None}, dpi=150)
 
 
 def main(arguments: list[str] | None = None) -> int:
