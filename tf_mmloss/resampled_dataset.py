@@ -74,10 +74,10 @@ class ResampledDataset(keras.utils.PyDataset):
         if sample_weight is not None:
             self.sample_weight = _arrays("sample_weight", sample_weight, len(self.labels))
         self.seed, self.first_epoch = integer("seed", seed), integer("first_epoch", first_epoch)
-        self.num_replicas, self.rank = num_replicas, rank
         draw_positions(self.labels, 0, 0, num_replicas=num_replicas, rank=rank)  # refuses what is out of range
+        self.num_replicas, self.rank = int(num_replicas), int(rank)
         self.batch_size = integer("batch_size", batch_size, at_least=1)
-        if self.batch_size % num_replicas:
+        if self.batch_size % self.num_replicas:
             raise ValueError(
                 f"`batch_size` must be a multiple of num_replicas={num_replicas}. {received('batch_size', batch_size)}"
             )
