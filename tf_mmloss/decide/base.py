@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tf_mmloss._validation import array, choice, flag, number
+from tf_mmloss._validation import array, choice, flag, number, numeric, received
 
 # A scale for each class and an offset for each class, or one for all.
 Affine = tuple[float | np.ndarray, float | np.ndarray]
@@ -39,7 +39,10 @@ class Trained:
         number("scale", self.scale, above=0)
         flag("probabilistic", self.probabilistic)
         choice("activation", self.activation, ("softmax", "sigmoid"))
-        classes = array("cls_counts", self.cls_counts).shape
+        counts = numeric("cls_counts", self.cls_counts)
+        if (counts < 0).any():
+            raise ValueError(f"`cls_counts` must be numbers of images. {received('cls_counts', self.cls_counts)}")
+        classes = counts.shape
         for name, shape in (("kernel", (None, *classes)), ("bias", classes)):
             value = getattr(self, name)
             given = None if value is None else array(name, value).shape
