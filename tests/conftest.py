@@ -1,5 +1,6 @@
-"""Backend, seeds and dtype policy of every test."""
+"""Backend, seeds and dtype policy of every test; the browser of those that need one."""
 
+import contextlib
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -7,6 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import pytest
+from browser import CHROMIUM, Browser
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +23,11 @@ def dtype_policy():
     yield
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if CHROMIUM is None:
+        pytest.skip("no chromium")
+    with contextlib.closing(Browser(tmp_path_factory.mktemp("profile"))) as opened:
+        yield opened

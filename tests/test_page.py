@@ -1,14 +1,13 @@
 """The page of a run and what it is made from, from run folders written by hand, in a browser where there is one."""
 
 import base64
-import contextlib
 import json
 import re
 import shlex
 
 import numpy as np
 import pytest
-from browser import CHECKS, CHROMIUM, Browser
+from browser import CHECKS
 from test_report import write_run
 
 from tf_mmloss.cli import fit, page
@@ -236,14 +235,6 @@ def pages(tmp_path_factory):
     small.mkdir()
     few = run_page.write(a_run(small, 2))
     return {"run": run_page.write(first), "few": few, "two": root / "two.html", "comparison": comparison}
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("no chromium")
-    with contextlib.closing(Browser(tmp_path_factory.mktemp("profile"))) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("width", [1280, 390])

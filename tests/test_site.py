@@ -1,26 +1,17 @@
 """The site, where `make docs` has built it: it needs no network, its search works, and everyone can read it."""
 
-import contextlib
 import re
 import time
 from pathlib import Path
 
 import pytest
-from browser import CHECKS, CHROMIUM, Browser
+from browser import CHECKS
 
 SITE = Path(__file__).parents[1] / "build" / "site"
 # What a theme of others and Markdown decide: icons, tables that scroll, captions, the browser's own mark of the focus.
 OF_THE_THEME = re.compile("no label|overflows|no caption|th without|cannot be scrolled|focus is not|.*too low: <button")
 
 pytestmark = pytest.mark.skipif(not SITE.is_dir(), reason="no site: make docs")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("no chromium")
-    with contextlib.closing(Browser(tmp_path_factory.mktemp("profile"))) as opened:
-        yield opened
 
 
 def test_no_page_takes_anything_from_elsewhere():

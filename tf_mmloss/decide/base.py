@@ -42,14 +42,15 @@ class Trained:
         counts = numeric("cls_counts", self.cls_counts)
         if (counts < 0).any():
             raise ValueError(f"`cls_counts` must be numbers of images. {received('cls_counts', self.cls_counts)}")
-        classes = counts.shape
-        for name, shape in (("kernel", (None, *classes)), ("bias", classes)):
+        if counts.ndim != 1:
+            raise ValueError(f"`cls_counts` must be (C,). Received: cls_counts of shape {counts.shape}")
+        for name, dimensions in (("kernel", 2), ("bias", 1)):
             value = getattr(self, name)
-            given = None if value is None else array(name, value).shape
-            if len(classes) != 1 or (given is not None and (given[-1:] != classes or len(given) != len(shape))):
+            shape = None if value is None else array(name, value).shape
+            if shape is not None and (len(shape) != dimensions or shape[-1] != len(counts)):
                 raise ValueError(
-                    "`cls_counts` must be (C,), `kernel` (F, C) and `bias` (C,). Received: "
-                    f"cls_counts of shape {classes}" + ("" if given is None else f", {name} of shape {given}")
+                    f"`kernel` must be (F, C) and `bias` (C,), of C={len(counts)} counts. "
+                    f"Received: {name} of shape {shape}"
                 )
 
     @classmethod
