@@ -1,5 +1,6 @@
 """The tf.data input against NumPy, and what it refuses."""
 
+import keras
 import numpy as np
 import pytest
 from helpers import augmented_by_hand
@@ -37,6 +38,26 @@ def test_an_epoch_is_what_sampling_draws(data, pad, flip):
         part = got[4 * epoch : 4 * epoch + 4]
         np.testing.assert_array_equal(np.concatenate([y for _, y in part]), labels[rows[:, 0]])
         np.testing.assert_allclose(np.concatenate([x for x, _ in part]), expected, atol=1e-5)
+
+
+def test_a_batch_of_large_images_is_cropped_some_at_a_time():
+    images = np.random.default_rng(0).integers(0, 256, (50, 96, 80, 3), dtype=np.uint8)
+    labels = np.zeros(50, int)
+    dataset = train_dataset(images, labels, num_classes=2, normalize=normalization(MEAN, STD), batch_size=50, pad=4)
+    ((x, _),) = batches(dataset, 1)
+    expected = (augmented_by_hand(images, draw_rows(labels, 0, 0, pad=4), 4) - MEAN) / STD
+    np.testing.assert_allclose(x, expected, atol=1e-5)
+
+
+def test_any_function_may_normalise(data):
+    images, labels = data
+    for build in (train_dataset, eval_dataset):
+        (got,) = batches(build(images, labels, num_classes=4, normalize=lambda x: x, batch_size=50), 1)
+        (scaled,) = batches(
+            build(images, labels, num_classes=4, normalize=keras.layers.Rescaling(0.5, 1), batch_size=50), 1
+        )
+        assert got[0].dtype == np.uint8
+        np.testing.assert_array_equal(scaled[0], got[0] * 0.5 + 1)
 
 
 def test_rotated_batch_by_hand(data):
