@@ -125,6 +125,79 @@ def test_large_photo_is_shrunk_to_its_mean():
     np.testing.assert_allclose(pixels[12], ramp.reshape(32, 20).mean(axis=1), atol=3)
 
 
+def photo(height=45, width=60):
+    colours = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def by_both(monkeypatch, content, *size):
+    """What decoding gives, or says, with simplejpeg and by Pillow alone."""
+    found = []
+    for simplejpeg in (pytest.importorskip("simplejpeg"), None):
+        monkeypatch.setattr(images, "_simplejpeg", lambda simplejpeg=simplejpeg: simplejpeg)
+        try:
+            found.append(decode(content, *size)[0].tobytes())
+        except ImageError as error:
+            found.append(str(error))
+    return found
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])
+def test_plain_jpegs_have_the_pixels_of_pillow(mode, options, monkeypatch):
+    simplejpeg = pytest.importorskip("simplejpeg")
+    for height, width in ((45, 60), (61, 37), (7, 7), (8, 3), (1, 200)):
+        content = encoded(photo(height, width).convert(mode), "JPEG", **options)
+        for size in ((16, 16, 3), (9, 12, 1, "pad"), (3, 3, 3, "pad"), (1, 2, 1), (80, 70, 3)):
+            ours, pillows = by_both(monkeypatch, content, *size)
+            assert ours == pillows, (height, width, size)
+    monkeypatch.setattr(images, "_simplejpeg", lambda: simplejpeg)
+    monkeypatch.setattr(images, "_open", lambda *_: pytest.fail("Pillow decoded it"))
+    pixels, odd = decode(encoded(photo().convert(mode), "JPEG", **options), 16, 16, 3, suffix=".png")
+    assert (pixels.shape, odd) == ((16, 16, 3), "its extension is .png, its content JPEG")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+def test_a_jpeg_that_is_cut_anywhere_is_refused_in_the_words_of_pillow(options, monkeypatch):
+    content = encoded(photo(), "JPEG", **options)
+    for end in (b"", b"\xff\xd9"):
+        for length in range(4, len(content) - 2, 1 if not end else 5):
+            ours, pillows = by_both(monkeypatch, content[:length] + end, 16, 16, 3)
+            assert ours == pillows, length
+            assert end or isinstance(ours, str), length
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(content)
+        damaged[rng.integers(3, len(content))] = rng.integers(0, 256)
+        ours, pillows = by_both(monkeypatch, bytes(damaged), 16, 16, 3)
+        assert ours == pillows
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_jpeg_with_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch):
+    content = bytearray(encoded(photo(), "JPEG"))
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = struct.pack(">HH", 10_000, 10_000)
+    simplejpeg = pytest.importorskip("simplejpeg")
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("it was decoded"))
+    with pytest.raises(ImageError, match="refused, its 10,000 x 10,000 pixels"):
+        decode(bytes(content), 8, 8, 3)
+
+
+def test_four_colours_and_notes_are_left_to_pillow(monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    four = encoded(photo().convert("CMYK"), "JPEG")
+    for content in (four, encoded(photo(), "JPEG", exif=exif), encoded(photo(), "JPEG", xmp=b"<x/>")):
+        ours, pillows = by_both(monkeypatch, content, 16, 16, 3)
+        assert ours == pillows
+        simplejpeg = pytest.importorskip("simplejpeg")
+        monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("it was decoded"))
+        monkeypatch.setattr(images, "_simplejpeg", lambda simplejpeg=simplejpeg: simplejpeg)
+        assert decode(content, 16, 16, 3)[0].tobytes() == pillows
+        monkeypatch.undo()
+
+
 def png_header(width, height):
     data = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     crc = struct.pack(">I", zlib.crc32(b"IHDR" + data))
