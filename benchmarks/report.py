@@ -28,10 +28,11 @@ bfloat16 is autocast. The loss is measured as value and gradient at the logits, 
 TensorFlow where nothing else is said. "Augmentation" makes batches of 32 x 32 by AutoAugment's policy and Cutout; what
 it costs the step is in "Options of the step". Processor time counts all threads and suffers less than the clock when
 other programs run, but waiting threads that spin count too. "Reading" goes from 20,000 JPEGs in class folders, of about
-200 x 150 pixels, to the augmented batches of an epoch at 64 x 64: ours decodes them once, and three quarters of that
-first time are Pillow's decoding and resizing, which averages where Keras samples. On Linux, PyTorch gives freed
-memory back to the system and faults it in again page by page, step after step; "heap kept" is PyTorch with two
-variables of glibc that stop it.
+200 x 150 pixels, to the augmented batches of an epoch at 64 x 64: ours decodes them once and averages where Keras
+samples, by simplejpeg and Pillow's resizing, which are two thirds of the processor time of that first epoch. Its memory
+is that of the main process, without mapped files; the processes that decode, of ours and of PyTorch's, count in the
+processor time alone. On Linux, PyTorch gives freed memory back to the system and faults it in again page by page, step
+after step; "heap kept" is PyTorch with two variables of glibc that stop it.
 """
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tf_mmloss import imbalance
-from tf_mmloss.data import DataError, Source, cache, load_images, open_source, splits
+from tf_mmloss.data import DataError, Source, cache, decoders, load_images, open_source, splits
 from tf_mmloss.data.load import mean_and_std, print_progress
 
 Image = pytest.importorskip("PIL.Image")
@@ -104,7 +104,7 @@ def test_dirt_is_refused_left_out_or_accepted(tmp_path, monkeypatch):
         assert f"{name}: {reason}" in message
     assert "`skip_broken`" in message
     assert "`accept_odd`" in message
-    monkeypatch.setattr(cache, "decode", reading)
+    monkeypatch.setattr(decoders, "decode", reading)
     skipped = load_images(root, skip_broken=True)
     assert len(skipped.train) + len(skipped.test) == 8
     assert {one.name for one in skipped.dirt} == broken | odd
@@ -199,14 +199,14 @@ def test_split_of_the_data_is_kept(tmp_path):
 def test_cache_is_found_again_and_follows_the_content(tmp_path, monkeypatch, own_cache):
     root = write_set(tmp_path / "set", a=3, b=3)
     first = load_images(root)
-    whole = cache.decode
-    monkeypatch.setattr(cache, "decode", reading)
+    whole = decoders.decode
+    monkeypatch.setattr(decoders, "decode", reading)
     assert load_images(root).fingerprint == first.fingerprint
     shutil.copytree(root, tmp_path / "copy")  # other times, the same content
     copied = load_images(tmp_path / "copy")
     assert copied.x.filename == first.x.filename
     assert copied.fingerprint == first.fingerprint
-    monkeypatch.setattr(cache, "decode", whole)
+    monkeypatch.setattr(decoders, "decode", whole)
     noise(99).save(root / "a" / "00.png")
     changed = load_images(root)
     assert changed.fingerprint != first.fingerprint
@@ -252,6 +252,47 @@ def test_an_interrupted_reading_continues(tmp_path, monkeypatch):
     assert load_images(root, skip_broken=True).mean == images.mean
     moments.unlink()  # an entry of an earlier version
     assert load_images(root, skip_broken=True).mean == images.mean
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_processes_read_what_threads_read(tmp_path, monkeypatch, dies):
+    root = write_set(tmp_path / "set", a=9, b=8)
+    (root / "a" / "05.png").write_bytes((root / "a" / "05.png").read_bytes()[:-30])
+    (root / "b" / "03.png").rename(root / "b" / "03.jpg")
+    expected = cache.read_images(open_source(root), 8, 8, 3, cache_dir=tmp_path / "threads")
+    monkeypatch.setattr(decoders, "MANY", 1)
+    monkeypatch.setattr(cache, "_CHUNK", 2)
+    asked, started = [], []
+
+    class Process(decoders.Process):
+        def __init__(self):
+            super().__init__()
+            started.append(self._process)
+
+        def keep(self, *task):
+            if dies:
+                self._process and self._process.kill()
+            found = super().keep(*task)
+            asked.append(self._process is not None)
+            return found
+
+    monkeypatch.setattr(decoders, "Process", Process)
+    found = cache.read_images(open_source(root), 8, 8, 3, cache_dir=tmp_path / "processes", workers=3)
+    for name in ("images", "content", "pixels", "moments"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    assert found.dirt == expected.dirt
+    assert set(expected.dirt) == {5, 12}
+    assert len(started) == 2
+    assert asked
+    assert set(asked) == {not dies}
+    assert all(process.returncode is not None for process in started)
+
+
+def test_sums_of_pixels_are_exact():
+    for shape in ((3, 600, 5, 3), (200, 7, 9, 1)):
+        pixels = np.random.default_rng(0).integers(250, 256, shape, dtype=np.uint8)
+        expected = [pixels.astype(np.int64).sum((1, 2)), (pixels.astype(np.int64) ** 2).sum((1, 2))]
+        np.testing.assert_array_equal(decoders.sums(pixels), np.stack(expected, axis=1))
 
 
 def test_a_killed_reading_starts_again(tmp_path, monkeypatch, own_cache):

@@ -21,12 +21,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, Any
 
 import numpy as np
 
-from tf_mmloss.data.images import decode, fit_array
-from tf_mmloss.data.source import DIGEST_SIZE, DataError, Dirt, ImageError, Source, digests
+from tf_mmloss.data import decoders
+from tf_mmloss.data.source import DIGEST_SIZE, DataError, Dirt, ImageError, Source
+from tf_mmloss.data.sources._files import Files
 from tf_mmloss.files import atomic_path, write_json
 
 if sys.platform != "win32":
@@ -34,9 +36,9 @@ if sys.platform != "win32":
 
 # To be raised when `images.decode` gives other pixels.
 VERSION = 1
-_CHUNK, _CHUNK_BYTES, _SUMMED_BYTES = 128, 2**23, 2**19
+_CHUNK, _CHUNK_BYTES = 128, 2**23
 _SAVE_EVERY = 5.0
-_DIGEST, _MOMENT = (2, DIGEST_SIZE), "<i8"
+_DIGEST = (2, DIGEST_SIZE)
 
 _Shape = tuple[int, int, int, int]
 Progress = Callable[[int, int, float], None]
@@ -92,7 +94,7 @@ def read_images(
         channels: 1 or 3.
         fit: "crop" or "pad"; see `images.decode`.
         cache_dir: Default: `default_cache_dir()`.
-        workers: Threads that decode; default: one for each processor.
+        workers: Threads, or processes where files are many, that decode; default: one for each processor.
         progress: Called with how many are done, how many there are, and the seconds taken.
 
     Raises:
@@ -159,12 +161,12 @@ def _moments(folder: Path, shape: _Shape) -> np.ndarray | None:
     except (OSError, ValueError):
         return None
     whole = found.dtype == np.uint8 and found.shape == _rows_of(shape)["moments.npy"]
-    return found.view(_MOMENT)[..., 0] if whole else None
+    return found.view(decoders.MOMENT)[..., 0] if whole else None
 
 
 def _rows_of(shape: _Shape) -> dict[str, tuple[int, ...]]:
     """The arrays of an entry, uint8, and their shapes."""
-    moments = (shape[0], 2, shape[-1], np.dtype(_MOMENT).itemsize)
+    moments = (shape[0], 2, shape[-1], np.dtype(decoders.MOMENT).itemsize)
     return {"images.npy": shape, "digests.npy": (shape[0], *_DIGEST), "moments.npy": moments}
 
 
@@ -295,18 +297,6 @@ def _array_file(path: Path, shape: tuple[int, ...], done: int) -> Iterator[IO[by
         yield file
 
 
-def sums(pixels: np.ndarray) -> np.ndarray:
-    """Sums of the pixels of images, and of their squares, by channel: int64 (n, 2, channels)."""
-    found = np.empty((len(pixels), 2, pixels.shape[-1]), np.int64)
-    step = max(_SUMMED_BYTES // math.prod(pixels.shape[1:]), 1)
-    for first in range(0, len(pixels), step):
-        part = pixels[first : first + step]
-        flat = np.ascontiguousarray(part.reshape(len(part), -1, part.shape[-1]).transpose(0, 2, 1))
-        flat.sum(axis=-1, dtype=np.int64, out=found[first : first + step, 0])
-        (flat.astype(np.uint16) ** 2).sum(axis=-1, dtype=np.int64, out=found[first : first + step, 1])
-    return found
-
-
 _Chunk = tuple[np.ndarray, tuple[np.ndarray, ...], list[list[Any]]]
 
 
@@ -315,32 +305,27 @@ def _decoded(source: Source, start: int, shape: _Shape, fit: str, workers: int |
     workers = workers or os.cpu_count() or 1
     of_array = math.prod(source.shape or ())
     size = min(max(_CHUNK_BYTES // max(math.prod(shape[1:]), of_array), 1), _CHUNK)
-    _, height, width, channels = shape
+    how = shape[1:], fit
+    files = source.read if isinstance(source.read, Files) and len(source) - start >= decoders.MANY else None
+    idle: SimpleQueue[decoders.Process | None] = SimpleQueue()  # None: this process
 
     def work(chunk: np.ndarray, read: list[bytes | np.ndarray | ImageError] | None) -> _Chunk:
-        pixels = np.zeros((len(chunk), *shape[1:]), np.uint8)
-        content = np.zeros((len(chunk), DIGEST_SIZE), np.uint8)
-        dirt: list[list[Any]] = []
-        for row, (index, suffix) in enumerate(zip(chunk.tolist(), source.suffixes(chunk), strict=True)):
-            (picture,) = source.read(chunk[row : row + 1]) if read is None else read[row : row + 1]
-            content[row] = digests([picture], [suffix])
-            try:
-                if isinstance(picture, ImageError):
-                    raise picture
-                if isinstance(picture, np.ndarray):
-                    pixels[row] = fit_array(picture, height, width, channels, fit)
-                    continue
-                pixels[row], odd = decode(picture, height, width, channels, fit, suffix)
-                if odd:
-                    dirt.append([index, odd, True])
-            except ImageError as error:
-                dirt.append([index, str(error), False])
-        seen = b"".join(hashlib.sha256(one.data).digest()[:DIGEST_SIZE] for one in pixels)
-        seen_rows = np.frombuffer(seen, np.uint8).reshape(-1, DIGEST_SIZE)
-        moments = np.ascontiguousarray(sums(pixels), _MOMENT)
-        return chunk, (pixels, np.stack([content, seen_rows], axis=1), moments), dirt
+        suffixes = source.suffixes(chunk)
+        process = idle.get()
+        try:
+            if process is not None and files is not None:
+                arrays, dirt = process.keep(files.paths(chunk), suffixes, *how)
+            else:
+                one_by_one = (source.read(chunk[row : row + 1])[0] for row in range(len(chunk)))
+                arrays, dirt = decoders.keep(one_by_one if read is None else read, suffixes, *how)
+        finally:
+            idle.put(process)
+        return chunk, arrays, [[int(chunk[row]), *what] for row, *what in dirt]
 
-    with ThreadPoolExecutor(workers) as pool:
+    with contextlib.ExitStack() as stack:
+        for number in range(workers):
+            idle.put(stack.enter_context(decoders.Process()) if number and files is not None else None)
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
         waiting: deque[Future[_Chunk]] = deque()
         try:
             for chunk in source.chunks(start, size):

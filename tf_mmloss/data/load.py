@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tf_mmloss._validation import choice, integer, number
-from tf_mmloss.data.cache import Cached, Progress, read_images, sums
+from tf_mmloss.data.cache import Cached, Progress, read_images
+from tf_mmloss.data.decoders import sums
 from tf_mmloss.data.images import FITS, choose_size, measure
 from tf_mmloss.data.source import DataError, Dirt, ImageError, Source, fingerprint, listed, named, shown
 from tf_mmloss.data.sources import open_source
@@ -123,7 +124,7 @@ def load_images(
             refusing it all.
         accept_odd: Take files with another format's extension by their content, and the first of several frames.
         cache_dir: Default: `$TF_MMLOSS_CACHE`, else `~/.cache/tf_mmloss`.
-        workers: Threads that decode; default: one for each processor.
+        workers: Threads, or processes where files are many, that decode; default: one for each processor.
         progress: Called with how many are done, how many there are and the seconds taken; default: lines, or one that
             is rewritten on a terminal, on the standard error.
         **options: Of the kind of source; see `open_source`.

@@ -8,7 +8,7 @@ import numpy as np
 
 from tf_mmloss.data.images import SIGNATURE_SIZE, SUFFIXES, claims_image, image_format
 from tf_mmloss.data.source import SPLIT_NAMES, DataError, Dirt, Source, encode, listed, named, shown, suffix
-from tf_mmloss.data.sources._files import Stamp, reader, unusable
+from tf_mmloss.data.sources._files import Files, Stamp, unusable
 from tf_mmloss.files import is_inside
 
 FORM = "FOLDER"
@@ -76,7 +76,7 @@ def open_path(path: Path) -> Source:
         class_names=class_names,
         labels=labels,
         names=listing.names,
-        read=reader(listing.root, listing.names),
+        read=Files(listing.root, listing.names),
         split=np.array(listing.splits) if is_split and len(by_split) > 1 else None,
         stamp=str(listing.stamp),
         notes=tuple(listing.notes),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tf_mmloss.data.source import SPLIT_NAMES, DataError, Dirt, Source, encode, named, shown
-from tf_mmloss.data.sources._files import Stamp, reader, unusable
+from tf_mmloss.data.sources._files import Files, Stamp, unusable
 from tf_mmloss.files import is_inside
 
 FORM = "TABLE.csv, .tsv, .parquet"
@@ -114,7 +114,7 @@ def open_path(
         class_names=class_names,
         labels=labels,
         names=files,
-        read=reader(root, files),
+        read=Files(root, files),
         split=np.array([split[row] for row in kept]) if len(set(split)) > 1 else None,
         groups=np.array([groups[row] for row in kept]) if groups else None,
         stamp=str(stamp),
