@@ -23,7 +23,7 @@ from tf_mmloss.data.sources._files import read_file
 # A process begins with half a second of imports.
 MANY = 2000
 MOMENT = "<i8"
-_SUMMED_BYTES = 2**19
+_SUMMED_BYTES = 2**16  # in float32 less than what a process gives back to the system
 # As `multiprocessing` starts one, but without the user's script, which would need a guard.
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from tf_mmloss.data.decoders import serve; serve()"
 
