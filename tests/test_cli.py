@@ -15,7 +15,7 @@ import pytest
 from tf_mmloss import cli, methods
 from tf_mmloss.cli import COMMANDS, SCRIPTS, fit, main, program
 from tf_mmloss.files import write_json
-from tf_mmloss.train import presets
+from tf_mmloss.train import experiment, presets
 
 ROOT = Path(__file__).parents[1]
 
@@ -134,14 +134,15 @@ print("went on")
         done = python("-c", code, **environment)
         assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nStopped: nothing was begun.\n")
 
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(presets, "resolve", interrupted)
     handler = signal.getsignal(signal.SIGINT)
-    assert fit.main(["--dataset", "digits"]) == 130
-    assert signal.getsignal(signal.SIGINT) is handler
-    assert capsys.readouterr().err == "\nStopped: nothing was begun.\n"
+    for module, function in ((experiment, "run"), (presets, "resolve")):  # while images are read, and before
+        monkeypatch.setattr(module, function, interrupted)
+        assert fit.main(["--dataset", "digits", "--quiet"]) == 130
+        assert signal.getsignal(signal.SIGINT) is handler
+        assert capsys.readouterr() == ("", "\nStopped: nothing was begun.\n")
 
 
 def test_log_lines_of_imports_are_left_out_and_nothing_else(monkeypatch, capfd):

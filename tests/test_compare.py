@@ -146,7 +146,7 @@ def test_what_another_process_trains_is_left_to_it(done, tmp_path, capsys):
     assert "another process trains it" in printed
     assert "1 seed of 2 planned of each method" in printed
     assert "one seed" in printed  # no certainty
-    assert f"not finished, continue with --resume {out}: {RUNS[2]}" in printed
+    assert f"not finished: {RUNS[2]}. Continue: " in printed
 
 
 def test_a_method_whose_loss_is_nan_is_left_out_and_named(done, tmp_path, monkeypatch, capsys):
@@ -163,6 +163,39 @@ def test_a_method_whose_loss_is_nan_is_left_out_and_named(done, tmp_path, monkey
     assert command.main(["--resume", str(out)]) == 0
     assert "Left out, as a loss became NaN: ldam." in capsys.readouterr().out
     assert json.loads((out / "ldam-seed0" / "failed.json").read_text())["error"] == "NonFiniteLossError"
+
+
+def test_a_finished_run_of_another_config_is_not_compared(done, tmp_path, monkeypatch, capsys):
+    """Where the plan was removed, or a run was brought from elsewhere."""
+    out = copied(done, tmp_path)
+    (out / "compare.json").unlink()
+    monkeypatch.setattr(experiment, "run", None)
+    assert command.main([*SMALL, *TWO, "--batch-size", "64", "--out", str(out)]) == 2
+    assert "erm-seed0 holds a run of another config (batch_size: 128 there, 64 asked for)" in capsys.readouterr().err
+    assert not (out / "compare.json").exists()
+
+
+def test_what_is_not_finished_is_continued_with_the_same_data_and_backend(done, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "which one"
+    shutil.copytree(done, out)
+    shutil.rmtree(out / RUNS[3])
+
+    def busy(*_, **__):
+        raise compare.RunBusyError("busy")
+
+    monkeypatch.setattr(experiment, "run", busy)
+    given = ["--data-dir", str(tmp_path), "--backend", BACKEND]
+    assert command.main(["--resume", str(out), *given]) == 3
+    continued = f"compare --resume '{out}' --data-dir {tmp_path} --backend {BACKEND}\n"
+    assert f"not finished: {RUNS[3]}. Continue: " in (printed := capsys.readouterr().out)
+    assert printed.endswith(continued)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "run", interrupted)
+    assert command.main(["--resume", str(out), *given]) == 130
+    assert capsys.readouterr().out.endswith(continued)
 
 
 def test_hours_stop_and_what_is_finished_is_compared(done, tmp_path, monkeypatch, capsys):

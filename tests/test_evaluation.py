@@ -9,7 +9,8 @@ pytest.importorskip("sklearn")
 
 from sklearn import metrics as oracle
 
-from tf_mmloss.evaluation import calibrated, evaluate, fit_temperature, summary
+from tf_mmloss import evaluation
+from tf_mmloss.evaluation import by_predictions, calibrated, evaluate, fit_temperature, summary
 
 
 def softmax(x):
@@ -42,6 +43,35 @@ def test_equals_scikit_learn(case):
     assert value["macro_auroc"] == pytest.approx(oracle.roc_auc_score(labels, p, multi_class="ovr", average="macro"))
     top_2 = evaluate(labels, p, draws=0, top_k=(2,))["value"]["top_2_accuracy"]
     assert top_2 == pytest.approx(oracle.top_k_accuracy_score(labels, p, k=2))
+
+
+def test_equal_probabilities_are_ranked_as_argmax_takes_them():
+    found = evaluate([1, 1, 0], [[0.4, 0.4, 0.2], [0.2, 0.4, 0.4], [1 / 3] * 3], draws=0, top_k=(1, 2))
+    assert found["value"]["top_1_accuracy"] == np.trace(found["confusion"]) / 3 == pytest.approx(2 / 3)
+    assert found["value"]["top_2_accuracy"] == 1
+
+
+@pytest.mark.parametrize("at_once", [1, 250, 10**6])
+def test_auroc_of_each_class_is_scikit_learns(case, at_once, monkeypatch):
+    """Also of equal probabilities, and of as many classes at once as there is memory for."""
+    monkeypatch.setattr(evaluation, "_AT_ONCE", at_once)
+    labels, p = case
+    p = np.round(p, 1) + 1e-9
+    p /= p.sum(axis=1, keepdims=True)
+    assert len(np.unique(p[:, 0])) < len(p) / 2
+    expected = [oracle.roc_auc_score(labels == c, p[:, c]) for c in range(4)]
+    np.testing.assert_allclose([row["auroc"] for row in evaluate(labels, p, draws=0)["per_class"]], expected)
+
+
+def test_predictions_alone_have_the_same_numbers(case):
+    labels, p = case
+    predicted = p.argmax(axis=1)
+    whole = evaluate(labels, np.eye(4)[predicted], cls_counts=[200, 50, 5, 5], top_k=(1,), draws=20, seed=3)
+    value, interval = by_predictions(labels, predicted, [200, 50, 5, 5], draws=20, seed=3)
+    assert interval == whole["interval"]
+    assert value == {name: whole["value"][name] for name in value}
+    with pytest.raises(ValueError, match="`predictions` must be one for each label"):
+        by_predictions(labels, predicted[:3], [200, 50, 5, 5])
 
 
 def test_classes_without_test_images_are_left_out_and_named(case):

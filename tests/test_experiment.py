@@ -527,6 +527,8 @@ def test_nan_loss_stops_naming_the_step_and_keeps_the_checkpoint(tmp_path, monke
         ({"method": "erm", "weights": "inverse"}, "`weights` is no option of method erm"),
         ({"learning_rate": 0.0}, "`learning_rate` must be"),
         ({"momentum": 1.0}, "`momentum` must be"),
+        ({"momentum": 0.5, "optimizer": "adamw"}, "`momentum` is of the optimizer sgd"),
+        ({"mix_alpha": 0.2}, "`mix_alpha` needs a `mix`"),
         ({"method": "ldam", "beta": 1.5}, "`beta` is no option of method ldam"),
         ({"pretraining": "rotations"}, "`pretraining` .* Did you mean 'rotation'"),
         ({"method": "rotation", "pretraining": "rotation"}, "`pretraining` is no option of method rotation"),

@@ -15,11 +15,13 @@ import keras
 import numpy as np
 import pytest
 from helpers import copied_at_renames, files_of
+from test_report import write_run
 
 import tf_mmloss
 from tf_mmloss import export as library
 from tf_mmloss.cli import export
 from tf_mmloss.datasets import load
+from tf_mmloss.methods import METHODS, Method, Stage
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs import saved
 from tf_mmloss.runs.model import RunModel
@@ -311,6 +313,21 @@ def test_the_card_states_no_licence_and_takes_no_markup_of_names(exported):
         r"| \`c\`",
         r"| \\\|",
     ]
+
+
+def test_a_hinge_of_the_last_stage_has_scores(tmp_path, monkeypatch):
+    """Whatever the loss of the stages before."""
+    stages = (Stage(), Stage(0.5, trains="head", loss="HingeLoss"))
+    monkeypatch.setitem(METHODS, "ending", Method("ending", "CrossEntropyLoss", "a test", stages=stages))
+    run = write_run(
+        tmp_path, method="ending", metrics={"checksum": "0", "evaluated_on": "test split", "mean": [0.5], "std": [0.2]}
+    )
+    content = (run_folder.read_json(run, name) for name in ("metrics.json", "environment.json"))
+    assert "A hinge loss has no\nprobabilities" in export.card(run_folder.read_config(run), *content, "")
+    with pytest.raises(
+        run_folder.RunFolderError, match=r"has no model, it has no last.keras"
+    ):  # and not: no calibration_error
+        export.export(run, tmp_path / "out")
 
 
 def test_a_hinge_run_is_exported_without_probabilities(tmp_path, capsys):

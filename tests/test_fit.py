@@ -60,6 +60,12 @@ def test_show_prints_constants_and_their_source(capsys):
         assert origin in capsys.readouterr().out
 
 
+def test_show_prints_an_object_for_programs(capsys):
+    assert fit.main(["--dataset", "digits", "--show", "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "mm-drw: MaxMarginLoss" in json.loads(line)["message"]
+
+
 def test_mistakes_exit_with_2_and_one_line(tmp_path, capsys):
     assert fit.main(["--method", "mm-drv"]) == 2
     assert "Did you mean 'mm-drw'?" in capsys.readouterr().err

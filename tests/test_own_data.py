@@ -50,7 +50,7 @@ def data_set(count, side=32):
     return ImageDataset("x", images, labels, images, labels, ("a", "b"), (0.5,) * 3, (0.2,) * 3, "none")
 
 
-def test_one_command_on_a_folder(folder, tmp_path, capsys):
+def test_one_command_on_a_folder(folder, tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
     assert (
         fit.main(["--dataset", str(folder), "--method", "ldam-drw", "--schedule", "cosine", "--out", str(out), *SMALL])
@@ -76,7 +76,13 @@ def test_one_command_on_a_folder(folder, tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe.png")
     capsys.readouterr()
     unreadable = [str(tmp_path / "torn.png"), str(tmp_path / "pipe.png")]
+    other = os.fsencode(tmp_path / "chien ") + b"\xe9.png"  # as Latin-1 has it
+    Path(os.fsdecode(other)).write_bytes((folder / "rare" / "0 ü.png").read_bytes())
     asked = [str(folder / "chien é"), str(folder / "a cat" / "1*.png"), *unreadable]
+    assert predict.main([str(out), *asked, os.fsdecode(other), "--out", str(tmp_path / "latin.csv")]) == 1
+    assert "chien \\udce9.png,rare," in (tmp_path / "latin.csv").read_text(encoding="utf-8")
+    assert predict.main([str(out), *asked, "--method", "os:getcwd"]) == 2
+    assert "its method is ldam-drw. Received: method='os:getcwd'" in capsys.readouterr().err
     assert predict.main([str(out), *asked, "--out", str(tmp_path / "sub" / "predictions.csv")]) == 1
     printed = capsys.readouterr().err
     assert all(f"not read: {path}: " in printed for path in unreadable)
@@ -90,6 +96,10 @@ def test_one_command_on_a_folder(folder, tmp_path, capsys):
         assert row["class"] == list(COUNTS)[probabilities.argmax()]
         assert float(row["runner_up_probability"]) == pytest.approx(np.sort(probabilities)[-2], abs=2e-6)
 
+    def whole(rows, *_, **__):
+        raise MemoryError("all images at once")
+
+    monkeypatch.setattr(Rows, "__array__", whole)  # of images that are larger than the memory
     assert evaluate.main([str(out), "--draws", "10", "--out", str(tmp_path / "evaluation.json")]) == 0
     found = json.loads((tmp_path / "evaluation.json").read_text())
     assert found["value"]["top_1_accuracy"] == pytest.approx(1 - metrics["error"])
@@ -222,6 +232,23 @@ def test_all_of_other_images_are_evaluated(tmp_path):
         Image.new("RGB", (8, 8), {"a": "red", "b": "blue"}[name]).save(tmp_path / "few" / name / "0.png")
     images = load_images(tmp_path / "few", test_share=None)
     assert (images.train.tolist(), images.test.tolist()) == ([], [0, 1])
+
+
+def test_a_decision_is_fitted_on_images_of_a_function_that_was_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "pictures_of.py").write_text(
+        "import numpy as np\n"
+        "def arrays():\n"
+        "    y = np.arange(40) % 2\n"
+        "    return (np.arange(2560).reshape(40, 8, 8, 1) % 251 // (1 + y[:, None, None, None])).astype('uint8'), y\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    given = ["--dataset", "pictures_of:arrays", "--method", "erm", "--holdout", "3", "--out", "run", *SMALL]
+    assert fit.main(given) == 0
+    assert evaluate.main(["run", "--decide", "temperature", "--draws", "0"]) == 2
+    assert "is a function, which is not called unasked" in capsys.readouterr().err
+    asked = ["--decide", "temperature", "--dataset", "pictures_of:arrays", "--draws", "0"]
+    assert evaluate.main(["run", *asked]) == 0
+    assert "held-out training images: 6 images, decided by temperature:" in capsys.readouterr().out
 
 
 def test_presets_of_own_images_need_the_images():

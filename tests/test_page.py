@@ -134,8 +134,26 @@ def test_the_page_says_how_it_went(tmp_path, capsys):
     assert f"as trained: calibration error {100 * sum(gaps):.2f} %" in text
 
 
+def test_many_classes_take_no_matrix(tmp_path):
+    """Of 40,000 classes one would have 1.6 billion cells."""
+    folder, count = a_run(tmp_path, 10), 40_000
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics |= {"class_names": [f"class {c}" for c in range(count)], "cls_counts": [5] * count}
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"per_class_error": [0.5] * count}))
+    labels, found = np.array([0, 0, 39_999, 39_999, 39_999]), np.array([0, 39_999, 39_999, 7, 7])
+    predictions.save(folder, Predictions(labels, found))
+    said = run_page._predictions(folder, run_page.run_folder.read_json(folder, "metrics.json"))
+    assert said["cells"] == [(0, 0, 0.5), (0, 39_999, 0.5), (39_999, 7, 2 / 3), (39_999, 39_999, 1 / 3)]
+    assert [(row["true"], row["as"], row["images"]) for row in said["worst"]] == [
+        ("class 39999", "class 7", 2),
+        ("class 0", "class 39999", 1),
+    ]
+    assert {text: value for text, value, _ in said["measures"]}["accuracy"] == pytest.approx(0.4)
+
+
 def test_the_command_makes_the_same_config(tmp_path):
     for options in (
+        {"method": "mm-drw", "stop_margin_gradient": False},
         {"method": "ldam-drw", "seed": 3, "learning_rate": 0.05, "precision": "bfloat16"},
         {"dataset": "cifar100", "imbalance": "step", "ratio": 10, "margin_space": "cosine", "flip": False},
         {"dataset": "digits", "ratio": 20, "schedule": "cosine", "depth": 8},

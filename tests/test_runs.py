@@ -12,6 +12,8 @@ from test_plots import HISTORY
 from test_report import write_run
 
 from reproduction import report, table
+from tf_mmloss.cli import runs as list_runs
+from tf_mmloss.files import JSON_BYTES, write_json
 from tf_mmloss.runs import fields, plots
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs.folder import RunFolderError
@@ -294,3 +296,32 @@ def test_every_run_of_the_results_is_read():
         assert run_folder.is_finished(folder)
         run_folder.check_own(folder)
         run_folder.check_same(folder, config, config)
+
+
+def test_a_result_of_many_classes_is_read(run):
+    """More than the limit of other files."""
+    path, count = run / "metrics.json", 60_000
+    metrics = json.loads(path.read_text()) | {
+        "class_names": [f"{'a long name of a species ' * 3}{c}" for c in range(count)],
+        "cls_counts": [7] * count,
+        "per_class_error": [1 / 3] * count,
+    }
+    write_json(path, metrics)
+    assert path.stat().st_size > JSON_BYTES
+    assert run_folder.read_json(run, "metrics.json") == metrics
+
+
+def test_runs_that_failed_are_named_and_rotations_stand_apart(tmp_path, capsys):
+    write_run(tmp_path, method="erm", error=0.4)
+    write_run(tmp_path, method="rotation", error=0.1)
+    (failed := write_run(tmp_path, method="mm-drw")).joinpath("metrics.json").unlink()
+    (failed / "failed.json").write_text("{}")
+    assert list_runs.main([str(tmp_path)]) == 0
+    label, _, erm, rotations, _, rotation, unfinished, last = capsys.readouterr().out.splitlines()
+    assert (label, rotations, unfinished) == (
+        "CIFAR-10, long-tailed 100:1",
+        "CIFAR-10, long-tailed 100:1, rotations",
+        "not finished",
+    )
+    assert (" erm " in erm, " rotation " in rotation) == (True, True)
+    assert last == f"  {failed}: epoch 0 of 200, failed"

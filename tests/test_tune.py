@@ -223,6 +223,8 @@ def test_other_forms_are_refused(text):
         (["--dataset", "mnist"], "mnist is not there"),
         (["--over", "beta=1:2", "--beta", "1.7"], "`over` must not search what is given. Received: beta=1.7"),
         (["--depth", "9"], "`depth` must be 6n+2"),
+        (["--holdout", "0"], "`holdout` must be an integer >= 1"),
+        (["--over", "tables-2-and-3", "--search", "random"], "`search` must be grid with --over tables-2-and-3"),
         (["--holdout", "500"], "`holdout` must leave training images of every class"),
         (["--cpus", "2"], "`cpus` is an option of a cluster, which needs --ray"),
     ],

@@ -351,8 +351,14 @@ def _answer(found: dict[str, Any], against: dict[str, dict[str, Any]]) -> list[s
             "more seeds or more held-out images tell smaller ones."
         )
     if found["not_evaluated"]:
-        lines.append(f"Classes without evaluated images are in no number: {', '.join(found['not_evaluated'])}.")
+        lines.append(f"Classes without evaluated images are in no number: {listed(found['not_evaluated'])}.")
     return lines
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of classes as text, of many the first ten."""
+    shown = ", ".join(names[:10])
+    return (shown + f" and {len(names) - 10} more" if len(names) > 10 else shown) or "no class, none has images"
 
 
 def points(difference: float) -> str:

@@ -1,4 +1,4 @@
-"""What people ask of a classifier of imbalanced classes, with intervals over the test images. NumPy and scikit-learn.
+"""What people ask of a classifier of imbalanced classes, with intervals over the test images. NumPy and SciPy.
 
 A class without test images has no recall: it is left out of every mean over classes, named, and None where its own
 value would stand.
@@ -16,6 +16,7 @@ from tf_mmloss.metrics import expected_calibration_error, shot_masks
 # Sums of rounded probabilities are not exactly 1.
 _SUM_TOLERANCE = 1e-3
 MOST_DRAWS = 100_000
+_AT_ONCE = 2**18  # numbers of a part of a large array
 
 
 def evaluate(
@@ -79,37 +80,14 @@ def evaluate(
     images = np.bincount(labels, minlength=count)
     predictions = probabilities.argmax(axis=1)
     confusion = np.bincount(labels * count + predictions, minlength=count * count).reshape(count, count)
-    ranks = (probabilities > probabilities[np.arange(len(labels)), labels][:, None]).sum(axis=1)
+    ranks = _ranks(labels, probabilities)
     hits = {f"top_{k}_accuracy": ranks < k for k in ks if k <= count}
-    per_class = _by_class(confusion)
     auroc = _auroc(labels, probabilities)
-
-    def numbers(weights: np.ndarray) -> dict[str, float | None]:
-        """The numbers of the whole, of images that count as often as their weights."""
-        table = np.bincount(labels * count + predictions, weights, count * count).reshape(count, count)
-        recall, precision, f1 = _by_class(table)
-        there = images > 0
-        with np.errstate(divide="ignore"):
-            g_mean = float(np.exp(np.log(recall[there]).mean()))
-        total = weights.sum()
-        return {
-            **{name: float((hit * weights).sum() / total) for name, hit in hits.items()},
-            "balanced_accuracy": float(recall[there].mean()),
-            "g_mean": g_mean,
-            "macro_precision": float(precision[there].mean()),
-            "macro_f1": float(f1[there].mean()),
-            **{
-                f"{shot}_accuracy": float(recall[mask & there].mean()) if (mask & there).any() else None
-                for shot, mask in masks.items()
-            },
-        }
-
-    value: dict[str, float | None] = numbers(np.ones(len(labels)))
-    interval = _intervals(numbers, labels, draws, integer("seed", seed))
+    value, interval = _measured(labels, predictions, count, hits, masks, draws, integer("seed", seed))
     value["macro_auroc"] = None if np.isnan(auroc).all() else float(np.nanmean(auroc))
     value["calibration_error"] = expected_calibration_error(labels, probabilities)
     value["mean_confidence"] = float(probabilities.max(axis=1).mean())
-    recall, precision, f1 = per_class
+    recall, precision, f1 = _by_class(np.diag(confusion), images, confusion.sum(axis=0))
     return {
         "images": len(labels),
         "value": value,
@@ -129,6 +107,43 @@ def evaluate(
         "confusion": confusion.tolist(),
         "not_evaluated": [names[c] for c in np.flatnonzero(images == 0)],
     }
+
+
+def by_predictions(
+    labels: np.ndarray, predictions: np.ndarray, cls_counts: Counts, *, draws: int = 1000, seed: int = 0
+) -> tuple[dict[str, float | None], dict[str, list[float]]]:
+    """What `evaluate` says without probabilities: the numbers of the whole, and their intervals.
+
+    Args:
+        labels: (N,) true classes.
+        predictions: (N,) predicted classes.
+        cls_counts: (C,) training examples of each class.
+        draws: of the bootstrap, 0 for none. Default 1000.
+        seed: of the draws. Default 0.
+
+    Returns:
+        `value` and `interval` of `evaluate`: top_1_accuracy, balanced_accuracy, g_mean, macro_precision, macro_f1,
+        many_accuracy, medium_accuracy and few_accuracy.
+
+    Raises:
+        ValueError: labels or predictions that are no classes, none, or not as many; other arguments out of range.
+
+    Example:
+        >>> value, interval = by_predictions([0, 0, 1], [0, 1, 1], [500, 5], draws=0)
+        >>> value["balanced_accuracy"], value["few_accuracy"]
+        (0.75, 1.0)
+    """
+    masks = shot_masks(cls_counts)
+    count = len(masks["many"])
+    labels, predictions = check_labels(labels, count), check_labels(predictions, count, "predictions")
+    if not len(labels) or len(predictions) != len(labels):
+        raise ValueError(
+            f"`predictions` must be one for each label, of at least one. Received: {len(labels)} labels and "
+            f"{len(predictions)} predictions"
+        )
+    hits = {"top_1_accuracy": predictions == labels}
+    draws = integer("draws", draws, at_most=MOST_DRAWS)
+    return _measured(labels, predictions, count, hits, masks, draws, integer("seed", seed))
 
 
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -157,11 +172,14 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
 
     labels, logits = _labelled(labels, "logits", logits)
+    lower = logits - logits.max(axis=1, keepdims=True)
+    own, step = lower[np.arange(len(labels)), labels].sum(), max(_AT_ONCE // lower.shape[1], 1)
+    parts = [lower[start : start + step] for start in range(0, len(lower), step)]
 
     def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        scaled = scaled - scaled.max(axis=1, keepdims=True)
-        return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(labels)), labels]))
+        temperature = np.exp(log_temperature)
+        sums = sum(np.log(np.exp(part / temperature).sum(axis=1)).sum() for part in parts)
+        return float((sums - own / temperature) / len(labels))
 
     bounds = (np.log(1e-3), np.log(1e3))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x))
@@ -277,44 +295,86 @@ def _names(class_names: Any) -> list[str]:
     ]
 
 
-def _by_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Recall, precision and F1 of each class; 0 where nothing can be divided by."""
-    correct = np.diag(confusion).astype(float)
+def _measured(
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    count: int,
+    hits: dict[str, np.ndarray],
+    masks: dict[str, np.ndarray],
+    draws: int,
+    seed: int,
+) -> tuple[dict[str, float | None], dict[str, list[float]]]:
+    """The numbers of the whole, and their 95 % percentile intervals over images drawn with replacement by class."""
+    images, right = np.bincount(labels, minlength=count), predictions == labels
+    there = images > 0
+
+    def numbers(weights: np.ndarray) -> dict[str, float | None]:
+        """Of images that count as often as their weights."""
+        correct, true = np.bincount(labels, weights * right, count), np.bincount(labels, weights, count)
+        recall, precision, f1 = _by_class(correct, true, np.bincount(predictions, weights, count))
+        with np.errstate(divide="ignore"):
+            g_mean = float(np.exp(np.log(recall[there]).mean()))
+        total = weights.sum()
+        return {
+            **{name: float((hit * weights).sum() / total) for name, hit in hits.items()},
+            "balanced_accuracy": float(recall[there].mean()),
+            "g_mean": g_mean,
+            "macro_precision": float(precision[there].mean()),
+            "macro_f1": float(f1[there].mean()),
+            **{
+                f"{shot}_accuracy": float(recall[mask & there].mean()) if (mask & there).any() else None
+                for shot, mask in masks.items()
+            },
+        }
+
+    rng = np.random.default_rng(seed)
+    by_class = np.argsort(labels, kind="stable")
+    # Of each image in that order, where its class begins and how many it has.
+    first, sizes = ((np.cumsum(images) - images)[labels[by_class]], images[labels[by_class]])
+    drawn: dict[str, list[float]] = {}
+    for _ in range(draws):
+        chosen = by_class[first + rng.integers(sizes)]
+        for name, value in numbers(np.bincount(chosen, minlength=len(labels)).astype(float)).items():
+            if value is not None:
+                drawn.setdefault(name, []).append(value)
+    interval = {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in drawn.items()}
+    return numbers(np.ones(len(labels))), interval
+
+
+def _by_class(
+    correct: np.ndarray, true: np.ndarray, predicted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Recall, precision and F1 of each class, from its images; 0 where nothing can be divided by."""
 
     def share(of: np.ndarray) -> np.ndarray:
-        return np.divide(correct, of, out=np.zeros_like(correct), where=of > 0)
+        return np.divide(correct, of, out=np.zeros(len(correct)), where=of > 0)
 
-    true, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     return share(true), share(predicted), 2 * share(true + predicted)
 
 
+def _ranks(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """How many classes are before the true one (N,); of equal ones the first is before, as `argmax` takes it."""
+    own = probabilities[np.arange(len(labels)), labels][:, None]
+    equal = (probabilities == own) & (np.arange(probabilities.shape[1]) < labels[:, None])
+    return (probabilities > own).sum(axis=1) + equal.sum(axis=1)
+
+
 def _auroc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of each class against the rest; NaN where one of the two is empty."""
-    from sklearn.metrics import roc_auc_score
+    """Area under the ROC curve of each class against the rest, by ranks; NaN where one of the two is empty."""
+    from scipy.stats import rankdata
 
-    areas = np.full(probabilities.shape[1], np.nan)
-    for c in np.unique(labels):
-        is_class = labels == c
-        if not is_class.all():
-            areas[c] = roc_auc_score(is_class, probabilities[:, c])
+    count = probabilities.shape[1]
+    sums = np.zeros(count)  # of the ranks of a class's own images
+    step = max(_AT_ONCE // len(labels), 1)
+    for start in range(0, count, step):
+        own = np.flatnonzero((labels >= start) & (labels < start + step))
+        if len(own):
+            ranks = rankdata(probabilities[:, start : start + step], axis=0)
+            sums += np.bincount(labels[own], ranks[own, labels[own] - start], count)
+    images = np.bincount(labels, minlength=count).astype(float)
+    pairs = images * (len(labels) - images)
+    areas: np.ndarray = np.divide(sums - images * (images + 1) / 2, pairs, out=np.full(count, np.nan), where=pairs > 0)
     return areas
-
-
-def _intervals(
-    numbers: Callable[[np.ndarray], dict[str, float | None]], labels: np.ndarray, draws: int, seed: int
-) -> dict[str, list[float] | None]:
-    """95 % percentile intervals of numbers, over images drawn with replacement within their classes."""
-    rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
-    drawn: dict[str, list[float]] = {}
-    for _ in range(draws):
-        weights = np.zeros(len(labels))
-        for group in members:
-            weights[group] = rng.multinomial(len(group), np.full(len(group), 1 / len(group)))
-        for name, value in numbers(weights).items():
-            if value is not None:
-                drawn.setdefault(name, []).append(value)
-    return {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in drawn.items()}
 
 
 def _number(value: float, of: float) -> float | None:

@@ -143,19 +143,37 @@ def add_method_option(main: argparse.ArgumentParser) -> None:
     )
 
 
-def open_method(spec: str | None) -> None:
+def open_method(spec: str | None, run: Path) -> None:
     """Call the function that makes a run's method, which is not called unless it was asked for.
 
     Raises:
-        ValueError: it is no function, or none that makes a method.
+        ValueError: it is no function, not the run's, or none that makes a method.
     """
     from tf_mmloss import methods
+    from tf_mmloss.runs import folder
 
     if spec is None:
         return
-    if not methods.is_function(spec):
-        raise ValueError(f"`method` must be the run's package.module:function. Received: method={spec!r}")
+    own = folder.read_json(run, "config.json", ["method"])["method"]
+    if not methods.is_function(spec) or spec != own:
+        raise ValueError(
+            f"`method` must be the run's package.module:function, or left out; its method is {own}. "
+            f"Received: method={spec!r}"
+        )
     methods.open_function(spec)
+
+
+def resuming(command: str, folder: Path, **given: Any) -> str:
+    """The command line that continues what is in a folder, with the options that it does not say itself.
+
+    Args:
+        command: its name.
+        folder: of the run or the comparison.
+        given: more options by name; None: left out.
+    """
+    options = {"resume": folder, **given}
+    words = [word for name, value in options.items() if value for word in (f"--{name.replace('_', '-')}", str(value))]
+    return f"{program(command)} {shlex.join(words)}"
 
 
 def add_progress_options(main: argparse.ArgumentParser) -> None:

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--methods",
         metavar="A,B,...",
-        help="two or more, as for fit's --method, or METHOD+DECISION with one of --decide",
+        help="two or more of the names of fit's --method, or METHOD+DECISION with one of --decide",
     )
     group.add_argument("--seeds", type=int, metavar="N", help="runs of each method; default 3; of 1, nothing is sure")
     group.add_argument(
@@ -81,6 +81,10 @@ def _run(options: dict[str, Any]) -> int:
     names = ("methods", "seeds", "measure", "final", "hours", "out", "resume", "data_dir", "backend")
     methods, seeds, measure, final, hours, out, resume, data_dir, chosen = (options.pop(n, None) for n in names)
     folder: Path | None = None
+
+    def again(folder: Path) -> str:
+        return cli.resuming("compare", folder, data_dir=data_dir, backend=chosen, **presets.code_named(plan.config))
+
     try:
         backend.check(chosen)
         if hours is not None:
@@ -128,8 +132,7 @@ def _run(options: dict[str, Any]) -> int:
         if folder is None or not (folder / compare.PLAN).exists():
             print("\nStopped: nothing was begun.", file=sys.stderr)
         else:
-            line = f"\nStopped. Every complete epoch is saved. Continue: {cli.program('compare')} --resume {folder}"
-            progress.tell(line, "stopped")
+            progress.tell(f"\nStopped. Every complete epoch is saved. Continue: {again(folder)}", "stopped")
         return 130
     except cli.USER_ERRORS as error:
         return cli.failed(error)
@@ -139,7 +142,7 @@ def _run(options: dict[str, Any]) -> int:
         text = f"{found['text']}\nEverything is in {folder}"
         what = {"answer": " ".join(found["answer"]), "choice": found["choice"]}
     if left:
-        text += f"\nnot finished, continue with --resume {folder}: {', '.join(left)}"
+        text += f"\nnot finished: {', '.join(left)}. Continue: {again(folder)}"
     progress.tell(f"\n{text}", "result", folder=folder, left=left, **what)
     return 3 if left else 0 if found else 1
 

@@ -45,29 +45,29 @@ def evaluate(
     Raises:
         ValueError: no such run, other images than it was trained on, or images of classes that it does not know.
     """
-    import numpy as np
-
     from tf_mmloss import decide, evaluation
-    from tf_mmloss._validation import integer
+    from tf_mmloss._validation import integer, path
     from tf_mmloss.metrics import expected_calibration_error
+    from tf_mmloss.runs.folder import read_config
     from tf_mmloss.runs.model import RunModel, own_images
     from tf_mmloss.train import presets
 
     integer("draws", draws, at_most=evaluation.MOST_DRAWS)
-    model = RunModel.load(run, decide_by, data_dir)
+    # The function that the run is of gives what the run was evaluated on.
+    called = dataset is not None and dataset == presets.code_named(read_config(path("run", run))).get("dataset")
+    model = RunModel.load(run, decide_by, data_dir, called=called)
     asked = model.config.decide if decide_by is None else decide_by
     reading = {"skip_broken": skip_broken, "accept_odd": accept_odd}
-    # The function that the run is of gives what the run was evaluated on.
-    other = None if dataset == presets.code_named(model.config).get("dataset") else dataset
+    other = None if called else dataset
     if other is None and any(reading.values()):
         raise ValueError(f"`dataset` must be given with {', '.join(name for name in reading if reading[name])}.")
     if other is None:
-        of, images, labels = own_images(run, model, data_dir, called=dataset is not None)
+        of, images, labels = own_images(run, model, data_dir, called=called)
     else:
         of, images, labels = _other(other, model, data_dir, **reading)
     # On the images that a strength is fitted on, each half is decided by the other.
     spec = asked if other is None else model.decide
-    scores = decide.decided(spec, model.trained, labels, model.logits(np.asarray(images))).scores
+    scores = decide.decided(spec, model.trained, labels, model.logits(images)).scores
     counts, names = model.trained.cls_counts, model.class_names
     found = evaluation.evaluate(labels, evaluation.softmax(scores), cls_counts=counts, class_names=names, draws=draws)
     if not model.probabilistic:  # a hinge loss has scores
@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
             from tf_mmloss.files import write_json
             from tf_mmloss.runs import model  # noqa: F401
         backend.check(options.backend)
-        cli.open_method(options.method)
+        cli.open_method(options.method, options.run)
         reading: dict[str, Any] = {"skip_broken": options.skip_broken, "accept_odd": options.accept_odd}
         reading["decide_by"] = options.decide
         found = evaluate(options.run, options.dataset, options.data_dir, options.draws, **reading)

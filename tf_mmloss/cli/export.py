@@ -21,6 +21,7 @@ import tf_mmloss
 from tf_mmloss import cli, datasets
 from tf_mmloss import export as library
 from tf_mmloss.cli import backend
+from tf_mmloss.methods.base import loss_class
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs.model import RunModel
 from tf_mmloss.train import experiment, inputs, presets
@@ -120,7 +121,7 @@ def export(
     """
     library.check_format(format)
     config = run_folder.read_config(run)
-    probabilistic = presets.METHODS[config.method].loss_class.probabilistic
+    probabilistic = _is_probabilistic(config)
     needed = ("checksum", *(("calibration_error", "mean_confidence") if probabilistic else ()))
     metrics = run_folder.read_json(run, "metrics.json", needed)
     environment, origin = run_folder.read_json(run, "environment.json"), _origin(run, config)
@@ -172,6 +173,12 @@ def _images(run: Path, config: presets.Config, data_dir: str | None) -> np.ndarr
     return None
 
 
+def _is_probabilistic(config: presets.Config) -> bool:
+    """Whether the loss of a run's last stage fits probabilities."""
+    method = presets.METHODS[config.method]
+    return loss_class(method.own_stages[-1].loss or method.loss).probabilistic
+
+
 def _origin(run: Path, config: presets.Config) -> str:
     if config.is_own:
         return str(run_folder.read_json(run, "data.json", ["origin"])["origin"])
@@ -198,7 +205,7 @@ def card(
     """
     start = environment["starts"][0]
     of_temperature = decide.startswith("temperature")
-    is_probability = presets.METHODS[config.method].loss_class.probabilistic or of_temperature
+    is_probability = _is_probabilistic(config) or of_temperature
     texts = _PROBABILITIES if is_probability else _SCORES
     confidence = texts["confidence"] if "calibration_error" in metrics or not is_probability else ""
     own = metrics.get("decision", {}).get("decide", "none")
@@ -260,7 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--licence", help='of the weights, for the model card: "the MIT licence"; default: none')
     cli.add_decide_option(parser)
     cli.add_method_option(parser)
-    parser.add_argument("--data-dir", metavar="DIR", help="where CIFAR or tfds:NAME is, for the check")
+    parser.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR or tfds:NAME is, for the check")
     backend.add_option(parser)
     options = parser.parse_args(arguments)
     ending = "" if options.format == "savedmodel" else f"-{options.format}"
@@ -268,7 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         cli.check_out(out.parent)
         backend.check(options.backend)
-        cli.open_method(options.method)
+        cli.open_method(options.method, options.run)
         given = (options.licence, options.format, options.data_dir, options.decide)
         difference, images = export(options.run, out, *given)
     except (*cli.USER_ERRORS, library.ExportError) as error:

@@ -12,14 +12,13 @@ moment, with ctrl-C or harder, and continued with --resume; it then ends as if i
 
 import argparse
 import dataclasses
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tf_mmloss import _entry_points, cli, methods
-from tf_mmloss.cli import backend, program
+from tf_mmloss.cli import backend
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.train import presets, progress
 
@@ -276,7 +275,8 @@ def _run(options: dict[str, Any], command: str, method: str | None) -> int:
             progress.tell("\n".join((*data.report, *presets.why(asked, data))))
         config = presets.resolve(asked, data)
         if show:
-            print(presets.show(config))
+            shown = presets.show(config)
+            progress.tell(shown) if progress.how() == "json" else print(shown)
             return 0
         folder = resume if named else out or Path("runs") / config.name
         cli.check_out(folder)
@@ -285,14 +285,12 @@ def _run(options: dict[str, Any], command: str, method: str | None) -> int:
             progress.tell(f"{config.name}: {folder}", event=None)
         metrics = experiment.run(config, folder, data_dir=data_dir, resume=bool(resume), data=data)
     except KeyboardInterrupt:
-        if folder is None:
+        if folder is None or not (folder / "config.json").exists():
             print("\nStopped: nothing was begun.", file=sys.stderr)
             return 130
-        given = {"--data-dir": data_dir, "--backend": chosen}
-        again = "".join(f" {option} {shlex.quote(str(value))}" for option, value in given.items() if value)
-        where = shlex.quote(str(folder))
-        line = f"\nStopped. Every complete epoch is saved. Continue: {program(command)} --resume {where}{again}"
-        progress.tell(line, "stopped")
+        given = {"data_dir": data_dir, "backend": chosen, **presets.code_named(config)}
+        again = cli.resuming(command, folder, **given)
+        progress.tell(f"\nStopped. Every complete epoch is saved. Continue: {again}", "stopped")
         return 130
     except NonFiniteLossError as error:
         cli.failed(ValueError(f"{error} The last complete epoch is kept in {folder}."))

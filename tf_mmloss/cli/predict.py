@@ -76,7 +76,7 @@ def predict(
                 yield path, why[path]
                 continue
             row = next(rows)
-            second, first = (int(i) for i in np.argsort(row, kind="stable")[-2:])
+            first, second = (int(i) for i in np.argsort(-row, kind="stable")[:2])
             one, other = (float(row[i]) if model.probabilistic else None for i in (first, second))
             yield path, (model.class_names[first], one, model.class_names[second], other)
 
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         with cli.imports():
             import keras  # noqa: F401
         backend.check(options.backend)
-        cli.open_method(options.method)
+        cli.open_method(options.method, options.run)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.out:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(options.out) as temporary:
-                temporary.write_text(text.getvalue(), encoding="utf-8")
+                temporary.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace")  # names of any bytes
         else:
             print(text.getvalue(), end="")
     except cli.USER_ERRORS as error:

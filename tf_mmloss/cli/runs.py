@@ -36,8 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
             if not methods.is_function(config["method"]):  # which would have to be called
                 config = vars(run_folder.read_config(folder))
             label = run_folder.data_label(config)
+            known = methods.METHODS.get(config["method"])
+            if known and known.task == "rotation":  # errors of another task
+                label += ", rotations"
             if not run_folder.is_finished(folder):
-                unfinished.append(f"{folder}: epoch {run_folder.epochs_saved(folder)} of {config.get('epochs')}")
+                failed = ", failed" if (folder / "failed.json").exists() else ""
+                line = f"{folder}: epoch {run_folder.epochs_saved(folder)} of {config.get('epochs')}{failed}"
+                unfinished.append(line)
                 continue
             metrics = run_folder.read_json(folder, "metrics.json", ["error", "balanced_accuracy", "seconds"])
         except run_folder.RunFolderError as error:

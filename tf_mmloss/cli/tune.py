@@ -428,7 +428,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = cli.parser("tune", __doc__, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("search")
     group.add_argument("--over", action="append", metavar="NAME=VALUES", help="what to search; default beta=1:2")
-    group.add_argument("--search", default="bayesian", help="bayesian (default), random or grid")
+    group.add_argument("--search", help="bayesian (default), random or grid")
     group.add_argument("--trials", type=int, default=None, help="at most; default 10; of a grid all combinations")
     group.add_argument("--workers", type=int, default=1, help="processes that share the search; default 1")
     group.add_argument(
@@ -447,7 +447,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: dict[str, Any], arguments: list[str]) -> int:
     """Run the command with its options, of which `arguments` are the words."""
     workers, (ray, cpus, gpus) = options.pop("workers"), (options.pop(name) for name in ("ray", "cpus", "gpus"))
-    over, kind, trials = options.pop("over", ["beta=1:2"]), options.pop("search"), options.pop("trials")
+    over, kind, trials = options.pop("over", ["beta=1:2"]), options.pop("search", None), options.pop("trials")
     out, data_dir, chosen = (options.pop(name, None) for name in ("out", "data_dir", "backend"))
     try:
         backend.check(chosen)
@@ -456,11 +456,15 @@ def _run(options: dict[str, Any], arguments: list[str]) -> int:
         data = inputs.load(config, data_dir) if config.is_own else None
         if data is not None:
             progress.tell("\n".join(data.report))
-        if not config.holdout:
+        if "holdout" in options:
+            presets.integer("holdout", config.holdout, at_least=1)
+        else:
             recipe = presets.own_recipe(data) if data is not None else presets.RECIPES[config.dataset]
             config = dataclasses.replace(config, holdout=recipe.holdout)
         config = _with_setting(config, data)
         if over == ["tables-2-and-3"]:
+            if presets.choice("search", kind or "grid", SEARCHES) != "grid":
+                raise ValueError(f"`search` must be grid with --over tables-2-and-3, or left out. Received: {kind}")
             dimensions, kind = [ablation(config)], "grid"
         else:
             dimensions = [Dimension.parse(text) for text in over]
@@ -473,7 +477,7 @@ def _run(options: dict[str, Any], arguments: list[str]) -> int:
             there = [f"{option}={place.absolute()}" for option, place in places.items()]
             with cluster.connect(ray, cpus, gpus) if ray else contextlib.nullcontext() as pool:
                 return share([*arguments, *there], workers, pool)
-        table = search(config, dimensions, folder, kind=kind, trials=trials, data_dir=data_dir, data=data)
+        table = search(config, dimensions, folder, kind=kind or "bayesian", trials=trials, data_dir=data_dir, data=data)
         if not table:
             return 0
     except KeyboardInterrupt:

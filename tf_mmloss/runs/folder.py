@@ -33,8 +33,8 @@ FILES = (
     *("predictions.npy", "index.html", "best.keras", "last.keras", "checkpoint/latest.json", ".lock"),
 )
 FOLDERS = ("checkpoint", "plots", "tensorboard")
-# A longer history is none of ours.
-HISTORY_BYTES = 64 * 2**20
+# A longer history, or a result of more classes, is none of ours.
+LARGE_BYTES = 64 * 2**20
 
 # Of a config: how many epochs, and what follows from it.
 _OF_LENGTH = {"epochs", "start_epoch", "frozen_epochs"}
@@ -238,7 +238,7 @@ def read_json(folder: Path, name: str, needed: Iterable[str] = ()) -> dict[str, 
     """
     path = folder / name
     try:
-        limit = HISTORY_BYTES if name == "checkpoint/latest.json" else JSON_BYTES
+        limit = LARGE_BYTES if name in ("checkpoint/latest.json", "metrics.json") else JSON_BYTES
         content = read_json_file(path, limit=limit, within=folder)
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(folder, name) from None
@@ -288,7 +288,7 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     """
     path = folder / "history.csv"
     try:
-        text = read_text(path, limit=HISTORY_BYTES, within=folder)
+        text = read_text(path, limit=LARGE_BYTES, within=folder)
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(folder, path.name) from None
     except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tf_mmloss import decide
 from tf_mmloss._validation import path
+from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.evaluation import softmax
 from tf_mmloss.layers import Probabilities
 from tf_mmloss.losses import LongTailLoss
@@ -44,13 +45,21 @@ class RunModel:
     decide: str = "none"
 
     @classmethod
-    def load(cls, run: str | os.PathLike[str], decide_by: str | None = None, data_dir: str | None = None) -> "RunModel":
+    def load(
+        cls,
+        run: str | os.PathLike[str],
+        decide_by: str | None = None,
+        data_dir: str | None = None,
+        *,
+        called: bool = False,
+    ) -> "RunModel":
         """Load the last epoch of a finished run.
 
         Args:
             run: its folder.
             decide_by: another decision than the run's; without a strength it is fitted on the run's held-out images.
             data_dir: where these are, if they are CIFAR or `tfds:NAME`.
+            called: call the function that gives them, if one does.
 
         Raises:
             RunFolderError: no finished run, one without its model, or a model that is refused.
@@ -77,8 +86,8 @@ class RunModel:
         model = cls(config, network, names, mean, std, trained, chosen)
         if decide.parse(chosen)[0] is None or decide.parse(chosen)[1] is not None:
             return model
-        _, images, labels = own_images(folder, model, data_dir)
-        fitted = decide.fit(chosen, trained, labels, model.logits(np.asarray(images)))
+        _, images, labels = own_images(folder, model, data_dir, called=called)
+        fitted = decide.fit(chosen, trained, labels, model.logits(images))
         return dataclasses.replace(model, decide=fitted)
 
     @property
@@ -97,8 +106,8 @@ class RunModel:
         height, width, channels = self.network.input_shape[1:]
         return height, width, channels
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        """Logits (N, C) of uint8 images (N, height, width, channels)."""
+    def logits(self, images: np.ndarray | Rows) -> np.ndarray:
+        """Logits (N, C) of uint8 images (N, height, width, channels), of which a batch is read at a time."""
         normalize = normalization(self.mean, self.std)
         batch = max(min(_BATCH, _BATCH_BYTES // math.prod(self.image_shape)), 1)
         parts = [
@@ -107,11 +116,11 @@ class RunModel:
         ]
         return np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, len(self.class_names)))
 
-    def scores(self, images: np.ndarray) -> np.ndarray:
+    def scores(self, images: np.ndarray | Rows) -> np.ndarray:
         """Scores (N, C), float64, whose largest is the answer."""
         return self.layer.scores(self.logits(images))
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
+    def probabilities(self, images: np.ndarray | Rows) -> np.ndarray:
         """Probabilities (N, C), float64: the softmax of the scores.
 
         Raises:

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 
 from tf_mmloss import _version
-from tf_mmloss.evaluation import evaluate
+from tf_mmloss.evaluation import by_predictions
 from tf_mmloss.files import atomic_path, read_bytes
 from tf_mmloss.metrics import reliability
 from tf_mmloss.runs import folder as run_folder
@@ -20,8 +20,8 @@ from tf_mmloss.runs import predictions
 NAME = "index.html"
 # More classes have no room for names beside a matrix.
 NAMED_CLASSES = 30
-# A bootstrap over more numbers takes too long for a page.
-_MOST_NUMBERS = 5 * 10**7
+# A bootstrap over more images takes too long for a page.
+_MOST_IMAGES = 500_000
 _MEASURES = {
     "top_1_accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -214,7 +214,7 @@ def command_line(command: str, options: Mapping[str, Any]) -> str:
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
-            switched_off = ["--no-" + option[2:]] if name in ("flip", "grey") else []
+            switched_off = [] if name in ("skip_broken", "accept_odd", "final") else [f"--no-{option[2:]}"]
             words += [option] if value else switched_off
         elif value is not None:
             words += [option, str(value)]
@@ -267,39 +267,37 @@ def _classes(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _predictions(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     """What follows from the predictions: intervals, confusions, calibration."""
-    names = metrics["class_names"]
+    names, cls_counts = metrics["class_names"], np.asarray(metrics["cls_counts"])
     found = predictions.read(folder, len(names))
     if found is None or not len(found.labels):
         return None
     count = len(names)
     measures = []
-    if len(found.labels) * count <= _MOST_NUMBERS:
-        one_hot = np.zeros((len(found.labels), count))
-        one_hot[np.arange(len(one_hot)), found.predicted] = 1
-        result = evaluate(found.labels, one_hot, cls_counts=metrics["cls_counts"], top_k=(1,))
-        measures = [
-            (text, result["value"][name], result["interval"][name])
-            for name, text in _MEASURES.items()
-            if result["value"].get(name) is not None
-        ]
-    matrix = np.bincount(found.labels * count + found.predicted, minlength=count * count).reshape(count, count)
-    order = np.argsort(-np.asarray(metrics["cls_counts"]), kind="stable")
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    wrong = matrix * (1 - np.eye(count, dtype=matrix.dtype))
-    worst = [divmod(int(i), count) for i in np.argsort(-wrong, axis=None, kind="stable")[:10]]
-    sorted_shares = shares[np.ix_(order, order)]
+    if len(found.labels) <= _MOST_IMAGES:
+        value, interval = by_predictions(found.labels, found.predicted, cls_counts)
+        measures = [(text, value[name], interval[name]) for name, text in _MEASURES.items() if value[name] is not None]
+    # Pairs of a true and a predicted class with images: of many classes the matrix is mostly zeros.
+    pairs, images = np.unique(found.labels * count + found.predicted, return_counts=True)
+    true, taken = np.divmod(pairs, count)
+    shares = images / np.bincount(found.labels)[true]
+    wrong = np.flatnonzero(true != taken)
+    worst = wrong[np.argsort(-images[wrong], kind="stable")[:10]]
+    order = np.argsort(-cls_counts, kind="stable")
+    place = np.argsort(order)
+    cells = sorted(zip(place[true].tolist(), place[taken].tolist(), images.tolist(), shares.tolist(), strict=True))
+    matrix = [[(0, 0.0)] * count for _ in range(count)] if count <= NAMED_CLASSES else []
+    for i, j, n, share in cells if matrix else ():
+        matrix[i][j] = n, share
     return {
         "images": len(found.labels),
         "measures": measures,
         "names": [names[c] for c in order],
-        "matrix": matrix[np.ix_(order, order)].tolist(),
-        "shares": sorted_shares.tolist(),
-        "cells": [(int(i), int(j), float(sorted_shares[i, j])) for i, j in np.argwhere(sorted_shares > 0.005)],
+        "matrix": matrix,
+        "cells": [(i, j, share) for i, j, _, share in cells if share > 0.005],
         "named": count <= NAMED_CLASSES,
         "worst": [
-            {"true": names[i], "as": names[j], "images": int(wrong[i, j]), "share": float(shares[i, j])}
-            for i, j in worst
-            if wrong[i, j]
+            {"true": names[true[p]], "as": names[taken[p]], "images": int(images[p]), "share": float(shares[p])}
+            for p in worst
         ],
         "reliability": {
             label: _reliability(found.labels == found.predicted, confidence)

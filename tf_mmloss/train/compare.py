@@ -31,11 +31,13 @@ from tf_mmloss.runs import page, plots, predictions
 from tf_mmloss.runs.folder import (
     RunBusyError,
     RunFolderError,
+    check_same,
     data_label,
     duration,
     is_finished,
     locked,
     method_label,
+    read_config,
     read_json,
 )
 from tf_mmloss.runs.model import RunModel
@@ -154,7 +156,7 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
 
     Raises:
         ValueError: a run that could not be trained, or images that cannot be split.
-        RunFolderError: a folder with another plan, or whose images changed.
+        RunFolderError: a folder with another plan or a finished run of another config, or whose images changed.
     """
     if strategy.variables_given():
         raise ValueError(
@@ -176,10 +178,10 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
     if missing and plan.measure != "error" and not os.path.lexists(folder / PLAN):
         raise ValueError(
             f"`measure` {plan.measure} needs an evaluated image of every class: leave the others out, or compare by "
-            f"--measure error, in which they have no part. Received: none of {_listed(missing)}"
+            f"--measure error, in which they have no part. Received: none of {comparison.listed(missing)}"
         )
     if missing:
-        progress.tell(f"classes too small for an evaluated image, in no number: {_listed(missing)}")
+        progress.tell(f"classes too small for an evaluated image, in no number: {comparison.listed(missing)}")
     content = {
         "version": VERSION,
         "methods": list(plan.methods),
@@ -200,6 +202,11 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
                     f"{folder} holds another comparison ({', '.join(differing)} differ, see {PLAN}): choose another "
                     "--out, or continue that one with --resume."
                 )
+        for cell in plan.cells():
+            own = cell_folder(folder, cell)
+            if is_finished(own):  # it would be compared as it is; `run` refuses the others
+                asked = presets.resolve(cell, data if cell.is_own else None)
+                check_same(own, read_config(own), asked)
         write_json(folder / PLAN, content)
 
 
@@ -368,7 +375,7 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
         plots.comparison(found, folder / "comparison", title=label)
         found |= {
             "label": label,
-            "rarest": _listed(found["few"]),
+            "rarest": comparison.listed(found["few"]),
             "command": page.command_line("compare", _again(plan)),
         }
         trained = dict.fromkeys(map(comparison.bare, methods))
@@ -440,8 +447,8 @@ def text(found: dict[str, Any], label: str) -> str:
         + f"{left_out}\n\n{table}\n\n"
         + f"{seeds}{of} of each method, {found['images']:,} images of {found['on']}; {found['trained_on']}. "
         f"In brackets: 95 % intervals over {spread}. Bold: the choice. Differences are in {measure}, paired by seeds "
-        f"and images, with the interval of this pair alone{chance}. Few-shot accuracy is of {_listed(found['few'])}. "
-        "What other training images would "
+        f"and images, with the interval of this pair alone{chance}. Few-shot accuracy is of "
+        f"{comparison.listed(found['few'])}. What other training images would "
         f"change is part of no interval. From the simplest: {simplest}.{shared}\n"
     )
 
@@ -452,11 +459,6 @@ def _training_set(cls_counts: np.ndarray) -> str:
         f"{cls_counts.sum():,} training images of {len(cls_counts):,} classes, {cls_counts.max():,} of the largest and "
         f"{cls_counts.min():,} of the smallest"
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:10])
-    return (shown + f" and {len(names) - 10} more" if len(names) > 10 else shown) or "no class, none has images"
 
 
 def _cell(value: dict[str, Any] | None) -> str:
@@ -502,7 +504,7 @@ def _predictions(own: Path, names: Sequence[str], splits: inputs.Splits) -> dict
     classes = {name: found.predicted for name in names if decision(name) == "none"}
     if len(classes) < len(names):
         model = RunModel.load(own)
-        logits = model.logits(np.asarray(splits.eval_images))
+        logits = model.logits(splits.eval_images)
         for name in names:
             if name not in classes:
                 decided = decide.decided(decision(name), model.trained, splits.eval_labels, logits)

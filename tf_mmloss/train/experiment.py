@@ -20,6 +20,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import math
 import os
 import platform
 import subprocess
@@ -608,9 +609,12 @@ def slow_average(config: Config, num_images: int) -> str | None:
     kept = config.ema**steps
     if kept <= 0.05:
         return None
+    enough = 0.01 ** (1 / steps)
+    digits = max(3, 1 - math.floor(math.log10(1 - enough)))
     return (
         f"the average of --ema {config.ema:g} is {kept:.0%} the weights of the beginning after the {steps:,} steps of "
-        f"this run, and is what is evaluated: --ema {0.01 ** (1 / steps):.3f} has left them behind"
+        f"this run, and is what is evaluated: --ema {math.floor(enough * 10**digits) / 10**digits:.{digits}f} has left "
+        "them behind"
     )
 
 

@@ -489,6 +489,14 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
         if integer(name, getattr(config, name)) >= 2**32:
             raise ValueError(f"`{name}` must be below 2^32. {received(name, getattr(config, name))}")
 
+    if not made:  # earlier versions took these, without an effect
+        if config.mix == "none" and config.mix_alpha != 1:
+            raise ValueError(f"`mix_alpha` needs a `mix`. {received('mix_alpha', config.mix_alpha)}")
+        if config.optimizer != "sgd" and config.momentum != 0.9:
+            raise ValueError(
+                f"`momentum` is of the optimizer sgd. {received('momentum', config.momentum)} with {config.optimizer}"
+            )
+
     options = methods.signature(method.loss).options
     for name, value in config.loss_arguments.items():
         if name not in options:
@@ -881,6 +889,7 @@ _ROTATION: dict[str, Any] = {
     "sam": 0.0,
     "sam_late": 0.0,
     "mix": "none",
+    "mix_alpha": 1.0,
     "ema": 0.0,
     "decide": "none",
 }
