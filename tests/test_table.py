@@ -29,6 +29,8 @@ ELSEWHERE = "mirrored" if BACKEND == "jax" else "data-parallel"  # a strategy th
 INPUT = "host" if has_tensorflow() else "device"
 RUN = ("run", "--input", INPUT)
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=4, jit="off", input=INPUT)
+# What is done of a plan, and by whom, is the same on every backend, and on JAX every process compiles anew.
+once = pytest.mark.skipif(BACKEND == "jax", reason="how cells are shared out is the same on every backend: minutes")
 CELLS = [Cell(method, resolve(dataclasses.replace(SMALL, method=method))) for method in ("erm", "mm-drw")]
 
 
@@ -386,6 +388,7 @@ def test_a_cell_that_became_busy_is_left_for_others(results, fake):
     assert states(CELLS, results) == ["missing", "done"]
 
 
+@once
 def test_time_limit_stops_after_an_epoch_and_the_next_call_continues(results, whole, capsys):
     folder = results / CELLS[1].name
     for epoch in (1, 2):
@@ -421,6 +424,7 @@ def children():
     return context
 
 
+@once
 def test_killed_work_ends_like_uninterrupted_work(results, whole, children):
     for cell, epoch in ((CELLS[0], 1), (CELLS[1], 2)):
         child = children.Process(target=work_in_child, args=(results,))
@@ -435,6 +439,7 @@ def test_killed_work_ends_like_uninterrupted_work(results, whole, children):
     assert not list(results.rglob("*partial*"))
 
 
+@once
 def test_two_processes_do_each_cell_once(results, whole, children):
     meeting = children.Barrier(2)
     both = [children.Process(target=work_in_child, args=(results, meeting)) for _ in range(2)]
