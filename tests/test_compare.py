@@ -198,6 +198,28 @@ def test_what_is_not_finished_is_continued_with_the_same_data_and_backend(done, 
     assert capsys.readouterr().out.endswith(continued)
 
 
+def test_nothing_to_compare_is_said_with_its_reason(done, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    for name in (RUNS[1], *RUNS[2:]):
+        shutil.rmtree(out / name)
+
+    def run(config, folder, **_):
+        if reason == "nan":
+            folder.mkdir()
+            raise NonFiniteLossError("The loss became nan.")
+        raise experiment.RunStoppedError("stopped")
+
+    monkeypatch.setattr(experiment, "run", run)
+    reason = "stopped"
+    assert command.main(["--resume", str(out)]) == 3
+    assert "Nothing to compare yet: no seed is finished by all methods.\n" in capsys.readouterr().out
+    reason = "nan"
+    assert command.main(["--resume", str(out)]) == 1
+    said = "Nothing to compare: fewer than two methods are left. Left out, as a loss became NaN: erm, mm-drw.\n"
+    assert said in capsys.readouterr().out
+
+
 def test_hours_stop_and_what_is_finished_is_compared(done, tmp_path, monkeypatch, capsys):
     out = copied(done, tmp_path)
     for name in RUNS[2:]:

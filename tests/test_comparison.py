@@ -142,6 +142,12 @@ def test_p_values_are_students_where_one_part_is_all(ratio):
     np.testing.assert_allclose(_quantile(mixed / 2, [(1.0, 9.0), (1.0, 4.0)]), ratio, rtol=1e-6)
 
 
+def test_p_values_are_students_at_any_degrees_of_freedom():
+    """SciPy's quantile of 1e-152 has the wrong sign at this number of them, which few images give."""
+    assert _p_value(2.5, [(1.0, 2.000000000000001)]) == pytest.approx(2 * stats.t.sf(2.5, 2), rel=1e-6)
+    assert _p_value(1e9, [(1.0, 990.0)]) < 1e-99
+
+
 def test_p_values_are_corrected_by_holm():
     labels, predictions = simulate(np.random.default_rng(0), 3, 3, [50] * 10, gain=[0, 0.3, 1], seed_sd=0.05)
     pairs = sorted(compare(labels, predictions, named(3), few=FEW)["pairs"], key=lambda pair: pair["p"])
@@ -182,6 +188,12 @@ def test_classes_of_one_image_are_one_class_for_the_variance(sizes):
     assert all(len(set(group)) == 1 or 1 in np.bincount(group) for group in map(list, groups))
     found = compare(labels, np.zeros((2, 3, len(labels)), int), ["a", "b"], few=np.arange(len(sizes)) < 1)
     assert found["pairs"][0]["p"] == 1
+
+
+@pytest.mark.parametrize(("images", "said"), [(200, "is below 0.1 % for each"), (5, "is 0.7 % or less for each")])
+def test_the_largest_chance_is_said(images, said):
+    predictions = np.repeat([0, 1], 2 * images).reshape(2, 2, images)
+    assert said in compare(np.zeros(images, int), predictions, ["erm", "ldam"], few=[True, False])["answer"][0]
 
 
 def test_simplicity_and_chance():

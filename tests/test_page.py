@@ -224,6 +224,12 @@ def test_the_page_of_a_comparison_says_what_to_take(tmp_path, seeds):
     assert max(places) == 100
 
 
+def test_runs_side_by_side_have_a_page_in_a_new_folder(tmp_path, capsys):
+    out = tmp_path / "a" / "new" / "page.html"
+    assert page.main([str(a_run(tmp_path)), str(a_run(tmp_path, method="erm")), "--out", str(out)]) == 0
+    assert "2 runs side by side" in out.read_text()
+
+
 def test_what_cannot_have_a_page_is_refused(tmp_path, capsys):
     folder = a_run(tmp_path)
     assert page.main([str(tmp_path / "none")]) == 2

@@ -290,7 +290,7 @@ def _p_value(ratio: float, parts: Sequence[tuple[float, float]]) -> float:
     """The two-sided p value whose quantile the ratio is."""
     if ratio == 0:
         return 1.0
-    low, high = -700.0, math.log(0.5)
+    low, high = -230.0, math.log(0.5)  # to 1e-100: SciPy's quantiles of smaller ones may have another sign
     for _ in range(40):  # to 1e-9 of the p value
         middle = (low + high) / 2
         low, high = (middle, high) if _quantile(math.exp(middle), parts) > ratio else (low, middle)
@@ -325,12 +325,12 @@ def _answer(found: dict[str, Any], against: dict[str, dict[str, Any]]) -> list[s
             f"is told apart: take the simplest, {chosen}, or train more seeds."
         ]
     elif not equal:
-        nearest = max(against.values(), key=lambda pair: pair["p_corrected"])
+        largest = chance(max(pair["p_corrected"] for pair in against.values()))
         closest = min(against.values(), key=lambda pair: abs(pair["difference"]))
         lines = [
             f"Take {best}. Its {measure} is the {most}, and it is told apart from every other method: by "
             f"{points(abs(closest['difference']))} from {closest['worse']}, the nearest; the chance of noise is "
-            f"{chance(nearest['p_corrected'])} or less for each."
+            f"{largest}{'' if largest.startswith('below') else ' or less'} for each."
         ]
     else:
         tied = ", ".join(f"{name} ({chance(against[name]['p_corrected'])})" for name in equal)

@@ -137,7 +137,12 @@ def _run(options: dict[str, Any]) -> int:
     except cli.USER_ERRORS as error:
         return cli.failed(error)
     if found is None:
-        text, what = "Nothing to compare: no seed was finished by two methods or more.", {}
+        failed, what = compare.failed_methods(folder, plan), {}
+        text = "Nothing to compare yet: no seed is finished by all methods."
+        if len(plan.methods) - len(failed) < 2:
+            text = "Nothing to compare: fewer than two methods are left."
+        if failed:
+            text += f" Left out, as a loss became NaN: {', '.join(failed)}."
     else:
         text = f"{found['text']}\nEverything is in {folder}"
         what = {"answer": " ".join(found["answer"]), "choice": found["choice"]}

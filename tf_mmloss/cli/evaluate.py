@@ -60,7 +60,8 @@ def evaluate(
     reading = {"skip_broken": skip_broken, "accept_odd": accept_odd}
     other = None if called else dataset
     if other is None and any(reading.values()):
-        raise ValueError(f"`dataset` must be given with {', '.join(name for name in reading if reading[name])}.")
+        given = ", ".join(name for name in reading if reading[name])
+        raise ValueError(f"`dataset` must be other images than the run's with {given}. Received: dataset={dataset!r}")
     if other is None:
         of, images, labels = own_images(run, model, data_dir, called=called)
     else:

@@ -66,6 +66,7 @@ def write_comparison(folders: Sequence[Path], out: Path, found: Mapping[str, Any
         "best": min(runs, key=lambda run: run["metrics"]["error"]),
         "found": found and _comparison(found),
     }
+    run_folder.make_folder(out.parent)
     _write(out, _template("runs.html").render(**content, version=_version.__version__))
 
 

@@ -313,6 +313,12 @@ def work(
     return [own.name for own in (cell_folder(folder, cell) for cell in cells) if not _is_done(own)]
 
 
+def failed_methods(folder: Path, plan: Plan) -> list[str]:
+    """The methods of a plan of which a run's loss became NaN."""
+    without = {cell.method for cell in plan.cells() if _is_failed(cell_folder(folder, cell))}
+    return [name for name in plan.methods if comparison.bare(name) in without]
+
+
 def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | None:
     """Compare what is finished, and write comparison.md, .csv, .html, .svg and .png.
 
@@ -332,8 +338,8 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
     """
     with locked(folder, patience=600):  # of several processes, the last one writes last
         cells = plan.cells()
-        without = {cell.method for cell in cells if _is_failed(cell_folder(folder, cell))}
-        failed = [name for name in plan.methods if comparison.bare(name) in without]
+        failed = failed_methods(folder, plan)
+        without = set(map(comparison.bare, failed))
         methods = [name for name in plan.methods if name not in failed]
         by_seed: dict[int, list[bool]] = {}
         for cell in cells:
