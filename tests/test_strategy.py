@@ -162,6 +162,39 @@ def test_a_plain_fit_in_the_scope_of_mirrored_equals_one_device():
         assert two[name] == pytest.approx(values, rel=1e-5), name
 
 
+SEESAW = """
+from tf_mmloss import SGD, SeesawCounts, SeesawLoss
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(33, 6)).astype("float32"), rng.integers(0, 3, 33)
+
+def train(scope, attached):
+    keras.utils.set_random_seed(0)
+    counts = SeesawCounts()
+    with scope:
+        inputs = keras.Input((6,))
+        model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
+        model.compile(SGD(0.5), SeesawLoss([20, 10, 5]))
+        if attached:  # as variables of the strategy
+            counts.attach(model)
+    model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0, callbacks=[counts])
+    return np.concatenate([np.ravel(w) for w in model.get_weights()]), model.seesaw_counts_0.seen.numpy().tolist()
+
+one, _ = train(tf.device("CPU:0"), False)
+replicas = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+two = [train(replicas.scope(), attached) for attached in (False, True)]
+print(json.dumps([np.bincount(y).tolist(), *([float(np.abs(w - one).max()), seen] for w, seen in two)]))
+"""
+
+
+@on_tensorflow
+def test_seesaw_counts_the_labels_of_all_replicas():
+    counts, *found = in_new_process(TWO_CPUS + SEESAW)
+    assert len(found) == 2
+    for difference, seen in found:
+        assert difference < 1e-5
+        assert seen == [2 * n for n in counts]
+
+
 RUN = (
     TWO_CPUS
     + """

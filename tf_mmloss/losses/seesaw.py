@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tf_mmloss._replicas import num_replicas, sum_over_replicas
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import check_counts
 from tf_mmloss.losses.base import (
@@ -14,6 +15,7 @@ from tf_mmloss.losses.base import (
     LongTailLoss,
     LossState,
     as_labels,
+    as_logits,
     check_counts_of_logits,
     check_scale,
     target_logits,
@@ -50,7 +52,7 @@ def seesaw(
     Example:
         >>> seesaw([0], [[0.0, 0.0]], cls_counts=[40, 10], p=1.0)    # log(1 + 1 / 4) = 0.2231
     """
-    labels, logits = as_labels(y_true, y_pred, of="seesaw"), ops.convert_to_tensor(y_pred)
+    labels, logits = as_labels(y_true, y_pred, of="seesaw"), as_logits(y_pred)
     log_counts = np.log(check_counts(cls_counts))
     check_counts_of_logits(log_counts, logits)
     p, q = number("p", p, at_least=0, below=LARGEST), number("q", q, at_least=0, below=LARGEST)
@@ -79,9 +81,11 @@ class SeenLabels(LossState):
 
     def call(self, labels: Any) -> Any:
         """Count labels (B,) if they are those of training, and return the log of all counts, at least 1, (C,)."""
-        counted = ops.sum(ops.one_hot(labels, self.seen.shape[0], dtype="float32"), axis=0)
-        self.seen.assign_add(self.counting * counted)
-        return ops.log(ops.clip(self.seen + 0, 1.0, np.inf))
+        seen = self.seen + 0  # read by every replica before the sum, and written after it
+        counted = self.counting * ops.sum(ops.one_hot(labels, self.seen.shape[0], dtype="float32"), axis=0)
+        seen = seen + (counted if num_replicas() == 1 else sum_over_replicas(counted))
+        self.seen.assign(seen)
+        return ops.log(ops.clip(seen, 1.0, np.inf))
 
     def get_config(self) -> dict[str, Any]:
         return {"num_classes": self.seen.shape[0]}
