@@ -129,6 +129,14 @@ def test_the_transform_is_a_function_of_the_step():
     assert not np.array_equal(data[1][0], data[0][0])
 
 
+def test_the_transform_does_not_draw_what_chose_the_rows():
+    """Else an augmentation of the first batch would depend on the class."""
+    data = ResampledDataset(np.zeros(N), LABELS, batch_size=N, transform=lambda x, rng: rng.random(len(x)))
+    numbers, labels = data[0]
+    share = np.cumsum(COUNTS / np.repeat(N, 3) * data.resampling(0))
+    assert not np.array_equal(np.searchsorted(share, numbers * share[-1]), labels)
+
+
 def test_deferred_resampling_of_own_arrays():
     drs = DeferredResampling(2, COUNTS)
     data = ResampledDataset(np.ones((N, 1), "float32"), LABELS, batch_size=16, first_epoch=1, resampling=drs)

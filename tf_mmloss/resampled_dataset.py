@@ -123,7 +123,8 @@ class ResampledDataset(keras.utils.PyDataset):
         rows = drawn[1][step * share : (step + 1) * share]
         x = _taken(self.x, rows)
         if self.transform is not None:
-            x = self.transform(x, np.random.default_rng([self.seed, epoch, step, self.rank]))
+            # NumPy leaves out zeros at the end: without the 1, the first batch would have the draws of its epoch.
+            x = self.transform(x, np.random.default_rng([self.seed, epoch, step, self.rank, 1]))
         more = () if self.sample_weight is None else (_taken(self.sample_weight, rows),)
         return _with_text((x, _taken(self.y, rows), *more))
 
