@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import assert_close, float64, to_numpy
 
-from tf_mmloss import SGD, WarmupStepSchedule
+from tf_mmloss import SGD, CosineSchedule, WarmupStepSchedule
 
 RATES = [0.1] * 6 + [0.01] * 6
 
@@ -138,6 +138,7 @@ def test_variables_left_out_of_the_decay():
         ("momentum", np.nan),
         ("momentum", "0.9"),
         ("learning_rate", WarmupStepSchedule()),
+        ("learning_rate", CosineSchedule()),
         ("learning_rate", -0.1),
         ("learning_rate", np.nan),
         ("learning_rate", "0.1"),

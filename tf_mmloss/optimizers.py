@@ -7,7 +7,7 @@ from keras import ops
 
 from tf_mmloss._validation import name as keras_name
 from tf_mmloss._validation import number, received
-from tf_mmloss.schedules import WarmupStepSchedule
+from tf_mmloss.schedules import CosineSchedule, WarmupStepSchedule
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -29,7 +29,7 @@ class SGD(keras.optimizers.Optimizer):
         name, clipnorm, ...: as for any Keras optimizer.
 
     Raises:
-        ValueError: an argument out of range; a `WarmupStepSchedule`, which is one of epochs.
+        ValueError: an argument out of range; a `WarmupStepSchedule` or `CosineSchedule`, which are of epochs.
 
     Example:
         >>> model.compile(optimizer=SGD(0.1), loss=MaxMarginLoss(cls_counts))
@@ -43,7 +43,7 @@ class SGD(keras.optimizers.Optimizer):
         name: str = "sgd",
         **kwargs: Any,
     ) -> None:
-        if isinstance(learning_rate, WarmupStepSchedule):
+        if isinstance(learning_rate, (CosineSchedule, WarmupStepSchedule)):
             raise ValueError(
                 "`learning_rate` must be a number or a schedule of steps; pass a schedule of epochs to "
                 f"keras.callbacks.LearningRateScheduler. {received('learning_rate', learning_rate)}"
