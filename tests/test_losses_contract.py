@@ -1,5 +1,6 @@
 """The contract of every loss of the package, discovered from its exports."""
 
+import functools
 import inspect
 import json
 import math
@@ -682,6 +683,51 @@ def test_what_is_no_label_has_a_loss_of_nan_in_compiled_code(case, compiled):
             if case.loss not in COUPLED:
                 assert_close(value[1:], expected[1:], 1e-5)
             assert np.isnan(average), bad
+
+
+def functions():
+    """The pure functions of labels or multi-hot rows and logits (8, C), by name."""
+    given = {"cls_counts": COUNTS, "features": np.ones((8, 2), "float32"), "num_examples": 10**6}
+    found = {}
+    for name in sorted(set(tf_mmloss.losses.__all__) - {"maximum_margins"}):
+        function = getattr(tf_mmloss.losses, name)
+        if inspect.isfunction(function):
+            own = {key: value for key, value in given.items() if key in inspect.signature(function).parameters}
+            found[name] = functools.partial(function, **own)
+    return found
+
+
+MULTI_LABEL = ("asymmetric", "distribution_balanced")
+OF_LABELS = [name for name in functions() if name not in MULTI_LABEL]
+
+
+@pytest.mark.parametrize("name", OF_LABELS)
+def test_what_is_no_label_is_nan_in_a_function_that_cannot_see_it(name):
+    value = to_numpy(hidden(functions()[name])(ops.convert_to_tensor(with_a_bad_first(99)), cosines()))
+    assert np.isnan(value).tolist() == [True] + [False] * 7
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", functions())
+def test_functions_of_logits_in_half_precision(name, dtype):
+    """As of the same logits in float32: large ones times a scale, and factors of what is almost right."""
+    function, targets = functions()[name], one_hot("float32") if name in MULTI_LABEL else LABELS
+    more = {"gamma": 0.5} if "gamma" in inspect.signature(function).parameters else {}
+    logits = ops.cast(ops.convert_to_tensor(4000 * cosines()), dtype)
+    (value, gradient), (expected, slope) = (
+        value_and_gradient(lambda u: function(targets, u, **more), u) for u in (logits, ops.cast(logits, "float32"))
+    )
+    np.testing.assert_array_equal(to_numpy(value), to_numpy(expected))
+    assert_close(ops.cast(gradient, "float32"), to_numpy(slope), 1e-2)
+
+
+def test_soft_targets_with_a_margin_of_equal_large_logits():
+    """Only differences count, also where their rounding is larger than the log of the number of classes."""
+    loss, zeros = UniformMarginLoss(margin=0.1, scale=5.0, reduction=None), np.zeros((1, 3), "float32")
+    target = np.array([[0.5, 0.3, 0.2]], "float32")
+    (value, gradient), (expected, slope) = (value_and_gradient(lambda u: loss(target, u), zeros + x) for x in (1e9, 0))
+    assert_close(value, to_numpy(expected), 1e-6)
+    assert_close(gradient, to_numpy(slope), 1e-6)
 
 
 @pytest.mark.parametrize("function", [cross_entropy, hinge])

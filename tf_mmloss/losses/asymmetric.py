@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from tf_mmloss._validation import flag, number
-from tf_mmloss.losses.base import LARGEST, as_multi_hot, check_scale, loss_arguments
+from tf_mmloss.losses.base import LARGEST, as_logits, as_multi_hot, check_scale, loss_arguments
 
 
 def asymmetric(
@@ -38,7 +38,7 @@ def asymmetric(
     Example:
         >>> asymmetric([[1, 0]], [[0.0, -9.0]], gamma_positive=0.0)    # log 2 = 0.6931 (and 0)
     """
-    logits = ops.convert_to_tensor(y_pred) * check_scale(scale)
+    logits = as_logits(y_pred) * check_scale(scale)
     targets = as_multi_hot(y_true, logits)
     flag("stop_focus_gradient", stop_focus_gradient)
     gamma_negative = number("gamma_negative", gamma_negative, at_least=0, below=LARGEST)

@@ -88,6 +88,13 @@ def seen(x: Any) -> np.ndarray | None:
     return ops.convert_to_numpy(x) if visible else None
 
 
+def as_logits(y_pred: Any) -> Any:
+    """Return logits as a tensor, float32 of half precision: float16 ends at 65504, and has no floor of 1e-12."""
+    logits = ops.convert_to_tensor(y_pred)
+    half = keras.backend.standardize_dtype(logits.dtype) in ("float16", "bfloat16")
+    return ops.cast(logits, "float32") if half else logits
+
+
 def as_targets(y_true: Any, y_pred: Any) -> Any:
     """Return what the examples should be: integer labels (B,), or rows (B, C) of which some may be soft.
 
@@ -101,13 +108,13 @@ def as_targets(y_true: Any, y_pred: Any) -> Any:
         y_pred: (B, C) logits.
 
     Returns:
-        int32 (B,), or (B, C) of the dtype of `y_pred`. One-hot rows that can be seen are returned as labels.
+        int32 (B,), or (B, C) of the dtype of `as_logits(y_pred)`. One-hot rows that can be seen are returned as labels.
 
     Raises:
         ValueError: `y_pred` is not (B, C), `y_true` has another shape than those three, a label is not a whole
             number in [0, C), a row is negative or does not sum to one.
     """
-    y_true, y_pred = _uncut(y_true), ops.convert_to_tensor(y_pred)
+    y_true, y_pred = _uncut(y_true), as_logits(y_pred)
     if len(y_pred.shape) != 2 or y_pred.shape[-1] == 1:
         raise ValueError(
             f"`y_pred` must have shape (batch, classes >= 2){ONE_LOGIT}. Received: y_pred.shape={tuple(y_pred.shape)}"
@@ -130,7 +137,7 @@ def as_targets(y_true: Any, y_pred: Any) -> Any:
 
 
 def as_multi_hot(y_true: Any, y_pred: Any) -> Any:
-    """Return which classes each example has, rows (B, C) of 0 and 1 in the dtype of `y_pred`.
+    """Return which classes each example has, rows (B, C) of 0 and 1 in the dtype of `as_logits(y_pred)`.
 
     What is below 0 or above 1 is refused where it can be seen, and becomes NaN in compiled code.
 
@@ -141,7 +148,7 @@ def as_multi_hot(y_true: Any, y_pred: Any) -> Any:
     Raises:
         ValueError: another shape, a number out of [0, 1].
     """
-    y_true, y_pred = _uncut(y_true), ops.convert_to_tensor(y_pred)
+    y_true, y_pred = _uncut(y_true), as_logits(y_pred)
     if len(y_pred.shape) != 2:
         raise ValueError(f"`y_pred` must have shape (batch, classes). Received: y_pred.shape={tuple(y_pred.shape)}")
     if len(y_true.shape) == 1 and y_pred.shape[-1] == 1:
@@ -294,9 +301,11 @@ def rivals_of_each(logits: Any) -> Any:
 def over_targets(targets: Any, losses: Any) -> Any:
     """Return the losses (B,) of the targets, labels (B,) or rows t (B, C), from those of each class (B, C).
 
-    l_y of a label y,   sum_c t_c l_c of a row
+    l_y of a label y, NaN where there is none,   sum_c t_c l_c of a row
     """
-    return target_logits(targets, losses) if len(targets.shape) == 1 else ops.sum(targets * losses, axis=-1)
+    if len(targets.shape) == 1:
+        return labelled(target_logits(targets, losses), targets)
+    return ops.sum(targets * losses, axis=-1)
 
 
 def update_targets(labels: Any, logits: Any, values: Any, *, add: bool = False) -> Any:

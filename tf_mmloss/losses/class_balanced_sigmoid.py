@@ -9,7 +9,15 @@ from keras import ops
 
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import effective_number_weights
-from tf_mmloss.losses.base import LARGEST, LongTailLoss, as_targets, check_counts_of_logits, check_scale
+from tf_mmloss.losses.base import (
+    LARGEST,
+    LongTailLoss,
+    as_logits,
+    as_targets,
+    check_counts_of_logits,
+    check_scale,
+    labelled,
+)
 
 
 def class_balanced_sigmoid(
@@ -40,21 +48,22 @@ def class_balanced_sigmoid(
     Example:
         >>> class_balanced_sigmoid([0], [[0.0, 0.0]], cls_counts=[10, 10])    # 2 log 2 = 1.3863
     """
-    targets, logits = as_targets(y_true, y_pred), ops.convert_to_tensor(y_pred)
+    targets, logits = as_targets(y_true, y_pred), as_logits(y_pred)
     weights = effective_number_weights(cls_counts, beta)
     check_counts_of_logits(weights, logits)
     return _sigmoid(targets, logits, weights, number("gamma", gamma, at_least=0, below=LARGEST), check_scale(scale))
 
 
 def _sigmoid(targets: Any, logits: Any, weights: np.ndarray, gamma: float, scale: float) -> Any:
-    logits = logits * scale
-    if len(targets.shape) == 1:
+    logits, labels = logits * scale, targets
+    if len(labels.shape) == 1:
         targets = ops.one_hot(targets, len(weights), dtype=logits.dtype)
     weighted = targets * ops.convert_to_tensor(weights, dtype=logits.dtype)
     yes, no = ops.softplus(-logits), ops.softplus(logits)  # -log p and -log(1 - p)
     if gamma:
         yes, no = yes * ops.exp(-gamma * no), no * ops.exp(-gamma * yes)
-    return ops.sum(weighted * yes + (ops.sum(weighted, axis=-1, keepdims=True) - weighted) * no, axis=-1)
+    losses = ops.sum(weighted * yes + (ops.sum(weighted, axis=-1, keepdims=True) - weighted) * no, axis=-1)
+    return labelled(losses, labels) if len(labels.shape) == 1 else losses
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")

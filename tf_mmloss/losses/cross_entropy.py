@@ -9,6 +9,7 @@ from keras import ops
 from tf_mmloss.losses.base import (
     LongTailLoss,
     as_labels,
+    as_logits,
     as_targets,
     check_scale,
     labelled,
@@ -39,7 +40,7 @@ def cross_entropy(y_true: Any, y_pred: Any, *, margin: Any = None, scale: float 
         >>> round(float(cross_entropy([0], [[2.0, 0.0]], margin=1.0)[0]), 4)    # log(1 + e^-1)
         0.3133
     """
-    logits, scale = ops.convert_to_tensor(y_pred), check_scale(scale)
+    logits, scale = as_logits(y_pred), check_scale(scale)
     if margin is not None:
         margin = per_example("margin", margin, logits)
         labels = (
@@ -84,6 +85,8 @@ def losses_of_classes(logits: Any, *, margin: Any, scale: float = 1.0) -> Any:
     """Return the loss l_c of each class (B, C), as the target; see `soft_cross_entropy`."""
     if scale != 1:
         logits = logits * scale
+    # Losses are of differences. Where logits are large, those from the largest are what rounding leaves.
+    logits = logits - ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True, initial=-np.inf))
     # The rivals' sum is the whole less e^{s u_c}, but for the largest logit, where that would cancel.
     is_largest = ops.one_hot(ops.argmax(logits, axis=-1), logits.shape[-1], dtype="bool")
     behind = ops.logsumexp(ops.where(is_largest, -np.inf, logits), axis=-1, keepdims=True)

@@ -10,7 +10,7 @@ from keras import ops
 from tf_mmloss._validation import integer, number, received
 from tf_mmloss.imbalance import check_counts
 from tf_mmloss.losses.asymmetric import focused
-from tf_mmloss.losses.base import as_multi_hot, check_counts_of_logits, check_scale, loss_arguments
+from tf_mmloss.losses.base import as_logits, as_multi_hot, check_counts_of_logits, check_scale, loss_arguments
 
 MOST = 1e6  # of a hyper-parameter: products of several stay in float32
 
@@ -56,7 +56,7 @@ def distribution_balanced(
     given = {"alpha": alpha, "beta": beta, "gamma": gamma, "focal_weight": focal_weight}
     alpha, beta, gamma, focal_weight = (number(name, value, at_least=0, at_most=MOST) for name, value in given.items())
     mu, negative_scale = number("mu", mu, at_least=-MOST, at_most=MOST), float(negative_scale)  # which is checked
-    logits = ops.convert_to_tensor(y_pred) * check_scale(scale)
+    logits = as_logits(y_pred) * check_scale(scale)
     targets = as_multi_hot(y_true, logits)
     check_counts_of_logits(counts, logits)
     rarity = ops.convert_to_tensor(counts.min() / counts, dtype=logits.dtype)

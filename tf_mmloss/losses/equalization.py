@@ -9,7 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import integer, number
 from tf_mmloss.imbalance import check_counts
-from tf_mmloss.losses.base import LongTailLoss, as_targets, check_counts_of_logits, check_scale, over_targets
+from tf_mmloss.losses.base import LongTailLoss, as_logits, as_targets, check_counts_of_logits, check_scale, over_targets
 from tf_mmloss.losses.draws import given, uniforms
 
 _NOWHERE = -1e30  # a logit whose exponential is 0 and whose product with 0 is not NaN
@@ -47,7 +47,7 @@ def equalization(
     Example:
         >>> equalization([0], [[0.0, 0.0]], cls_counts=[99, 1], gamma=1.0)    # the only rival is spared: 0
     """
-    targets, logits = as_targets(y_true, y_pred), ops.convert_to_tensor(y_pred)
+    targets, logits = as_targets(y_true, y_pred), as_logits(y_pred)
     rare = rare_classes(cls_counts, threshold)
     check_counts_of_logits(rare, logits)
     if drawn is None:

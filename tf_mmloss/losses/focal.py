@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from tf_mmloss._validation import number
-from tf_mmloss.losses.base import LARGEST, LongTailLoss, as_targets, check_scale
+from tf_mmloss.losses.base import LARGEST, LongTailLoss, as_logits, as_targets, check_scale
 from tf_mmloss.losses.cross_entropy import cross_entropy
 
 
@@ -30,7 +30,7 @@ def focal(y_true: Any, y_pred: Any, *, gamma: float = 1.0, scale: float = 1.0) -
         >>> round(float(focal([0], [[2.0, 0.0]], gamma=1.0)[0]), 4)    # 0.1192 * 0.1269
         0.0151
     """
-    logits, scale = ops.convert_to_tensor(y_pred), check_scale(scale)
+    logits, scale = as_logits(y_pred), check_scale(scale)
     gamma = number("gamma", gamma, at_least=0, below=LARGEST)
     targets = as_targets(y_true, logits)
     if len(targets.shape) == 2:

@@ -9,7 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import integer, number
 from tf_mmloss.imbalance import check_counts
-from tf_mmloss.losses.base import LARGEST, LongTailLoss, as_targets, check_counts_of_logits, check_scale
+from tf_mmloss.losses.base import LARGEST, LongTailLoss, as_logits, as_targets, check_counts_of_logits, check_scale
 from tf_mmloss.losses.cross_entropy import cross_entropy, losses_of_classes
 from tf_mmloss.losses.draws import given, normals
 
@@ -50,7 +50,7 @@ def gcl(
     Example:
         >>> gcl([0], [[0.9, 0.1]], cls_counts=[100, 10])
     """
-    logits = ops.convert_to_tensor(y_pred)
+    logits = as_logits(y_pred)
     sizes, margin = cloud_sizes(cls_counts, noise), number("margin", margin, at_least=0, below=LARGEST)
     check_counts_of_logits(sizes, logits)
     logits = _clouded(logits, sizes, integer("seed", seed), drawn)

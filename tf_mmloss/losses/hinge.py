@@ -10,6 +10,7 @@ from tf_mmloss.losses.base import (
     LARGEST,
     LongTailLoss,
     as_labels,
+    as_logits,
     check_scale,
     labelled,
     over_targets,
@@ -39,7 +40,7 @@ def hinge(y_true: Any, y_pred: Any, *, margin: Any = 0.1, scale: float = 1.0) ->
         >>> round(float(hinge([0], [[0.9, 0.6]], margin=0.5)[0]), 4)    # 0.6 - 0.9 + 0.5
         0.2
     """
-    labels, logits, scale = as_labels(y_true, y_pred, of="hinge"), ops.convert_to_tensor(y_pred), check_scale(scale)
+    labels, logits, scale = as_labels(y_true, y_pred, of="hinge"), as_logits(y_pred), check_scale(scale)
     margin = per_example("margin", margin, logits)
     losses = scale * ops.relu(rival_logits(labels, logits) - target_logits(labels, logits) + margin)
     return labelled(losses, labels)

@@ -17,6 +17,7 @@ from tf_mmloss.losses.base import (
     LongTailLoss,
     LossState,
     as_labels,
+    as_logits,
     check_counts_of_logits,
     check_scale,
 )
@@ -53,7 +54,7 @@ def influence_balanced(
     Example:
         >>> influence_balanced([0], [[0.0, 0.0]], [[3.0, -1.0]], cls_counts=[10, 10], alpha=4.0)    # log 2 = 0.6931
     """
-    labels, logits = as_labels(y_true, y_pred, of="influence_balanced"), ops.convert_to_tensor(y_pred)
+    labels, logits = as_labels(y_true, y_pred, of="influence_balanced"), as_logits(y_pred)
     weights = inverse_frequency_weights(cls_counts)
     check_counts_of_logits(weights, logits)
     if not ops.is_tensor(features):

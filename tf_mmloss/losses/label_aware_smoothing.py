@@ -9,7 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import choice, number
 from tf_mmloss.imbalance import check_counts
-from tf_mmloss.losses.base import LongTailLoss, as_targets, check_counts_of_logits, check_scale, over_targets
+from tf_mmloss.losses.base import LongTailLoss, as_logits, as_targets, check_counts_of_logits, check_scale, over_targets
 
 SHAPES = ("concave", "linear", "convex")
 
@@ -43,7 +43,7 @@ def label_aware_smoothing(
     Example:
         >>> label_aware_smoothing([0], [[2.0, 0.0]], cls_counts=[30, 10], head=0.5)    # 0.1269 + 0.25 * 2 = 0.6269
     """
-    targets, logits = as_targets(y_true, y_pred), ops.convert_to_tensor(y_pred)
+    targets, logits = as_targets(y_true, y_pred), as_logits(y_pred)
     smoothing = smoothing_by_class(cls_counts, head, tail, shape)
     check_counts_of_logits(smoothing, logits)
     return _smoothed(targets, logits, smoothing, check_scale(scale))

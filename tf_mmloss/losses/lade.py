@@ -9,7 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import check_counts
-from tf_mmloss.losses.base import LARGEST, LongTailLoss, as_labels, check_counts_of_logits, check_scale
+from tf_mmloss.losses.base import LARGEST, LongTailLoss, as_labels, as_logits, check_counts_of_logits, check_scale
 from tf_mmloss.losses.cross_entropy import cross_entropy
 
 
@@ -41,7 +41,7 @@ def lade(
     Example:
         >>> lade([0, 1], [[1.0, 0.0], [0.0, 1.0]], cls_counts=[10, 10], alpha=0.0)    # log(1 + 1 / e) = 0.3133, twice
     """
-    labels, logits = as_labels(y_true, y_pred, of="lade"), ops.convert_to_tensor(y_pred)
+    labels, logits = as_labels(y_true, y_pred, of="lade"), as_logits(y_pred)
     alpha, penalty = (
         number("alpha", alpha, at_least=0, below=LARGEST),
         number("penalty", penalty, at_least=0, below=LARGEST),
@@ -86,9 +86,10 @@ class LADELoss(LongTailLoss):
         S_c = log mean_i exp(s u_ic - log pi_c - log C)
 
     R couples the rows of a batch: class and sample weights do not enter it, a class that the batch lacks has 0 as
-    its mean, and on several devices each takes its own rows. It estimates the divergence between the images of a class
-    and all images, so it wants large batches (published: 256). Computed as the published code does; its paper weighs
-    each image of S_c by the prior of the image's own class instead. The published network is no plain ResNet-32.
+    its mean, and under `tf.distribute` each replica takes its own rows. It estimates the divergence between the images
+    of a class and all images, so it wants large batches (published: 256). Computed as the published code does; its
+    paper weighs each image of S_c by the prior of the image's own class instead. The published network is no plain
+    ResNet-32.
     The model's largest u is the decision.
 
     Args:

@@ -9,7 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import ldam_margins
-from tf_mmloss.losses.base import LARGEST, as_labels, check_counts_of_logits, check_scale
+from tf_mmloss.losses.base import LARGEST, as_labels, as_logits, check_counts_of_logits, check_scale
 from tf_mmloss.losses.cross_entropy import CrossEntropyLoss, cross_entropy, soft_cross_entropy
 from tf_mmloss.losses.logit_adjusted import raised
 
@@ -46,7 +46,7 @@ def ldam(
     labels = as_labels(y_true, y_pred, of="ldam")
     margins = ldam_margins(cls_counts, number("max_margin", max_margin, above=0, below=LARGEST))
     check_counts_of_logits(margins, y_pred)
-    logits = ops.convert_to_tensor(y_pred)
+    logits = as_logits(y_pred)
     if number("tau", tau, at_least=0, below=LARGEST):
         logits = logits + ops.convert_to_tensor(raised(cls_counts, tau, check_scale(scale)), dtype=logits.dtype)
     return cross_entropy(labels, logits, margin=ops.take(ops.convert_to_tensor(margins), labels), scale=scale)

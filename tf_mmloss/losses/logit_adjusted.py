@@ -9,7 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import check_counts
-from tf_mmloss.losses.base import LARGEST, LongTailLoss, check_counts_of_logits, check_scale
+from tf_mmloss.losses.base import LARGEST, LongTailLoss, as_logits, check_counts_of_logits, check_scale
 from tf_mmloss.losses.cross_entropy import cross_entropy, soft_cross_entropy
 
 
@@ -40,7 +40,7 @@ def logit_adjusted(
         >>> round(float(logit_adjusted([0], [[0.0, 0.0]], cls_counts=[30, 10])[0]), 4)    # log(4 / 3)
         0.2877
     """
-    logits = ops.convert_to_tensor(y_pred)
+    logits = as_logits(y_pred)
     added = raised(cls_counts, number("tau", tau, at_least=0, below=LARGEST), check_scale(scale))
     check_counts_of_logits(added, logits)
     return cross_entropy(y_true, logits + ops.convert_to_tensor(added, dtype=logits.dtype), scale=scale)

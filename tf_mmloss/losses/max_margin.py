@@ -12,6 +12,7 @@ from tf_mmloss.imbalance import check_counts, ldam_margins
 from tf_mmloss.losses.base import (
     LARGEST,
     as_labels,
+    as_logits,
     check_scale,
     per_example,
     rival_logits,
@@ -60,7 +61,7 @@ def maximum_margins(
     choice("margin_space", margin_space, MARGIN_SPACES)
     flag("stop_margin_gradient", stop_margin_gradient)
     logits, scale, beta = (
-        ops.convert_to_tensor(logits),
+        as_logits(logits),
         check_scale(scale),
         number("beta", beta, above=0, below=LARGEST),
     )

@@ -9,7 +9,7 @@ from keras import ops
 
 from tf_mmloss._validation import number
 from tf_mmloss.imbalance import check_counts
-from tf_mmloss.losses.base import LARGEST, LongTailLoss, check_counts_of_logits, check_scale
+from tf_mmloss.losses.base import LARGEST, LongTailLoss, as_logits, check_counts_of_logits, check_scale
 from tf_mmloss.losses.cross_entropy import cross_entropy
 
 
@@ -41,7 +41,7 @@ def vs(
     Example:
         >>> vs([0], [[0.0, 0.0]], cls_counts=[30, 10], tau=1.0)    # log(4 / 3) = 0.2877
     """
-    logits, scale = ops.convert_to_tensor(y_pred), check_scale(scale)
+    logits, scale = as_logits(y_pred), check_scale(scale)
     check_counts_of_logits(check_counts(cls_counts), logits)
     gamma, tau = number("gamma", gamma, at_least=0, below=LARGEST), number("tau", tau, at_least=0, below=LARGEST)
     return cross_entropy(y_true, scaled_by_class(logits, *vector_scaling(cls_counts, gamma, tau, scale)))
