@@ -337,6 +337,12 @@ def test_classes_too_small_for_a_held_out_image_are_refused_or_named(tmp_path, m
     assert not (tmp_path / "out").exists()
 
 
+def test_help_has_the_defaults_of_a_comparison():
+    said = " ".join(command.parser().format_help().split())
+    assert "evaluate every N epochs and at the end; default: at the end alone" in said
+    assert "--beta" not in said
+
+
 def test_runs_are_seed_by_seed_so_that_every_stop_is_fair():
     plan = compare.Plan(("erm", "mm"), 2, presets.Config(dataset="digits", seed=5))
     assert [(cell.method, cell.seed) for cell in plan.cells()] == [("erm", 5), ("mm", 5), ("erm", 6), ("mm", 6)]

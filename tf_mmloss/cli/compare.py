@@ -60,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
     for action in main._actions:  # they stay, for a message that says why they are refused
         if action.dest in refused:
             action.help = argparse.SUPPRESS
+        elif action.dest == "eval_every":
+            action.help = "evaluate every N epochs and at the end; default: at the end alone, which is compared"
     return main
 
 

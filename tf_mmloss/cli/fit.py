@@ -125,13 +125,13 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--learning-rate",
         type=float,
-        help="default 0.1; of your own images by the batch; of pretrained weights a tenth",
+        help="default 0.1, of adamw 0.001; of your own images by the batch; of pretrained weights a tenth",
     )
     train.add_argument(
         "--schedule", help="of the learning rate: step (the paper's), cosine, or constant; default of --recipe"
     )
-    train.add_argument("--momentum", type=float, help="default 0.9")
-    train.add_argument("--weight-decay", type=float, help="default 2e-4, coupled")
+    train.add_argument("--momentum", type=float, help="of sgd; default 0.9")
+    train.add_argument("--weight-decay", type=float, help="default of sgd 2e-4, coupled; of adamw 0.05, decoupled")
     train.add_argument("--pad", type=int, help="zeros around an image before its crop; default an eighth of the side")
     train.add_argument(
         "--augment",

@@ -10,6 +10,7 @@ OUT/
   .lock                held while the plan or the comparison is written
 """
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -301,7 +302,8 @@ def work(
             continue
         except NonFiniteLossError as error:
             progress.tell(str(error), "error")
-            write_json(own / FAILED, {"error": type(error).__name__, "message": str(error)})
+            with contextlib.suppress(RunBusyError), locked(own):  # else another process tries it again
+                write_json(own / FAILED, {"error": type(error).__name__, "message": str(error)})
             continue
         except experiment.RunStoppedError as error:
             progress.tell(str(error))
