@@ -138,6 +138,15 @@ def test_the_radius_can_change_between_epochs():
     assert max(np.abs(a - b).max() for a, b in zip(values(changed), two, strict=True)) > 1e-4
 
 
+def test_what_is_frozen_is_frozen_after_a_save(tmp_path):
+    part, whole = SAM(network()), SAM(network(), trainable=False)
+    next(layer for layer in part.layers if isinstance(layer, keras.layers.Dense)).trainable = False
+    for model, expected in ((part, 4), (whole, 0)):
+        model.save(tmp_path / "sam.keras")
+        assert len(model.trainable_variables) == expected
+        assert len(keras.saving.load_model(tmp_path / "sam.keras").trainable_variables) == expected
+
+
 def test_the_network_is_saved_without_it_and_it_with_its_radius(tmp_path):
     model = network()
     sam = SAM(model, 0.25, adaptive=True)

@@ -75,7 +75,8 @@ class SAM(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         network = keras.saving.serialize_keras_object(keras.Model(self.input, self.output, name="network"))
-        return {"network": network, "rho": self.rho, "adaptive": self.adaptive, "name": self.name}
+        own = {"rho": self.rho, "adaptive": self.adaptive, "name": self.name, "trainable": self.trainable}
+        return {"network": network, **own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "SAM":
