@@ -1,10 +1,12 @@
 """The commands: how they are found and named, and that asking for help needs no Keras."""
 
 import argparse
+import errno
 import importlib
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,6 +145,24 @@ print("went on")
         assert fit.main(["--dataset", "digits", "--quiet"]) == 130
         assert signal.getsignal(signal.SIGINT) is handler
         assert capsys.readouterr() == ("", "\nStopped: nothing was begun.\n")
+
+
+def test_what_to_continue_is_named_where_there_is_something(tmp_path, monkeypatch, capsys):
+    asked = ["--dataset", "digits", "--out", str(tmp_path / "my run")]
+    for error, expected in ((KeyboardInterrupt(), 130), (OSError(errno.ENOSPC, "No space left on device"), 2)):
+
+        def fails(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(experiment, "run", fails)
+        assert fit.main(asked) == expected
+        assert "--resume" not in capsys.readouterr().err
+        (tmp_path / "my run").mkdir()
+        (tmp_path / "my run" / "config.json").touch()
+        assert fit.main(asked) == expected
+        printed = capsys.readouterr()
+        assert f"fit --resume '{tmp_path / 'my run'}'" in printed.out + printed.err
+        shutil.rmtree(tmp_path / "my run")
 
 
 def test_log_lines_of_imports_are_left_out_and_nothing_else(monkeypatch, capfd):

@@ -336,7 +336,7 @@ def test_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"cannot be written.*file"):
         load_images(root, cache_dir=tmp_path / "file")
-    with pytest.raises(DataError, match=r"needs .* GB and the disk has .*`image_size`"):
+    with pytest.raises(DataError, match=r"needs .* MB and the disk has .*`image_size`.*TF_MMLOSS_CACHE"):
         load_images(root, image_size=2**24)
 
 

@@ -87,6 +87,9 @@ def test_classes_without_test_images_are_left_out_and_named(case):
     assert (row["recall"], row["f1"], row["auroc"], row["images"]) == (None, None, None, 0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert "left out of the means: c" in summary(found)
+    assert "too narrow to rely on, as there are fewer than 10 test images of d" in summary(found)
+    enough = evaluate(labels[:95], p[:95], draws=5)
+    assert "too narrow" not in summary(enough)
 
     alone = evaluate(labels[kept], p[kept], cls_counts=[200, 50, 5, 50], draws=5)
     assert alone["value"]["few_accuracy"] is None

@@ -776,6 +776,24 @@ def test_a_class_without_test_images_is_left_out_of_the_means(tmp_path):
     assert re.search(r"^9 +6  none evaluated$", experiment.summary(metrics), re.MULTILINE)
 
 
+def test_of_many_classes_the_worst_are_printed():
+    count = 300
+    metrics = {
+        "class_names": [f"class {c}" for c in range(count)],
+        "cls_counts": [3] * count,
+        "per_class_error": [None, *(c / count for c in range(1, count))],
+        "shot_accuracy": {"few": 0.5},
+        "evaluated_on": "test split",
+        "error": 0.5,
+        "balanced_accuracy": 0.5,
+        "epochs": 1,
+        "seconds": 1.0,
+    }
+    printed = experiment.summary(metrics)
+    assert re.findall(r"^class (\d+)", printed, re.MULTILINE) == [str(c) for c in range(299, 259, -1)]
+    assert "the 40 of 300 classes with the highest error" in printed
+
+
 def test_the_commit_is_that_of_the_packages_own_checkout(tmp_path, monkeypatch):
     def git(*arguments):
         who = ["-c", "user.name=a", "-c", "user.email=a@b"]

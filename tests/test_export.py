@@ -150,6 +150,17 @@ def test_a_model_that_differs_after_reload_is_not_kept(small, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_is_an_error_that_can_be_shown(small, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(type(keras.export.ExportArchive()), "write_out", full)
+    model, normalize = small
+    with pytest.raises(OSError, match="cannot be written: No space left on device"):
+        library.export(model, tmp_path / "m", normalize=normalize, probabilities=SOFTMAX, class_names=["a", "b", "c"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_metadata_and_names_of_numpy_beside_traps(small, tmp_path, monkeypatch):
     """Also: `~` is the user's home, and the check imports nothing of the current folder."""
     model, normalize = small

@@ -105,8 +105,14 @@ def test_one_command_on_a_folder(folder, tmp_path, capsys, monkeypatch):
     assert found["value"]["top_1_accuracy"] == pytest.approx(1 - metrics["error"])
     assert found["not_evaluated"] == ["rare"]
     assert found["evaluated_on"] == "my images, test split"
-    assert evaluate.main([str(out), "--dataset", str(folder), "--draws", "0"]) == 0
-    assert "my images, all images: 19 images" in capsys.readouterr().out
+    moved = folder.rename(tmp_path / "moved")
+    assert evaluate.main([str(out), "--draws", "0"]) == 2
+    printed = capsys.readouterr().err
+    assert "is not there" in printed
+    assert "give `evaluate` --dataset and where they are now" in printed
+    assert evaluate.main([str(out), "--dataset", str(moved), "--draws", "0"]) == 0
+    assert "moved, test split: 3 images" in capsys.readouterr().out  # not those that the run was trained on
+    moved.rename(folder)
     (folder / "rare" / "torn.png").write_bytes((folder / "rare" / "0 ü.png").read_bytes()[:60])
     assert evaluate.main([str(out), "--dataset", str(folder), "--draws", "0"]) == 2
     assert "give `skip_broken` to leave them out" in capsys.readouterr().err
@@ -132,9 +138,12 @@ def trained_logits(out, pixels):
     [
         (["nowhere.png"], "`images` must be files, folders or patterns of files. Received: nowhere.png"),
         (["*.nothing"], "Received: *.nothing"),
+        (["empty"], "Received: empty, a folder without files"),
     ],
 )
-def test_what_is_not_there_is_not_predicted(tmp_path, capsys, asked, message):
+def test_what_is_not_there_is_not_predicted(tmp_path, monkeypatch, capsys, asked, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
     assert predict.main([str(tmp_path), *asked]) == 2
     assert message in capsys.readouterr().err
 

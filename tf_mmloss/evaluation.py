@@ -17,6 +17,8 @@ from tf_mmloss.metrics import expected_calibration_error, shot_masks
 _SUM_TOLERANCE = 1e-3
 MOST_DRAWS = 100_000
 _AT_ONCE = 2**18  # numbers of a part of a large array
+# Of a class with fewer test images a bootstrap interval is too narrow, and without width where all are right or wrong.
+FEW = 10
 
 
 def evaluate(
@@ -37,6 +39,7 @@ def evaluate(
 
     Intervals are 95 % percentile bootstrap intervals over the test images, drawn within each class, so that the classes
     keep their sizes. They say how far another test set of this size could be off, and nothing of another training run.
+    Classes with fewer than ten test images make them too narrow: drawn from images that are all right, all are right.
 
     Args:
         labels: (N,) true classes.
@@ -270,6 +273,12 @@ def summary(found: dict[str, Any]) -> str:
         lines.append(f"without test images, left out of the means: {', '.join(found['not_evaluated'])}")
     if found["draws"]:
         lines.append(f"in brackets: 95 % intervals over the {found['images']:,} test images, not over training runs")
+        few = [row["name"] for row in found["per_class"] if 0 < row["images"] < FEW]
+        if few:
+            more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+            lines.append(
+                f"too narrow to rely on, as there are fewer than {FEW} test images of {', '.join(few[:5])}{more}"
+            )
     return "\n".join(lines)
 
 

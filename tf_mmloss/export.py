@@ -206,7 +206,10 @@ def _write_saved_model(served: keras.Model, written: Path, names: list[str]) -> 
     named = tf.function(lambda: {"class_names": tf.constant(names)}, input_signature=[])
     named.get_concrete_function()
     archive.add_endpoint("class_names", named)
-    archive.write_out(str(written), verbose=False)
+    try:
+        archive.write_out(str(written), verbose=False)
+    except tf.errors.OpError as error:  # the disk is full
+        raise OSError(f"{written} cannot be written: {error.message}") from error
 
 
 def _convert(served: keras.Model, file: Path, format: str, names: list[str]) -> None:

@@ -5,13 +5,15 @@
     tf-mmloss evaluate RUN --decide logit-adjustment:1   # decided otherwise than by the run
     tf-mmloss evaluate RUN --out evaluation.json
 
-Other images are evaluated on their test split where they have one, else all of them. The calibration error is given
+Other images are evaluated on their test split where they have one, else all of them; the run's own, given by where they
+are now, on what the run was evaluated on. The calibration error is given
 before and after temperature scaling; the temperature of each half of the images is fitted on the other half, and so is
 the strength of a decision on the held-out images that it is fitted on.
 """
 
 import argparse
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_mmloss import cli
@@ -65,7 +67,7 @@ def evaluate(
     if other is None:
         of, images, labels = own_images(run, model, data_dir, called=called)
     else:
-        of, images, labels = _other(other, model, data_dir, **reading)
+        of, images, labels = _other(other, run, model, data_dir, **reading)
     # On the images that a strength is fitted on, each half is decided by the other.
     spec = asked if other is None else model.decide
     scores = decide.decided(spec, model.trained, labels, model.logits(images)).scores
@@ -79,13 +81,18 @@ def evaluate(
     return {"run": str(run), "evaluated_on": of, "decide": model.decide, **found}
 
 
-def _other(dataset: str, model: "RunModel", data_dir: str | None, **reading: bool) -> "tuple[str, Any, np.ndarray]":
+def _other(
+    dataset: str, run: str | os.PathLike[str], model: "RunModel", data_dir: str | None, **reading: bool
+) -> "tuple[str, Any, np.ndarray]":
+    import dataclasses
+
     import numpy as np
 
     from tf_mmloss.data import load_images, open_source
     from tf_mmloss.data.source import DataError
     from tf_mmloss.datasets.rows import Rows
-    from tf_mmloss.runs.model import decode_options
+    from tf_mmloss.runs.folder import read_json
+    from tf_mmloss.runs.model import decode_options, own_images
 
     source = open_source(dataset, data_dir)
     known = {name: label for label, name in enumerate(model.class_names)}
@@ -97,6 +104,10 @@ def _other(dataset: str, model: "RunModel", data_dir: str | None, **reading: boo
     height, width, channels = model.image_shape
     options = {**decode_options(model.config), **reading}
     images = load_images(source, image_size=(height, width), grey=channels == 1, test_share=None, **options)
+    if model.config.is_own and images.fingerprint == read_json(Path(run).expanduser(), "data.json").get("fingerprint"):
+        # Those that the run was trained on, wherever they are now.
+        moved = dataclasses.replace(model, config=dataclasses.replace(model.config, dataset=dataset))
+        return own_images(run, moved, data_dir, called=True)
     part = "test split" if source.split is not None else "all images"
     labels = np.array([known[name] for name in source.class_names])[images.y[images.test]]
     return f"{images.name}, {part}", Rows(images.x, images.test), labels

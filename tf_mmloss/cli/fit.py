@@ -12,6 +12,7 @@ moment, with ctrl-C or harder, and continued with --resume; it then ends as if i
 
 import argparse
 import dataclasses
+import errno
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -288,14 +289,18 @@ def _run(options: dict[str, Any], command: str, method: str | None) -> int:
         if folder is None or not (folder / "config.json").exists():
             print("\nStopped: nothing was begun.", file=sys.stderr)
             return 130
-        given = {"data_dir": data_dir, "backend": chosen, **presets.code_named(config)}
-        again = cli.resuming(command, folder, **given)
+        again = cli.resuming(command, folder, data_dir=data_dir, backend=chosen, **presets.code_named(config))
         progress.tell(f"\nStopped. Every complete epoch is saved. Continue: {again}", "stopped")
         return 130
     except NonFiniteLossError as error:
         cli.failed(ValueError(f"{error} The last complete epoch is kept in {folder}."))
         return 1
     except cli.USER_ERRORS as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        if full and folder is not None and (folder / "config.json").exists():
+            again = cli.resuming(command, folder, data_dir=data_dir, backend=chosen, **presets.code_named(config))
+            line = f"{error}, in {folder}. Every complete epoch is saved. Make room, then continue: {again}"
+            return cli.failed(OSError(line))
         return cli.failed(error)
     if strategy.is_leader():
         progress.tell(f"{experiment.summary(metrics)}\nEverything is in {folder}", event=None)

@@ -39,7 +39,8 @@ def files(wanted: Sequence[str]) -> list[Path]:
         else:
             here = [p for p in map(Path, sorted(glob.glob(str(path), recursive=True))) if p.is_file()]
         if not here:
-            raise FileNotFoundError(f"`images` must be files, folders or patterns of files. Received: {text}")
+            what = ", a folder without files" if path.is_dir() else ""
+            raise FileNotFoundError(f"`images` must be files, folders or patterns of files. Received: {text}{what}")
         found |= dict.fromkeys(here)
     return list(found)
 

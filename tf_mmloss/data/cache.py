@@ -220,8 +220,8 @@ def _check_space(cache: Path, building: Path, needed: int) -> None:
     free = shutil.disk_usage(cache).free
     if needed - there > free:
         raise DataError(
-            f"the cache of images {cache} (`cache_dir`) needs {needed / 1e9:.1f} GB and the disk has "
-            f"{free / 1e9:.1f} GB: choose a smaller `image_size`, or another disk."
+            f"the cache of images {cache} (`cache_dir`) needs {needed / 1e6:,.1f} MB and the disk has "
+            f"{free / 1e6:,.1f} MB: choose a smaller `image_size`, or a folder of another disk by TF_MMLOSS_CACHE."
         )
 
 

@@ -242,11 +242,11 @@ class _Line:
 def _what(source: Source) -> str:
     counts = np.bincount(source.labels, minlength=len(source.class_names))
     large, small = int(counts.argmax()), int(counts.argmin())
-    return (
-        f"{shown(source.name)}: {len(source):,} images of {len(counts)} classes, from {counts[large]:,} "
-        f"({shown(source.class_names[large])}) to {counts[small]:,} ({shown(source.class_names[small])}). "
-        f"Licence: {source.licence}"
-    )
+    each = f"{counts[large]:,} of each"
+    if counts[large] != counts[small]:
+        named_counts = (f"{counts[c]:,} ({shown(source.class_names[c])})" for c in (large, small))
+        each = f"from {' to '.join(named_counts)}"
+    return f"{shown(source.name)}: {len(source):,} images of {len(counts)} classes, {each}. Licence: {source.licence}"
 
 
 def _size(source: Source, image_size: int | tuple[int, int] | None, grey: bool | None) -> tuple[int, int, int, str]:

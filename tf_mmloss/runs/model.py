@@ -11,6 +11,7 @@ import numpy as np
 
 from tf_mmloss import decide
 from tf_mmloss._validation import path
+from tf_mmloss.data.source import DataError
 from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.evaluation import softmax
 from tf_mmloss.layers import Probabilities
@@ -152,7 +153,15 @@ def own_images(
             f"`dataset` of {run} is a function, which is not called unasked: give `evaluate` --dataset "
             f"{model.config.dataset}, or a decision its strength, as logit-adjustment:1."
         )
-    data = inputs.load(model.config, data_dir)
+    try:
+        data = inputs.load(model.config, data_dir)
+    except DataError as error:
+        if not model.config.is_own or ":" in model.config.dataset or os.path.lexists(model.config.dataset):
+            raise
+        raise DataError(
+            f"{error} {run} names its images as they were given: go to the folder that it was started in, or give "
+            "`evaluate` --dataset and where they are now."
+        ) from error
     experiment.check_data(Path(run).expanduser(), data)
     splits = inputs.split(data, model.config)
     part = "held-out training images" if model.config.holdout else "test split"

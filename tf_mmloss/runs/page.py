@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 
 from tf_mmloss import _version
-from tf_mmloss.evaluation import by_predictions
+from tf_mmloss.evaluation import FEW, by_predictions
 from tf_mmloss.files import atomic_path, read_bytes
 from tf_mmloss.metrics import reliability
 from tf_mmloss.runs import folder as run_folder
@@ -291,6 +291,7 @@ def _predictions(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any] | N
         matrix[i][j] = n, share
     return {
         "images": len(found.labels),
+        "few": FEW if any(0 < n < FEW for n in np.bincount(found.labels)) else None,
         "measures": measures,
         "names": [names[c] for c in order],
         "matrix": matrix,

@@ -62,6 +62,7 @@ from tf_mmloss.train.bar import bar
 from tf_mmloss.train.inputs import Splits, check_input, has_tensorflow, jit_compile, load, make_feed, split
 from tf_mmloss.train.presets import HOW, METHODS, Config, Phase, has_gaps, loss, pretraining, resolve
 
+_MOST_ROWS = 40
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -449,10 +450,14 @@ def carry_backbone(source: keras.Model, target: keras.Model) -> None:
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """A result as text: error, balanced accuracy and a table by class."""
+    """A result as text: error, balanced accuracy and a table by class, of many classes the worst."""
     shots = "  ".join(f"{k}-shot {v:.2%}" for k, v in metrics["shot_accuracy"].items() if v is not None)
-    width = max(len(name) for name in ("class", *metrics["class_names"]))
-    rows = zip(metrics["class_names"], metrics["cls_counts"], metrics["per_class_error"], strict=True)
+    rows = list(zip(metrics["class_names"], metrics["cls_counts"], metrics["per_class_error"], strict=True))
+    of = ""
+    if len(rows) > _MOST_ROWS:
+        of = f"\nthe {_MOST_ROWS} of {len(rows)} classes with the highest error; all are in index.html"
+        rows = sorted(rows, key=lambda row: -1 if row[2] is None else row[2], reverse=True)[:_MOST_ROWS]
+    width = max(len(name) for name in ("class", *(row[0] for row in rows)))
     return "\n".join(
         [
             f"\nLast epoch, {metrics['evaluated_on']}: top-1 error {metrics['error']:.2%}, "
@@ -460,12 +465,12 @@ def summary(metrics: dict[str, Any]) -> str:
             f"accuracy by class size: {shots}",
             *_calibration(metrics),
             *_decision(metrics),
-            f"{'class':{width}}  images   error",
+            f"{'class':{width}}  training images   error",
             *(
-                f"{name:{width}}  {count:6d}  {'none evaluated' if error is None else f'{error:6.2%}'}"
+                f"{name:{width}}  {count:15,}  {'none evaluated' if error is None else f'{error:7.2%}'}"
                 for name, count, error in rows
             ),
-            f"{metrics['epochs']} epochs in {_clock(metrics['seconds'])}",
+            f"{metrics['epochs']} epoch{'s' * (metrics['epochs'] != 1)} in {_clock(metrics['seconds'])}{of}",
         ]
     )
 

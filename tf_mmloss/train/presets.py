@@ -417,8 +417,9 @@ def own_recipe(data: "ImageDataset") -> Recipe:
         batch_size=batch_size,
         learning_rate=0.1 * batch_size / 128,
         why=(
-            f"{epochs} epochs: {OWN_PASSES:,} images in all, in {OWN_EPOCHS[0]} to {OWN_EPOCHS[1]} epochs (--epochs)",
-            f"batches of {batch_size}: about 40 an epoch, in 16 to 128; the learning rate in proportion (--batch-size)",
+            f"{epochs} epochs: as many as see {OWN_PASSES:,} images, but {OWN_EPOCHS[0]} to {OWN_EPOCHS[1]} (--epochs)",
+            f"batches of {batch_size}: for about 40 an epoch, but 16 to 128 images; the learning rate in proportion "
+            "(--batch-size)",
             "images are mirrored at random; where left and right mean something, say --no-flip",
         ),
     )
