@@ -247,7 +247,7 @@ def test_home_that_cannot_be_written(tmp_path, monkeypatch, given):
     else:
         monkeypatch.setenv("KERAS_HOME", str(home / ".keras"))
     cache = tmp_path / "tmp" / ".keras" / "datasets"
-    assert cifar_search.keras_cache() == cache
+    assert tf_mmloss.files.keras_cache("datasets") == cache
     with pytest.raises(FileNotFoundError, match=re.escape(f"{home}/.keras/datasets/cifar-10-batches-py\n")):
         load_cifar(TINY10)
     write_archive(cache / TINY10.archive, TINY10)

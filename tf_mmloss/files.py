@@ -260,3 +260,24 @@ def interrupts_deferred() -> Iterator[Callable[[], None]]:
     finally:
         signal.signal(signal.SIGINT, previous)
     heed()
+
+
+def keras_home() -> Path:
+    """Return the folder that Keras is told to use."""
+    return Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras"))
+
+
+def keras_cache(of: str) -> Path:
+    """Return where Keras keeps downloaded "datasets" or "models": one under /tmp where its home is only read."""
+    import tempfile  # which every command would wait for
+
+    home = keras_home()
+    existing = home
+    while not os.path.exists(existing):
+        existing = existing.parent
+    writable = os.access(existing, os.W_OK)
+    if not os.environ.get("KERAS_HOME"):
+        writable = writable and os.access(os.path.expanduser("~"), os.W_OK)
+    if not writable:
+        home = Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir()) / ".keras"
+    return home / of

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from tf_mmloss.backbones.base import BackboneError
-from tf_mmloss.datasets.cifar_search import keras_cache
+from tf_mmloss.files import keras_cache
 
 FORM = "keras:NAME (a network of keras.applications)"
 _PREFIX = "keras:"
@@ -65,7 +65,7 @@ def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> keras.M
             raise BackboneError(f"{spec} does not take the weights {weights}: {error}") from error
         raise BackboneError(
             f"the ImageNet weights of {name} could not be downloaded ({_first_line(error)}). Put their file, fetched "
-            f"elsewhere, into {keras_cache().parent / 'models'}, or pass its path as `pretrained`."
+            f"elsewhere, into {keras_cache('models')}, or pass its path as `pretrained`."
         ) from error
     if _preprocessing(make, input_shape[-1])[2]:
         inputs = keras.Input(input_shape, name="images")

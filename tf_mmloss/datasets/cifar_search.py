@@ -9,6 +9,7 @@ from tf_mmloss.datasets.base import ImageDataset
 from tf_mmloss.datasets.cifar import CifarSpec
 from tf_mmloss.datasets.cifar_python import find_python_version, read_python_version
 from tf_mmloss.datasets.cifar_tfds import MARKER, find_tfds, prepare_tfds, read_tfds, tfds_cache
+from tf_mmloss.files import keras_cache, keras_home
 
 
 def load_cifar(spec: CifarSpec, data_dir: str | os.PathLike[str] | None = None, download: bool = True) -> ImageDataset:
@@ -36,7 +37,7 @@ def load_cifar(spec: CifarSpec, data_dir: str | os.PathLike[str] | None = None, 
         return _read(found, spec)
 
     found = None
-    for cache in dict.fromkeys((_keras_home() / "datasets", keras_cache())):
+    for cache in dict.fromkeys((keras_home() / "datasets", keras_cache("datasets"))):
         found = found or find_python_version(cache, spec, looked)
     found = found or find_tfds(tfds_cache(), spec, looked)
     if found is not None:
@@ -69,24 +70,6 @@ def _place(data_dir: str | os.PathLike[str]) -> Path:
     return place
 
 
-def _keras_home() -> Path:
-    return Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras"))
-
-
-def keras_cache() -> Path:
-    """Return the folder in which Keras keeps downloaded data sets: one under /tmp where its home cannot be written."""
-    home = _keras_home()
-    existing = home
-    while not os.path.exists(existing):
-        existing = existing.parent
-    writable = os.access(existing, os.W_OK)
-    if not os.environ.get("KERAS_HOME"):
-        writable = writable and os.access(os.path.expanduser("~"), os.W_OK)
-    if not writable:
-        home = Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir()) / ".keras"
-    return home / "datasets"
-
-
 def fetch_archive(spec: CifarSpec) -> Path:
     """Download the public archive with Keras into the Keras cache, checked by its hash; return its path.
 
@@ -100,7 +83,7 @@ def fetch_archive(spec: CifarSpec) -> Path:
     origin = next((c for c in loader.__code__.co_consts if isinstance(c, str) and c.endswith(ending)), None)
     if origin is None:
         raise LookupError(f"this version of Keras does not say where {spec.archive} is")
-    cache = keras_cache()
+    cache = keras_cache("datasets")
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="download-", dir=cache) as fresh:
         archive = keras.utils.get_file(spec.archive, origin, file_hash=spec.sha256, cache_dir=fresh, cache_subdir="")
@@ -127,5 +110,5 @@ def _not_found(spec: CifarSpec, looked: list[str], note: str) -> str:
         f"{spec.name} was not found. Looked at:\n{paths}\n{note}\n"
         f"Put {spec.archive}, the folder {spec.folder} extracted from it, or a folder {spec.name} prepared "
         f"by TFDS into a folder of your choice and give that folder as `data_dir` (`--data-dir`), or put "
-        f"{spec.archive} into {keras_cache()}."
+        f"{spec.archive} into {keras_cache('datasets')}."
     )
