@@ -96,6 +96,14 @@ def test_learning_curves_take_blanks_and_mark_drops_and_deferral(tmp_path, drawn
     assert "deferred re-weighting" in texts(drawn[0])
 
 
+def test_the_end_of_a_cosine_is_no_drop(tmp_path, drawn):
+    rates = [0.1 * (1 + np.cos(np.pi * e / 8)) / 2 for e in range(8)]
+    rows = [{"epoch": e, "accuracy": 0.5, "learning_rate": rate} for e, rate in enumerate(rates)]
+    assert rates[7] < rates[6] / 2
+    plots.learning_curves(rows, tmp_path / "figure", None)
+    assert texts(drawn[0]) == ["training (augmented)"]
+
+
 @pytest.mark.parametrize("start_epoch", [None, 4])
 def test_learning_curves_of_a_run_that_defers_nothing(tmp_path, drawn, start_epoch):
     rows = [{"epoch": e, "accuracy": 0.5, "learning_rate": 0.1} for e in range(4)]

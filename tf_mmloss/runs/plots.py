@@ -115,7 +115,9 @@ def learning_curves(
         if frozen_epochs:
             axes.axvspan(0.5, min(frozen_epochs, last) + 0.5, color="#56B4E9", alpha=0.3, lw=0, label="the head alone")
         rates = [(row["epoch"], row["learning_rate"]) for row in history_rows if "learning_rate" in row]
-        drops = [epoch for (_, before), (epoch, rate) in pairwise(rates) if rate < before / 2]
+        threes = zip(rates[:1] + rates, rates, rates[1:], strict=False)
+        # A drop comes after a rate that stayed: that of a cosine never does.
+        drops = [epoch for (_, first), (_, before), (epoch, rate) in threes if first == before and rate < before / 2]
         for epoch in drops:
             hidden = "" if epoch == drops[0] else "_"  # from the legend
             axes.axvline(epoch + 0.5, color="#666666", lw=1, ls="--", label=f"{hidden}drop of learning rate")
