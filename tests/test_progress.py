@@ -43,7 +43,9 @@ def test_lines_objects_or_nothing(capsys):
 @pytest.mark.parametrize("how", ["lines", "json", "quiet"])
 def test_errors_and_stops_are_told_to_programs_too(how, monkeypatch, capsys, tmp_path):
     def ended(error):
-        def run(*_, **__):
+        def run(config, folder, **_):
+            folder.mkdir(exist_ok=True)
+            (folder / "config.json").write_text("{}")  # a run was begun
             raise error
 
         monkeypatch.setattr(experiment, "run", run)
