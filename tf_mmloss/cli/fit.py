@@ -249,6 +249,13 @@ def _run(options: dict[str, Any], command: str, method: str | None) -> int:
     folder: Path | None = None
     names = ("data_dir", "out", "resume", "show", "backend")
     data_dir, out, resume, show, chosen = (options.pop(name, None) for name in names)
+
+    def again() -> str | None:
+        """The command that continues the run; None: nothing was begun."""
+        if folder is None or not (folder / "config.json").exists():
+            return None
+        return cli.resuming(command, folder, data_dir=data_dir, backend=chosen, **presets.code_named(config))
+
     try:
         backend.check(chosen)
         if method and options.setdefault("method", method) != method:
@@ -286,21 +293,20 @@ def _run(options: dict[str, Any], command: str, method: str | None) -> int:
             progress.tell(f"{config.name}: {folder}", event=None)
         metrics = experiment.run(config, folder, data_dir=data_dir, resume=bool(resume), data=data)
     except KeyboardInterrupt:
-        if folder is None or not (folder / "config.json").exists():
+        line = again()
+        if line is None:
             print("\nStopped: nothing was begun.", file=sys.stderr)
             return 130
-        again = cli.resuming(command, folder, data_dir=data_dir, backend=chosen, **presets.code_named(config))
-        progress.tell(f"\nStopped. Every complete epoch is saved. Continue: {again}", "stopped")
+        progress.tell(f"\nStopped. Every complete epoch is saved. Continue: {line}", "stopped")
         return 130
     except NonFiniteLossError as error:
         cli.failed(ValueError(f"{error} The last complete epoch is kept in {folder}."))
         return 1
     except cli.USER_ERRORS as error:
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        if full and folder is not None and (folder / "config.json").exists():
-            again = cli.resuming(command, folder, data_dir=data_dir, backend=chosen, **presets.code_named(config))
-            line = f"{error}, in {folder}. Every complete epoch is saved. Make room, then continue: {again}"
-            return cli.failed(OSError(line))
+        if full and (line := again()):
+            text = f"{error}, in {folder}. Every complete epoch is saved. Make room, then continue: {line}"
+            return cli.failed(OSError(text))
         return cli.failed(error)
     if strategy.is_leader():
         progress.tell(f"{experiment.summary(metrics)}\nEverything is in {folder}", event=None)
