@@ -225,6 +225,24 @@ def test_labels_and_classes_are_part_of_the_fingerprint(tmp_path):
     assert load_images(root).fingerprint != first
 
 
+def test_groups_are_part_of_the_fingerprint(tmp_path):
+    root = write_set(tmp_path / "set", a=6, b=6)
+    ungrouped = load_images(root).fingerprint
+    assert load_images(root, image_size=4).fingerprint == ungrouped
+    by_name = [load_images(root, group_by=pattern).fingerprint for pattern in ("^..", "^00")]
+    assert len({ungrouped, *by_name}) == 3
+    assert all(one.startswith(f"{ungrouped}-") for one in by_name)
+    rows = [f"{path.relative_to(root)},{path.parent.name}" for path in sorted(root.glob("*/*.png"))]
+    found = []
+    for patients in ("112233445566", "112233445565"):
+        table = root / "table.csv"
+        table.write_text("path,label,patient\n" + "".join(f"{r},{p}\n" for r, p in zip(rows, patients, strict=True)))
+        images = load_images(table)
+        assert open_source(table).fingerprint() == images.fingerprint
+        found.append((images.fingerprint, images.test.tolist()))
+    assert found[0][0] != found[1][0]
+
+
 def test_an_interrupted_reading_continues(tmp_path, monkeypatch):
     root = write_set(tmp_path / "set", a=8, b=8)
     (root / "a" / "00.png").write_bytes(b"")

@@ -178,6 +178,19 @@ def test_table_columns_split_and_groups(tmp_path):
     refused(tmp_path / "images", "tables only", path_column="where")
 
 
+def test_table_rows_without_a_group_stand_alone(tmp_path):
+    names = ["a/0.png", "a/1.png", "b/0.png"]
+    table = write_table(tmp_path, "path,label,group\n" + "".join(f"images/{n},{n[0]},\n" for n in names))
+    source = open_source(table)
+    assert source.groups is None
+    assert "3 of 3 images have no group: each stands alone." in source.notes
+    cells = zip(names, ("p1", "", " "), strict=True)
+    table.write_text("path,label,group\n" + "".join(f"images/{n},{n[0]},{group}\n" for n, group in cells))
+    source = open_source(table)
+    assert len(set(source.groups.tolist())) == 3
+    assert "2 of 3 images have no group: each stands alone." in source.notes
+
+
 def test_parquet(tmp_path):
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet

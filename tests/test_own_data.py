@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 
 import keras
@@ -164,6 +165,41 @@ def test_a_run_does_not_go_on_with_other_images(folder, tmp_path):
     with pytest.raises(RunFolderError, match="The images of my images changed"):
         experiment.run(dataclasses.replace(read_config(out), epochs=3), out, resume=True)
     assert read_config(out).epochs == 2
+
+
+@pytest.mark.parametrize("by", ["column", "name"])
+def test_a_run_does_not_go_on_with_other_groups(folder, tmp_path, by):
+    root, out = tmp_path / "images", tmp_path / "run"
+    shutil.copytree(folder, root)
+    paths = sorted(path.relative_to(root) for path in root.glob("*/*.png"))
+    patients = [f"p{i // 2}" for i in range(len(paths))]
+
+    def write():
+        rows = [f"{path},{path.parts[0]},{patient}" for path, patient in zip(paths, patients, strict=True)]
+        (root / "table.csv").write_text("\n".join(["path,label,patient", *rows]))
+
+    write()
+    config = inputs_config(root / "table.csv") if by == "column" else inputs_config(root, group_by="^.")
+    with pytest.raises(experiment.RunStoppedError):
+        experiment.run(config, out, stop=lambda: True)
+    recorded = read_json(out, "data.json")
+    data = inputs.load(config)
+    experiment.check_data(out, data)
+    content = {**recorded, "fingerprint": recorded["fingerprint"].partition("-")[0]}  # of an earlier version
+    (out / "data.json").write_text(json.dumps(content))
+    if by == "name":
+        experiment.check_data(out, data)
+        (out / "data.json").write_text(json.dumps(recorded))
+        (path,) = root.glob("rare/*.png")
+        path.rename(path.with_name("9.png"))
+    else:
+        with pytest.raises(RunFolderError, match=r"The groups of the images of table\.csv changed"):
+            experiment.check_data(out, data)
+        (out / "data.json").write_text(json.dumps(recorded))
+        patients[0] = patients[-1]
+        write()
+    with pytest.raises(RunFolderError, match=r"The groups of the images of .* changed since the run in .* began"):
+        experiment.run(read_config(out), out, resume=True)
 
 
 def inputs_config(folder, **changes):

@@ -104,8 +104,8 @@ def _other(
     height, width, channels = model.image_shape
     options = {**decode_options(model.config), **reading}
     images = load_images(source, image_size=(height, width), grey=channels == 1, test_share=None, **options)
-    if model.config.is_own and images.fingerprint == read_json(Path(run).expanduser(), "data.json").get("fingerprint"):
-        # Those that the run was trained on, wherever they are now.
+    trained_on = read_json(Path(run).expanduser(), "data.json")["fingerprint"] if model.config.is_own else ""
+    if trained_on.partition("-")[0] == images.fingerprint.partition("-")[0]:  # wherever they are now
         moved = dataclasses.replace(model, config=dataclasses.replace(model.config, dataset=dataset))
         return own_images(run, moved, data_dir, called=True)
     part = "test split" if source.split is not None else "all images"

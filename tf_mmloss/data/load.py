@@ -42,7 +42,7 @@ class Images:
         not_evaluated: Names of the classes without a test image.
         dirt: Files that are not what they should be: left out, or accepted.
         duplicates: Names of images with the same pixels that are in training and test, or in two classes.
-        fingerprint: Equal where images, labels and splits of the source are equal.
+        fingerprint: Equal where images, labels, splits and groups of the source are equal.
         licence: What the origin says about use.
         report: What was found, what was chosen and why: lines.
         groups: N integers, equal where images belong together; None where each stands alone.
@@ -158,7 +158,8 @@ def load_images(
     if dirt:
         left_out = len(source.dirt) + len(source) - int(usable.sum())
         report.append(f"Not what they should be, {left_out:,} left out:{listed(dirt)}")
-    groups, why_groups = (None, "") if test_share is None else _groups(source, cached.pixels, group_by)
+    keys, why_groups = _groups(source, group_by)
+    groups, why_groups = (None, "") if test_share is None else _with_equal(keys, why_groups, cached.pixels)
     train, test, val, notes = _split(source, usable, groups, why_groups, test_share, seed)
     report.extend(notes)
     if not len(test):
@@ -185,7 +186,7 @@ def load_images(
         not_evaluated=not_evaluated,
         dirt=dirt,
         duplicates=duplicates,
-        fingerprint=fingerprint(source, cached.content),
+        fingerprint=fingerprint(source, cached.content, keys),
         licence=source.licence,
         report=tuple(report),
         groups=groups,
@@ -343,10 +344,8 @@ def _split(
     return chosen[train], chosen[test], np.zeros(0, np.int64), [note]
 
 
-def _groups(source: Source, pixels: np.ndarray, group_by: str | None) -> tuple[np.ndarray | None, str]:
-    """Numbers of what a split keeps together: groups of the source, of names, equal pixels; None if all stand alone."""
-    _, same = np.unique(_keys(pixels), return_inverse=True)
-    keys, why = None, ""
+def _groups(source: Source, group_by: str | None) -> tuple[np.ndarray | None, str]:
+    """Keys of what a split keeps together, groups of names or of the source, and words for it; None without any."""
     if group_by is not None:
         find = _pattern(group_by)
         stems = [os.path.splitext(os.path.basename(name))[0] for name in source.names]
@@ -354,11 +353,17 @@ def _groups(source: Source, pixels: np.ndarray, group_by: str | None) -> tuple[n
         if not any(found):
             raise DataError(f"`group_by` must match file names. Received: group_by={group_by!r}, {shown(stems[0])!r}")
         keys = np.array([match.group() if match else f"\0{i}" for i, match in enumerate(found)])
-        why = f", {len(set(keys.tolist())):,} groups of names ({group_by}) kept together"
-    elif source.groups is not None:
-        keys, why = source.groups, f", {len(set(source.groups.tolist())):,} groups kept together"
+        return keys, f", {len(set(keys.tolist())):,} groups of names ({group_by}) kept together"
+    if source.groups is not None:
+        return source.groups, f", {len(set(source.groups.tolist())):,} groups kept together"
+    return None, ""
+
+
+def _with_equal(keys: np.ndarray | None, why: str, pixels: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """Numbers of groups, of which those with equal pixels are one; None if all stand alone."""
+    _, same = np.unique(_keys(pixels), return_inverse=True)
     numbers = None if keys is None else np.unique(keys, return_inverse=True)[1]
-    if same.max() + 1 == len(source):
+    if same.max() + 1 == len(pixels):
         return numbers, why
     if numbers is None:
         return same, ", equal images kept together"

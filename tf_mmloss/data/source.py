@@ -133,8 +133,8 @@ class Source:
         return [suffix(self.names[i]) for i in indices.tolist()]
 
     def fingerprint(self) -> str:
-        """A digest of all pictures, labels, class names and the split: equal where the data are equal."""
-        return fingerprint(self, self.digests())
+        """A digest of all pictures, labels, class names, the split and groups: equal where the data are equal."""
+        return fingerprint(self, self.digests(), self.groups)
 
 
 def digests(pictures: Iterable[bytes | np.ndarray | ImageError], suffixes: Iterable[str]) -> np.ndarray:
@@ -153,13 +153,19 @@ def digests(pictures: Iterable[bytes | np.ndarray | ImageError], suffixes: Itera
     return np.frombuffer(bytes(found), np.uint8).reshape(-1, DIGEST_SIZE)
 
 
-def fingerprint(source: Source, content: np.ndarray) -> str:
-    """A digest of all that a training can see of a source, given the digests of its pictures."""
+def fingerprint(source: Source, content: np.ndarray, groups: np.ndarray | None) -> str:
+    """A digest of all that a training can see of a source, given the digests of its pictures.
+
+    Where there are groups, which decide about the split, their digest follows after a hyphen.
+    """
     digest = hashlib.blake2b(content.tobytes(), digest_size=DIGEST_SIZE)
     digest.update(source.labels.tobytes())
     digest.update("\0".join(source.class_names).encode("utf-8", "surrogateescape"))
     digest.update("\0".join([] if source.split is None else source.split.tolist()).encode())
-    return digest.hexdigest()
+    if groups is None:
+        return digest.hexdigest()
+    numbers = np.unique(groups, return_inverse=True)[1].astype("<i8")
+    return f"{digest.hexdigest()}-{hashlib.blake2b(numbers.tobytes(), digest_size=DIGEST_SIZE).hexdigest()}"
 
 
 def encode(labels: Sequence[str], class_names: Sequence[str] | None = None) -> tuple[tuple[str, ...], np.ndarray]:

@@ -113,6 +113,7 @@ _FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
         "seed": _COUNT,
         **dict.fromkeys(("start_epoch", "frozen_epochs"), (_or_none(_is_count), "a whole number or null")),
     },
+    "data.json": {"fingerprint": _TEXT},
     "environment.json": {"starts": (_list_of(_is_start), "a list of starts with their versions")},
     "failed.json": {"error": _TEXT, "message": (lambda value: isinstance(value, str), "a text")},
     "metrics.json": {

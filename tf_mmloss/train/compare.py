@@ -197,7 +197,9 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
             there = read_json(folder, PLAN)
             differing = [name for name in {**content, **there} if there.get(name) != content.get(name)]
             if differing == ["fingerprint"]:
-                raise RunFolderError(f"The images of {data.name} changed since {folder} began: choose another --out.")
+                raise RunFolderError(
+                    f"The images of {data.name}, or their groups, changed since {folder} began: choose another --out."
+                )
             if differing:
                 raise RunFolderError(
                     f"{folder} holds another comparison ({', '.join(differing)} differ, see {PLAN}): choose another "

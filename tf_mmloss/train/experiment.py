@@ -511,10 +511,12 @@ def check_data(folder: Path, data: ImageDataset) -> None:
     """Refuse to continue a run on other images than it was begun with."""
     if not (folder / "data.json").exists():
         return
-    if read_json(folder, "data.json", ["fingerprint"])["fingerprint"] != data.fingerprint:
-        raise RunFolderError(
-            f"The images of {data.name} changed since the run in {folder} began: choose another folder."
-        )
+    there = read_json(folder, "data.json", ["fingerprint"])["fingerprint"]
+    content, _, groups = data.fingerprint.partition("-")
+    if there == data.fingerprint or (there == content and groups and read_config(folder).group_by is not None):
+        return  # the latter: of a version that did not record the groups of names
+    what = "groups of the images" if there.partition("-")[0] == content else "images"
+    raise RunFolderError(f"The {what} of {data.name} changed since the run in {folder} began: choose another folder.")
 
 
 def _pretrain(config: Config, beside: Path, data_dir: str | None, stop: Callable[[], bool] | None) -> Path | None:

@@ -109,6 +109,9 @@ def open_path(
         raise DataError(f"{where}: no file can be read of {named(lost)}, the first that is none is {dirt[0]}.")
     class_names, labels = encode([columns["label"][row].strip() for row in kept])
     groups = columns["group"]
+    grouped = sum(bool(groups[row].strip()) for row in kept) if groups else 0
+    if groups and grouped < len(kept):
+        notes.append(f"{len(kept) - grouped:,} of {len(kept):,} images have no group: each stands alone.")
     return Source(
         name=path.name,
         class_names=class_names,
@@ -116,7 +119,7 @@ def open_path(
         names=files,
         read=Files(root, files),
         split=np.array([split[row] for row in kept]) if len(set(split)) > 1 else None,
-        groups=np.array([groups[row] for row in kept]) if groups else None,
+        groups=np.array([groups[row] if groups[row].strip() else f"\0{row}" for row in kept]) if grouped else None,
         stamp=str(stamp),
         notes=tuple(notes),
         dirt=tuple(dirt),
