@@ -1,10 +1,13 @@
 """From a data set on the disk to mapped pixels and a split: the cache, the report, the refusals."""
 
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -270,6 +273,117 @@ def test_an_interrupted_reading_continues(tmp_path, monkeypatch):
     assert load_images(root, skip_broken=True).mean == images.mean
     moments.unlink()  # an entry of an earlier version
     assert load_images(root, skip_broken=True).mean == images.mean
+
+
+def test_one_process_reads_and_others_wait(tmp_path, monkeypatch, own_cache):
+    """The second waits while the first fails, and the third comes while the second reads."""
+    root = write_set(tmp_path / "set", a=3, b=3)
+    go_on, inside, most = [threading.Event() for _ in range(3)], [], 0
+    read_all = cache._read_all
+
+    def watched(*args):
+        nonlocal most
+        number = int(threading.current_thread().name)
+        inside.append(number)
+        most = max(most, len(inside))
+        assert go_on[number].wait(20)
+        inside.remove(number)
+        if number == 0:
+            raise OSError("the disk failed")
+        read_all(*args)
+
+    monkeypatch.setattr(cache, "_read_all", watched)
+    found = {}
+
+    def read(number):
+        try:
+            found[number] = cache.read_images(open_source(root), 8, 8, 3)
+        except DataError as error:
+            found[number] = str(error)
+
+    threads = [threading.Thread(target=read, args=(number,), name=str(number)) for number in range(3)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        time.sleep(0.3)
+        if number == 1:
+            go_on[0].set()
+            threads[0].join()
+            time.sleep(0.3)
+            assert inside == [1]
+    assert inside == [1]
+    for event in go_on:
+        event.set()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert "the disk failed" in found[0]
+    np.testing.assert_array_equal(found[1].images, found[2].images)
+    assert not list(own_cache.glob("building*"))
+
+
+def test_what_interrupted_readings_left_is_removed(tmp_path, own_cache):
+    root = write_set(tmp_path / "set", a=3, b=3)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def interrupt(source):
+        with pytest.raises(KeyboardInterrupt):
+            load_images(source, progress=stop)
+
+    source = dataclasses.replace(open_source(root), stamp="")
+    interrupt(source)
+    assert not list(own_cache.glob("building-*"))  # no reading can continue it
+    interrupt(root)
+    (fresh,) = own_cache.glob("building-*")
+    old, locked = (own_cache / f"building-{name}" for name in ("old", "locked"))
+    for folder in (old, locked):
+        shutil.copytree(fresh, folder)
+        os.utime(folder, (0, 0))
+    with cache._alone(locked):
+        load_images(source)
+    assert {path.name for path in own_cache.glob("building-*")} == {fresh.name, locked.name}
+    os.utime(fresh, (0, 0))
+    seen = []
+    load_images(root, image_size=8, progress=lambda done, total, seconds: seen.append(total))
+    assert not list(own_cache.glob("building-*"))
+    assert seen
+
+
+def test_a_source_without_a_stamp_is_read_once(tmp_path):
+    source, reads = dataclasses.replace(open_source(write_set(tmp_path / "set", a=3, b=3)), stamp=""), []
+
+    def read(indices):
+        reads.extend(indices.tolist())
+        return source.read(indices)
+
+    watched = dataclasses.replace(source, read=read)
+    first = cache.read_images(watched, 8, 8, 3)
+    assert sorted(reads) == list(range(6))
+    again = cache.read_images(watched, 8, 8, 3)
+    assert len(reads) == 12
+    assert (first.folder, again.seconds) == (again.folder, 0)
+
+
+def test_processors_are_those_that_may_be_used(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5}, raising=False)
+    assert decoders.processors() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert decoders.processors() == 64
+
+
+def test_without_processes_files_are_decoded_here(tmp_path, monkeypatch):
+    root = write_set(tmp_path / "set", a=9, b=8)
+    monkeypatch.setattr(decoders, "MANY", 1)
+
+    def popen(*_, **__):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    found = cache.read_images(open_source(root), 8, 8, 3, workers=3)
+    assert not found.dirt
+    assert len(found.images) == 17
 
 
 @pytest.mark.parametrize("dies", [False, True])

@@ -1,8 +1,11 @@
 """Files that are whole or not there, and files of others that are no files, or no JSON."""
 
+import errno
 import json
 import os
 import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,48 @@ def test_temporary_names_are_not_guessed_and_the_move_is_brought_to_the_disk(tmp
     assert len(names) == 3
     assert str(os.getpid()) not in {name.split("-")[1].split(".")[0] for name in names}
     assert synced == [(tmp_path, True)] * 3
+
+
+def test_a_lock_is_that_of_the_file_that_is_there(tmp_path):
+    path, inside, done = tmp_path / "a.lock", threading.Event(), threading.Event()
+
+    def wait():
+        with files.file_lock(path) as held:
+            assert held
+            inside.set()
+            assert done.wait(20)
+
+    with files.file_lock(path) as held:
+        assert held
+        with files.file_lock(path, patience=0) as other:
+            assert not other
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        time.sleep(0.2)
+        assert not inside.is_set()
+        path.unlink()  # the one who waits has it open
+    assert inside.wait(20)
+    with files.file_lock(path, patience=0) as held:
+        assert not held
+    done.set()
+    waiting.join()
+    with files.file_lock(path, patience=0) as held:
+        assert held
+    with pytest.raises(FileNotFoundError), files.file_lock(tmp_path / "none" / "a.lock"):
+        pass
+
+
+def test_a_file_system_without_locks_keeps_nothing_out(tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(failure, "failed")
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    failure = errno.ENOLCK
+    with files.file_lock(tmp_path / "a.lock") as held:
+        assert held
+    failure = errno.EIO
+    with pytest.raises(OSError, match="failed"), files.file_lock(tmp_path / "a.lock"):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
-"""Files that are whole or not there, files of others read with care, and interrupts that wait. No Keras."""
+"""Files that are whole or not there, locks, files of others read with care, and interrupts that wait. No Keras."""
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -8,15 +9,22 @@ import re
 import secrets
 import signal
 import stat
+import sys
 import threading
+import time
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
+
+if sys.platform != "win32":
+    import fcntl
 
 # A JSON file that is larger, or whose values lie deeper, is none of ours.
 JSON_BYTES, JSON_DEPTH = 4 * 2**20, 50
 # Flags of `os.open` for what may be a pipe or a device; each is 0 where the system has none: Windows.
 WITHOUT_WAITING = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
+# What a file system says that has no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 # What `atomic_path` leaves when the process is killed: the target's name with a mark before its suffix.
 _PARTIAL = re.compile(r"(.+)\.partial-\d+(\.\w+)?")
 
@@ -107,6 +115,59 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, *, links: bool = False, l
         os.close(opened)
         raise
     return opened
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, patience: float = math.inf, flags: int = os.O_RDWR | os.O_CREAT) -> Iterator[bool]:
+    """Hold a lock until the block is done or the process dies; give whether it is held, or another process has it.
+
+    The lock is the operating system's, on a file: a killed process leaves none behind, and on a shared file system it
+    holds between hosts. Who holds it may remove the file. Windows and some file systems have no such locks: nothing is
+    kept out there.
+
+    Args:
+        path: the file, made if missing.
+        patience: seconds to try again while another process has the lock.
+        flags: of `os.open`.
+
+    Raises:
+        FileNotFoundError: its folder is not there.
+        ValueError: it is no regular file.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        file = open_regular(path, flags)
+        try:
+            held = _lock(file, deadline)
+            if not held or _is_at(file, path):  # else who held it removed it: those who come now lock another file
+                yield held
+                return
+        finally:
+            os.close(file)
+
+
+def _lock(file: int, deadline: float) -> bool:
+    if sys.platform == "win32":
+        return True
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return True
+            raise
+
+
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def is_inside(path: str | os.PathLike[str], folder: str) -> bool:

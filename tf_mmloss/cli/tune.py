@@ -41,6 +41,7 @@ import keras_tuner
 from tf_mmloss import NonFiniteLossError, cli, methods
 from tf_mmloss._validation import path as checked_path
 from tf_mmloss.cli import backend, fit
+from tf_mmloss.data.decoders import processors
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, remove_partial, write_json
 from tf_mmloss.runs import folder as run_folder
@@ -352,7 +353,7 @@ def share(arguments: list[str], workers: int, pool: cluster.Pool | None = None) 
     with socket.create_server((host, 0)) as server:
         address = {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": str(server.getsockname()[1])}
     environment = {**os.environ, **address}
-    environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, processors() // workers)))
     processes: list[subprocess.Popen[bytes]] = []
     tasks: list[Future[int]] = []
     # A scheduler's stop ends the processes too.

@@ -3,7 +3,7 @@
 An entry is a folder with `images.npy`, uint8 (N, height, width, channels), `digests.npy`, uint8 (N, 2, 16): of what was
 read and of the pixels, `moments.npy`: see `Cached`, in bytes, and `entry.json`: what is wrong with which image. It is
 named by the content of the images and by how they were fitted, so that a copy of the data finds it and changed data do
-not. It appears whole or not at all; an interrupted reading continues where it was.
+not. It appears whole or not at all; an interrupted reading continues where it was, for a week at least.
 """
 
 import contextlib
@@ -14,7 +14,6 @@ import json
 import math
 import os
 import shutil
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -29,15 +28,13 @@ import numpy as np
 from tf_mmloss.data import decoders
 from tf_mmloss.data.source import DIGEST_SIZE, DataError, Dirt, ImageError, Source
 from tf_mmloss.data.sources._files import Files
-from tf_mmloss.files import atomic_path, write_json
-
-if sys.platform != "win32":
-    import fcntl
+from tf_mmloss.files import atomic_path, file_lock, write_json
 
 # To be raised when `images.decode` gives other pixels.
 VERSION = 1
 _CHUNK, _CHUNK_BYTES = 128, 2**23
 _SAVE_EVERY = 5.0
+_WEEK = 7 * 24 * 3600.0
 _DIGEST = (2, DIGEST_SIZE)
 
 _Shape = tuple[int, int, int, int]
@@ -107,7 +104,7 @@ def read_images(
     started = time.monotonic()
     memo = cache / "stamps" / stamp
     found = _remembered(memo, shape, source) if stamp else None
-    if found is None and (not stamp or any(cache.glob(f"{kind}-*"))):
+    if found is None and any(cache.glob(f"{kind}-*")):
         # Cheaper than decoding: the same images may be there under other names or times.
         found = _open(cache / _entry_name(kind, source.digests()), shape, source)
     if found is not None:
@@ -182,18 +179,24 @@ def _build(
 ) -> Path:
     building = cache / f"building-{stamp or f'{kind}-{os.getpid()}'}"
     cache.mkdir(parents=True, exist_ok=True)
-    with _alone(building.with_suffix(".lock")):
+    with _alone(building):
+        _remove_old(cache)
         memo = cache / "stamps" / stamp
         meanwhile = _remembered(memo, shape, source) if stamp else None
         if meanwhile is not None:  # by another process
             return meanwhile.folder
         building.mkdir(exist_ok=True)
-        _check_space(cache, building, math.prod(shape))
-        _read_all(source, shape, fit, building, workers, progress)
-        entry = cache / _entry_name(kind, np.load(building / "digests.npy")[:, 0])
-        if entry.exists():
-            shutil.rmtree(entry)  # the same content, or damaged
-        os.replace(building, entry)
+        try:
+            _check_space(cache, building, math.prod(shape))
+            _read_all(source, shape, fit, building, workers, progress)
+            entry = cache / _entry_name(kind, np.load(building / "digests.npy")[:, 0])
+            if entry.exists():
+                shutil.rmtree(entry)  # the same content, or damaged
+            os.replace(building, entry)
+        except BaseException:
+            if not stamp:  # no reading would continue it
+                shutil.rmtree(building, ignore_errors=True)
+            raise
         (entry / "progress.json").unlink(missing_ok=True)
         if stamp:
             _remember(memo, entry.name)
@@ -201,18 +204,32 @@ def _build(
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process has the lock, where the system has locks; a dead process has none."""
-    if sys.platform == "win32":
-        yield
-        return
-    with open(path, "a") as file:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+def _alone(building: Path, patience: float = math.inf) -> Iterator[bool]:
+    """Keep other processes out of what one builds; give whether that is so, or another builds it."""
+    path = building.with_suffix(".lock")
+    with file_lock(path, patience) as held:
         try:
-            yield
+            yield held
         finally:
-            path.unlink(missing_ok=True)
+            if held:
+                with contextlib.suppress(OSError):  # Windows, where it is open
+                    path.unlink()
+
+
+def _remove_old(cache: Path) -> None:
+    """Remove what readings left that were interrupted a week ago."""
+    for building in cache.glob("building-*"):
+        if building.suffix != ".lock" and _is_old(building):
+            with contextlib.suppress(OSError, ValueError), _alone(building, patience=0) as held:  # of another user
+                if held and _is_old(building):
+                    shutil.rmtree(building, ignore_errors=True)
+
+
+def _is_old(building: Path) -> bool:
+    try:  # the time when the progress was written last
+        return time.time() - building.stat().st_mtime > _WEEK
+    except OSError:
+        return False
 
 
 def _check_space(cache: Path, building: Path, needed: int) -> None:
@@ -302,7 +319,7 @@ _Chunk = tuple[np.ndarray, tuple[np.ndarray, ...], list[list[Any]]]
 
 def _decoded(source: Source, start: int, shape: _Shape, fit: str, workers: int | None) -> Iterator[_Chunk]:
     """Chunks in order: positions, the arrays of an entry and dirt."""
-    workers = workers or os.cpu_count() or 1
+    workers = workers or decoders.processors()
     of_array = math.prod(source.shape or ())
     size = min(max(_CHUNK_BYTES // max(math.prod(shape[1:]), of_array), 1), _CHUNK)
     how = shape[1:], fit

@@ -4,6 +4,7 @@ Pillow and simplejpeg decode without Python's lock, but what lies between has it
 hardly faster than one.
 """
 
+import contextlib
 import hashlib
 import math
 import os
@@ -29,6 +30,12 @@ _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from tf_mmloss.data.decoders
 
 # The arrays of an entry of the cache, and dirt: [row, reason, readable].
 Kept = tuple[tuple[np.ndarray, np.ndarray, np.ndarray], list[list[Any]]]
+
+
+def processors() -> int:
+    """The number of processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS, nor on Windows
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def keep(
@@ -93,7 +100,8 @@ class Process:
         if sys.executable and not getattr(sys, "frozen", False):
             command = [sys.executable, "-c", _PROGRAM, *sys.path]
             pipe = subprocess.PIPE
-            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+            with contextlib.suppress(OSError):
+                self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
 
     def __enter__(self) -> "Process":
         return self

@@ -7,20 +7,15 @@ import io
 import math
 import os
 import stat
-import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_mmloss import methods
-from tf_mmloss.files import JSON_BYTES, open_regular, read_text, sync_folder, write_json
+from tf_mmloss.files import JSON_BYTES, file_lock, read_text, sync_folder, write_json
 from tf_mmloss.files import read_json as read_json_file
 from tf_mmloss.files import remove_partial as remove_partial_files
 from tf_mmloss.runs import fields
-
-if sys.platform != "win32":
-    import fcntl
 
 if TYPE_CHECKING:
     from tf_mmloss.train.presets import Config
@@ -54,9 +49,7 @@ class RunBusyError(RunFolderError):
 def locked(folder: Path, patience: float = 1.0) -> Iterator[None]:
     """Keep other processes out of a run folder, made if missing, until the block is done or the process dies.
 
-    The lock is the operating system's, on FOLDER/.lock: a killed process leaves none behind, and on a shared file
-    system it holds between hosts. Windows has no such lock: nothing is kept out there. A folder that was made here and
-    stayed empty is removed.
+    The lock is FOLDER/.lock; see `tf_mmloss.files.file_lock`. A folder that was made here and stayed empty is removed.
 
     Args:
         folder: the run's.
@@ -68,8 +61,14 @@ def locked(folder: Path, patience: float = 1.0) -> Iterator[None]:
     made = not folder.exists()
     make_folder(folder)
     path = folder / ".lock"
-    with _opened(path, os.O_RDWR | os.O_CREAT) as file:
-        if not _lock(file, patience) or not path.exists() or not os.path.samestat(os.fstat(file), path.stat()):
+    with contextlib.ExitStack() as stack:
+        try:
+            held = stack.enter_context(file_lock(path, patience))
+        except FileNotFoundError:  # another process had made the folder, and removed it
+            held = False
+        except ValueError as error:
+            raise RunFolderError(str(error)) from error
+        if not held:
             raise RunBusyError(f"{folder} is busy: another process is training there. Wait for it, or stop it.")
         try:
             yield
@@ -94,8 +93,8 @@ def is_busy(folder: Path) -> bool:
     except RunBusyError:
         return True
     except OSError:  # a place that is only read
-        with contextlib.suppress(OSError), _opened(folder / ".lock", os.O_RDONLY) as file:
-            return not _lock(file, patience=0.05)
+        with contextlib.suppress(OSError), file_lock(folder / ".lock", 0.05, os.O_RDONLY) as held:
+            return not held
         return False
 
 
@@ -338,29 +337,3 @@ def duration(seconds: float) -> str:
 
 def _missing(folder: Path, name: str) -> RunFolderError:
     return RunFolderError(f"{folder} is no {'' if name == 'config.json' else 'finished '}run folder: it has no {name}.")
-
-
-@contextlib.contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
-    try:
-        file = open_regular(path, flags)
-    except ValueError as error:
-        raise RunFolderError(str(error)) from error
-    try:
-        yield file
-    finally:
-        os.close(file)
-
-
-def _lock(file: int, patience: float) -> bool:
-    if sys.platform == "win32":
-        return True
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.05)
