@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from tf_mmloss import imbalance
-from tf_mmloss.data import DataError, Source, cache, decoders, load_images, open_source, splits
-from tf_mmloss.data.load import mean_and_std, print_progress
+from tf_mmloss.data import DataError, Source, cache, decoders, load, load_images, open_source, splits
+from tf_mmloss.data.load import mean_and_std, progress_printer
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -186,8 +186,12 @@ def test_split_of_the_data_is_kept(tmp_path):
     images = load_images(tmp_path / "set")
     for part in ("train", "test", "val"):
         assert {images.names[i].split("/")[0] for i in getattr(images, part)} == {part}
+    assert any(line.startswith("The 2 validation images are not used: `holdout`") for line in images.report)
+    grouped = load_images(tmp_path / "set", group_by="^.").report
+    assert "Where `holdout` takes images from the training split, 2 groups of names (^.) stay together." in grouped
     (tmp_path / "set" / "test").rename(tmp_path / "away")
     images = load_images(tmp_path / "set")
+    assert not any("validation images are not used" in line for line in images.report)
     assert {images.names[i].split("/")[0] for i in images.test} == {"val"}
     assert images.not_evaluated == ("b",)
     (tmp_path / "away").rename(tmp_path / "set" / "test")
@@ -503,13 +507,29 @@ def test_bad_arguments(tmp_path):
 
 
 def test_progress_is_in_lines_where_there_is_no_terminal(capsys):
-    for done in range(0, 1001, 10):
-        print_progress(done or 1, 1000, done / 100)
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 10
-    assert lines[-1].startswith("Reading images: 1,000 of 1,000")
-    print_progress(10, 10, 0.1)
+    for last in (500, 1000):  # the first is interrupted
+        print_progress = progress_printer()
+        for done in range(0, last + 1, 10):
+            print_progress(done or 1, 1000, done / 100)
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == last // 100
+        assert lines[-1].startswith(f"Reading images: {last:,} of 1,000")
+    progress_printer()(10, 10, 0.1)
     assert capsys.readouterr().err == ""
+
+
+def test_the_sample_of_large_arrays_is_smaller(monkeypatch):
+    pictures, read = np.zeros((400, 8, 6, 3), np.uint8), []
+
+    def read_some(indices):
+        read.extend(indices.tolist())
+        return list(pictures[indices])
+
+    names = [str(i) for i in range(400)]
+    source = Source("arrays", ("a", "b"), np.arange(400) % 2, names, read_some)
+    monkeypatch.setattr(load, "_SAMPLE_BYTES", 150 * 8 * 6 * 3)
+    load._measure(source)
+    assert len(read) == 151
 
 
 # Splits

@@ -302,6 +302,14 @@ def test_npz_values(tmp_path, x, expected):
     np.testing.assert_array_equal(np.stack(found), expected)
 
 
+def test_npz_class_names_of_bytes(tmp_path):
+    names = np.array(["cat", "chien é"])
+    np.savez(tmp_path / "a.npz", x=X, y=np.arange(6) % 2, class_names=np.char.encode(names, "utf-8"))
+    assert open_source(tmp_path / "a.npz").class_names == ("cat", "chien é")
+    np.savez(tmp_path / "a.npz", x=X, y=np.arange(6) % 2, class_names=np.char.encode(names, "latin-1"))
+    refused(tmp_path / "a.npz", "class_names must be UTF-8")
+
+
 def test_npz_labels_by_name(tmp_path):
     np.savez(tmp_path / "a.npz", x=X, y=np.array(["b", "a", "c"] * 2))
     source = open_source(tmp_path / "a.npz")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tf_mmloss import normalization
 from tf_mmloss.cli import evaluate, fit, predict, runs
-from tf_mmloss.data import load_images
+from tf_mmloss.data import load_images, open_source
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.evaluation import softmax
@@ -139,7 +139,7 @@ def trained_logits(out, pixels):
     [
         (["nowhere.png"], "`images` must be files, folders or patterns of files. Received: nowhere.png"),
         (["*.nothing"], "Received: *.nothing"),
-        (["empty"], "Received: empty, a folder without files"),
+        (["empty"], "Received: empty, a folder without images"),
     ],
 )
 def test_what_is_not_there_is_not_predicted(tmp_path, monkeypatch, capsys, asked, message):
@@ -147,6 +147,44 @@ def test_what_is_not_there_is_not_predicted(tmp_path, monkeypatch, capsys, asked
     (tmp_path / "empty").mkdir()
     assert predict.main([str(tmp_path), *asked]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_folder_is_predicted_by_the_images_in_it(folder, tmp_path):
+    """By those that would be trained on."""
+    (folder / ".thumbs").mkdir()
+    image = folder / "rare" / "0 ü.png"
+    for name in (".thumbs/x.png", "rare/no suffix", "rare/empty.png"):
+        shutil.copy(image, folder / name)
+    (folder / "rare" / "empty.png").write_bytes(b"")
+    for name in ("Thumbs.db", "labels.csv", "rare/notes.txt"):
+        (folder / name).write_text("no image")
+    shutil.copy(image, tmp_path / "outside.png")
+    expected = [folder / name for name in open_source(folder).names]
+    assert len(expected) == 21
+    (folder / "rare" / "link.png").symlink_to(tmp_path / "outside.png")
+    (folder / "rare" / "above").symlink_to(folder)
+    expected.append(folder / "rare" / "link.png")
+    assert predict.files([str(folder)]) == (sorted(expected), [folder / "labels.csv", folder / "rare" / "notes.txt"])
+
+
+def test_a_stopped_prediction_keeps_its_rows(folder, tmp_path, monkeypatch, capsys):
+    def predicted(run, images, *_):
+        yield images[0], ("rare", 0.75, "a cat", 0.25)
+        yield images[1], "empty"
+        if stops:
+            raise KeyboardInterrupt
+        yield images[2], ("rare", 0.75, "a cat", 0.25)
+
+    monkeypatch.setattr(predict, "predict", predicted)
+    monkeypatch.setattr(predict.cli, "open_method", lambda *_: None)
+    out = tmp_path / "out.csv"
+    for stops, status, count in ((True, 130, 1), (False, 1, 2)):
+        assert predict.main(["run", str(folder / "a cat"), "--out", str(out)]) == status
+        assert len(out.read_text().splitlines()) == 1 + count
+        end = f"{count} of 12 pictures read, {out}"
+        assert capsys.readouterr().err.endswith(f"{'Stopped: ' if stops else ''}{end}\n")
+        assert predict.main(["run", str(folder / "a cat")]) == status
+        assert len(capsys.readouterr().out.splitlines()) == 1 + count
 
 
 def test_a_folder_that_is_no_run(folder, tmp_path, capsys):

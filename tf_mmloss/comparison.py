@@ -15,6 +15,7 @@ import numpy as np
 from scipy import special
 
 from tf_mmloss._validation import array, choice, number, received
+from tf_mmloss.data.source import named
 from tf_mmloss.imbalance import check_labels
 
 # What can decide, with its name in texts. All but `error` are better when they are higher.
@@ -357,8 +358,7 @@ def _answer(found: dict[str, Any], against: dict[str, dict[str, Any]]) -> list[s
 
 def listed(names: Sequence[str]) -> str:
     """Names of classes as text, of many the first ten."""
-    shown = ", ".join(names[:10])
-    return (shown + f" and {len(names) - 10} more" if len(names) > 10 else shown) or "no class, none has images"
+    return named(names, at_most=10) or "no class, none has images"
 
 
 def points(difference: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tf_mmloss._validation import integer, numeric, sequence, text
+from tf_mmloss.data.source import named
 from tf_mmloss.imbalance import Counts, check_labels
 from tf_mmloss.metrics import expected_calibration_error, shot_masks
 
@@ -275,10 +276,7 @@ def summary(found: dict[str, Any]) -> str:
         lines.append(f"in brackets: 95 % intervals over the {found['images']:,} test images, not over training runs")
         few = [row["name"] for row in found["per_class"] if 0 < row["images"] < FEW]
         if few:
-            more = f" and {len(few) - 5} more" if len(few) > 5 else ""
-            lines.append(
-                f"too narrow to rely on, as there are fewer than {FEW} test images of {', '.join(few[:5])}{more}"
-            )
+            lines.append(f"too narrow to rely on, as there are fewer than {FEW} test images of {named(few)}")
     return "\n".join(lines)
 
 

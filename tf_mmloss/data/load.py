@@ -151,7 +151,7 @@ def load_images(
     height, width, channels, why = _size(source, image_size, grey)
     colour = "grey" if channels == 1 else "colour"
     report.append(f"Images at {height} x {width} (height x width), {colour}, {fit}: {why}.")
-    cached = read_images(source, height, width, channels, fit, cache_dir, workers, progress or print_progress)
+    cached = read_images(source, height, width, channels, fit, cache_dir, workers, progress or progress_printer())
     if cached.seconds:
         report.append(f"Read in {cached.seconds:.1f} s; the pixels are kept in the cache.")
     usable, dirt = _sort_out(source, cached, skip_broken, accept_odd)
@@ -218,26 +218,28 @@ def mean_and_std(
     return tuple((mean / 255).tolist()), tuple(np.where(std > 1e-6, std / 255, 1.0).tolist())
 
 
-def print_progress(done: int, total: int, seconds: float) -> None:
-    """Say how far the reading is: on a terminal in one line, elsewhere in a line every tenth."""
-    last = done == total
-    if seconds < 1:
-        return
-    line = f"Reading images: {done:,} of {total:,}, {done / max(seconds, 1e-9):,.0f} a second"
-    if not last:
-        line += f", {seconds / done * (total - done):.0f} s left"
-    if sys.stderr.isatty():
-        now = time.monotonic()
-        if last or now - _Line.printed > 0.2:
-            _Line.printed = now
-            print(f"\r{line:<79}", end="\n" if last else "", file=sys.stderr, flush=True)
-    elif (last and seconds >= 1) or done * 10 // total > _Line.tenth:
-        print(line, file=sys.stderr, flush=True)
-    _Line.tenth = 0 if last else done * 10 // total
-
-
-class _Line:
+def progress_printer() -> Progress:
+    """What says how far a reading is: on a terminal in one line, elsewhere in a line every tenth."""
     printed, tenth = 0.0, 0
+
+    def print_progress(done: int, total: int, seconds: float) -> None:
+        nonlocal printed, tenth
+        last = done == total
+        if seconds < 1:
+            return
+        line = f"Reading images: {done:,} of {total:,}, {done / seconds:,.0f} a second"
+        if not last:
+            line += f", {seconds / done * (total - done):.0f} s left"
+        if sys.stderr.isatty():
+            now = time.monotonic()
+            if last or now - printed > 0.2:
+                printed = now
+                print(f"\r{line:<79}", end="\n" if last else "", file=sys.stderr, flush=True)
+        elif last or done * 10 // total > tenth:
+            tenth = done * 10 // total
+            print(line, file=sys.stderr, flush=True)
+
+    return print_progress
 
 
 def _what(source: Source) -> str:
@@ -279,7 +281,7 @@ def _measure(source: Source) -> tuple[np.ndarray, bool]:
         try:
             if isinstance(picture, ImageError):
                 continue
-            read += len(picture)
+            read += picture.nbytes if isinstance(picture, np.ndarray) else len(picture)
             height, width, is_grey = measure(picture)
         except ImageError:
             continue
@@ -328,6 +330,13 @@ def _split(
         if not len(parts["test"]):
             parts["test"], parts["val"] = parts["val"], parts["test"]
             notes.append("The data have no test split: their validation split is what is evaluated.")
+        if len(parts["val"]):
+            notes.append(
+                f"The {len(parts['val']):,} validation images are not used: `holdout` takes its images from the "
+                "training split."
+            )
+        if why:
+            notes.append(f"Where `holdout` takes images from the training split, {why} stay together.")
         lacking = sorted(set(source.labels[usable].tolist()) - set(source.labels[parts["train"]].tolist()))
         if lacking:
             names = named(source.class_names[label] for label in lacking)
@@ -338,10 +347,9 @@ def _split(
     if test_share is None:
         return np.zeros(0, np.int64), chosen, np.zeros(0, np.int64), [f"All are evaluated: {len(chosen):,} images."]
     train, test = split_by_class(source.labels[chosen], test_share, seed, None if groups is None else groups[chosen])
-    note = (
-        f"Split by class, seed {seed}, {test_share:.0%} of each to test: {len(train):,} train, {len(test):,} test{why}."
-    )
-    return chosen[train], chosen[test], np.zeros(0, np.int64), [note]
+    note = f"Split by class, seed {seed}, {test_share:.0%} of each to test: {len(train):,} train, {len(test):,} test"
+    together = f", {why} kept together" if why else ""
+    return chosen[train], chosen[test], np.zeros(0, np.int64), [f"{note}{together}."]
 
 
 def _groups(source: Source, group_by: str | None) -> tuple[np.ndarray | None, str]:
@@ -353,9 +361,9 @@ def _groups(source: Source, group_by: str | None) -> tuple[np.ndarray | None, st
         if not any(found):
             raise DataError(f"`group_by` must match file names. Received: group_by={group_by!r}, {shown(stems[0])!r}")
         keys = np.array([match.group() if match else f"\0{i}" for i, match in enumerate(found)])
-        return keys, f", {len(set(keys.tolist())):,} groups of names ({group_by}) kept together"
+        return keys, f"{len(set(keys.tolist())):,} groups of names ({group_by})"
     if source.groups is not None:
-        return source.groups, f", {len(set(source.groups.tolist())):,} groups kept together"
+        return source.groups, f"{len(set(source.groups.tolist())):,} groups"
     return None, ""
 
 
@@ -366,8 +374,8 @@ def _with_equal(keys: np.ndarray | None, why: str, pixels: np.ndarray) -> tuple[
     if same.max() + 1 == len(pixels):
         return numbers, why
     if numbers is None:
-        return same, ", equal images kept together"
-    return _joined(numbers, same), why + ", and equal images"
+        return same, "equal images"
+    return _joined(numbers, same), f"{why} and equal images"
 
 
 def _pattern(group_by: str) -> Callable[[str], re.Match[str] | None]:

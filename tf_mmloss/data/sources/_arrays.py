@@ -92,6 +92,14 @@ def from_arrays(
     )
 
 
+def texts(name: str, values: np.ndarray) -> list[str]:
+    """The values of an array as text; bytes are UTF-8."""
+    try:
+        return [str(value) for value in (np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values)]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} must be UTF-8: {error.reason}. Received: {error.object[:40]!r}") from error
+
+
 def _name(letter: str, key: str) -> str:
     return f"{letter}_{key}" if key else letter
 
@@ -131,10 +139,10 @@ def _label_names(name: str, labels: Any) -> list[str]:
     if y.ndim != 1:
         raise DataError(f"{name} must have the shape (N,), (N, 1) or one-hot (N, C). Received: {y.shape}")
     if y.dtype.kind in "US" or (y.dtype.kind == "O" and all(isinstance(label, str) for label in y)):
-        names = np.char.decode(y, "utf-8") if y.dtype.kind == "S" else y
-        if any(not label.strip() for label in names.tolist()):
+        names = texts(name, y)
+        if any(not label.strip() for label in names):
             raise DataError(f"{name}: a label is missing (empty).")
-        return names.tolist()
+        return names
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         first = np.argmin(np.isfinite(y))
         raise DataError(f"{name}: a label is missing, the first is {name}[{first}]={y[first]}.")

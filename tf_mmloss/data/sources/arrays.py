@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tf_mmloss.data.source import DataError, Source, named, shown
-from tf_mmloss.data.sources._arrays import from_arrays
+from tf_mmloss.data.sources._arrays import from_arrays, texts
 from tf_mmloss.data.sources._files import Stamp
 
 FORM = "FILE.npz"
@@ -57,7 +57,7 @@ def open_path(path: Path) -> Source:
     stamp = Stamp()
     stamp.add(path.name, os.stat(path))
     names = members.get("class_names")
-    class_names = None if names is None else [str(n) for n in _Member(path, names).whole(LABELS_LIMIT).tolist()]
+    class_names = None if names is None else texts("class_names", _Member(path, names).whole(LABELS_LIMIT))
     return from_arrays(path.name, parts, class_names=class_names, stamp=str(stamp), sequential=True)
 
 

@@ -84,11 +84,26 @@ def open_path(path: Path) -> Source:
     )
 
 
+def image_files(root: Path) -> tuple[list[Path], list[Path]]:
+    """What `open_path` takes for images below a folder, what of it cannot be read too, and other files; sorted.
+
+    Links may lead outside.
+
+    Raises:
+        DataError: A folder cannot be read.
+    """
+    listing = _Listing(os.path.realpath(root), may_leave=True)
+    listing.add_class("", "", "")
+    images = sorted(root / name for name in (*listing.names, *(one.name for one in listing.dirt)))
+    return images, [root / name for name in listing.others]
+
+
 @dataclass
 class _Listing:
     """What is found below a folder."""
 
     root: str
+    may_leave: bool = False
     names: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
@@ -116,7 +131,7 @@ class _Listing:
 
     def _add(self, folder: str, name: str, split: str, above: tuple[str, ...]) -> None:
         for entry in self._entries(folder):
-            path = f"{folder}/{entry.name}"
+            path = f"{folder}/{entry.name}".lstrip("/")
             if entry.is_dir():
                 real = os.path.realpath(entry.path)
                 if entry.is_symlink() and any(place == real or place.startswith(real + os.sep) for place in above):
@@ -151,7 +166,7 @@ class _Listing:
             raise DataError(f"{where} cannot be read: {error.strerror or error}") from error
         inside = []
         for entry in found:
-            if entry.is_symlink() and not is_inside(entry.path, self.root):
+            if entry.is_symlink() and not (self.may_leave or is_inside(entry.path, self.root)):
                 self.outside.append(f"{folder}/{entry.name}".lstrip("/"))
             else:
                 inside.append(entry)
