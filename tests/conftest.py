@@ -6,6 +6,8 @@ import tempfile
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# As the commands do, whose runs are compared with those of this process.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 if os.environ["KERAS_BACKEND"] == "jax" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # Many runs train the same small program: it is compiled once for all of them, in every process of the tests.
     compiled = tempfile.TemporaryDirectory(prefix="compiled-")

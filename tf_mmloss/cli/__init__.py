@@ -207,6 +207,9 @@ def imports() -> Iterator[None]:
     others print there is shown when the imports are over. The exception that Python raises for ctrl-C can be lost in
     an import, where nothing was begun yet.
     """
+    from tf_mmloss.train import processor
+
+    processor.use_onednn()
     quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ or os.environ.get(_LOG_LEVEL_IS_OURS)
     if quiet:
         os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", _LOG_LEVEL_IS_OURS: "1"}  # of the lines that come later

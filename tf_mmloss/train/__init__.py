@@ -7,11 +7,15 @@ metrics = run(Config(dataset="my_photos", method="ldam-drw"), "runs/my-photos")
 
 from typing import TYPE_CHECKING, Any
 
+from tf_mmloss.train import processor
+
 if TYPE_CHECKING:
     from tf_mmloss.train.experiment import run
     from tf_mmloss.train.presets import Config
 
 __all__ = ["Config", "run"]
+
+processor.use_onednn()
 
 
 def __getattr__(name: str) -> Any:

@@ -57,7 +57,7 @@ from tf_mmloss.runs.folder import (
     read_json,
     remove_partial,
 )
-from tf_mmloss.train import presets, progress, strategy
+from tf_mmloss.train import presets, processor, progress, strategy
 from tf_mmloss.train.bar import bar
 from tf_mmloss.train.inputs import Splits, check_input, has_tensorflow, jit_compile, load, make_feed, split
 from tf_mmloss.train.presets import HOW, METHODS, Config, Phase, has_gaps, loss, pretraining, resolve
@@ -174,6 +174,11 @@ def run(
                 splits = split(data, config)
                 strategy.check_images(config, len(splits.train_labels))
         if not finished and data is not None:
+            if not strategy.accelerators() and processor.emulates(config.precision):
+                progress.tell(
+                    f"{config.precision} is computed in software here, as this processor lacks instructions for it, "
+                    "and takes several times as long as float32"
+                )
             if leader:  # now, so that a stop in the pre-training leaves a run that can be resumed
                 make_folder(folder)
                 lengthen(folder, config)
@@ -682,7 +687,8 @@ def _processor() -> str:
     except OSError:
         lines = [f"model name: {platform.processor()}"]
     name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-    return ", ".join([*(found.name for found in strategy.accelerators()[:1]), name])
+    vectors = processor.vectors()
+    return ", ".join([*(found.name for found in strategy.accelerators()[:1]), name, *([vectors] if vectors else [])])
 
 
 class _Radius(keras.callbacks.Callback):
