@@ -182,7 +182,7 @@ def _errors() -> dict[str, dict[str, list[dict[str, float]]]]:
     found: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     with RESULTS.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            if re.sub(r"precision \w+", "", row["options"]).strip(" ,;"):
+            if row["dataset"] not in RECIPES or re.sub(r"precision \w+", "", row["options"]).strip(" ,;"):
                 continue
             kind = {"longtail": "long-tailed", "step": "step"}.get(row["imbalance"], row["imbalance"])
             setting = (

@@ -4,13 +4,15 @@
     tf-mmloss report --check
 
 Reads every run folder below --runs and writes results.csv beside them. The tables go into docs/results.md, and a small
-one into README.md, between the markers <!-- results:begin --> and <!-- results:end -->. Of runs elsewhere than in
-results/ they go only where --page and --readme say. Unfinished runs are named and left out; a folder that is unclear is
-an error, and then nothing is written. The same runs give the same bytes.
+one into README.md, between the markers <!-- results:begin --> and <!-- results:end -->; the figure of the error of each
+class goes into results/figures. Of runs elsewhere than in results/ the tables go only where --page and --readme say,
+and there is no figure. Unfinished runs are named and left out; a folder that is unclear is an error, and then nothing
+is written. The same runs give the same bytes.
 """
 
 import csv
 import dataclasses
+import functools
 import io
 import itertools
 import sys
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from scipy import stats
 
 from reproduction.published_code import MM_DRW
@@ -42,27 +45,51 @@ from tf_mmloss.runs.predictions import Predictions
 from tf_mmloss.train.presets import HOW, METHODS, OF_IMAGES, RECIPES, TABLE_1, Config, resolve
 
 PUBLISHED = Path(__file__).with_name("published.csv")
-PAPER, RERUN = "MM paper Table 1", ("independent re-run", "BagofTricks-LT gallery")
+PAPER = "MM paper Table 1"
+# What others report: the beginning of its source there, its name in the tables, and the recipe that it is of.
+ELSEWHERE = {
+    "independent re-run": ("DDC", "paper"),
+    "BagofTricks-LT gallery": ("BagofTricks-LT", "paper"),
+    "Son et al., AAAI 2025": ("Son et al.", "strong"),
+}
 # Options that no table shows: the same run is made in many ways.
 _UNSEEN = tuple(name for name in HOW if name != "precision")
+# What a method brings with it: runs that differ in nothing else are at equal conditions.
+_OF_METHOD = ("method", "loss_arguments", "weights", "pretraining", "start_epoch", "classifier", "decide")
 # Of metrics.json.
 _NEEDED = (
     *("error", "balanced_accuracy", "shot_accuracy", "per_class_error", "best_epoch", "cls_counts", "class_names"),
     *("epochs", "seconds", "images_per_second"),
 )
+_SOURCES = (
+    "Elsewhere: the same training set, network and recipe with other code. DDC: runs of Wang et al. (NeurIPS 2023), "
+    "epoch not stated. BagofTricks-LT: the gallery of Zhang et al. (AAAI 2021), best epoch. Son et al.: "
+    "AAAI 2025, from whom the strong recipe is, epoch not stated."
+)
 RESULTS = Path("results")
 PAGE, README = Path("docs/results.md"), Path("README.md")
+FIGURE = Path("figures/per_class_error")  # below the runs
+DRAWN = ("erm", "ldam-drw", "mm-drw", "balanced-softmax")
 MARKERS = ("<!-- results:begin -->", "<!-- results:end -->")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, config, metrics.json, and row of results.csv."""
+    """A finished run.
+
+    Attributes:
+        folder, config, metrics: its own.
+        row: of results.csv.
+        data: names its training set among those of the other runs.
+        named: what of OF_IMAGES is named among its options.
+    """
 
     folder: Path
     config: Config
     metrics: dict[str, Any]
     row: dict[str, Any]
+    data: str
+    named: tuple[str, ...] = ()
 
 
 def read_runs(root: Path) -> tuple[list[Run], list[Path]]:
@@ -89,7 +116,29 @@ def read_runs(root: Path) -> tuple[list[Run], list[Path]]:
         if a.folder.name == b.folder.name:
             named = "; ".join(f"{name}: {there!r} and {here!r}" for name, (there, here) in differing.items())
             raise RunFolderError(f"{a.folder} and {b.folder} have one name, two configs ({named}).")
-    return runs, unfinished
+    return _told_apart(runs), unfinished
+
+
+def _told_apart(runs: Sequence[Run]) -> list[Run]:
+    """The runs with names for images of one's own that no two sets share, and with the options that these differ in."""
+    sets: dict[str, list[Run]] = {}
+    for run in runs:
+        sets.setdefault(run.data, []).append(run)
+    return [_named(run, sets[run.data]) if run.config.is_own else run for run in runs]
+
+
+def _named(run: Run, alike: Sequence[Run]) -> Run:
+    """A run on images of one's own, told apart from those whose images have its name."""
+    config, data = run.config, run.data
+    if any(other.config.dataset != config.dataset for other in alike):
+        data = config.dataset + data.removeprefix(Path(config.dataset).stem)
+    same = [other for other in alike if other.config.dataset == config.dataset and not other.config.holdout]
+    if len({repr([other.metrics[name] for name in ("class_names", "cls_counts")]) for other in same}) > 1:
+        data += f", {sum(run.metrics['cls_counts']):,} training images"
+    differing = [name for name in OF_IMAGES if len({getattr(other.config, name) for other in same}) > 1]
+    named = ("image_size", *(name for name in differing if name not in ("epochs", "image_size")))
+    row = {**run.row, "options": _options(config, named=named)}
+    return dataclasses.replace(run, data=data, named=named, row=row)
 
 
 def results_csv(runs: Sequence[Run]) -> str:
@@ -118,35 +167,37 @@ def tables(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
         "Top-1 error on the test split in %, mean ± standard deviation over n seeds. Ours is that of the last epoch; "
         "the paper reports the best epoch on the test split, ours of k evaluated epochs stands beside it."
     ]
-    head = ["Data set", "Method", "Ours (last epoch)", "Best epoch", "Time"]
+    head = ["Data set", "Method", "Ours (last epoch)", "Best epoch", "Time of the fastest run"]
     blocks += _matrices(full, published)
     if full:
         lines = [_compared(group, published) for group in full]
-        blocks.append(_table([*head[:4], "Published (best epoch)", "Independent re-run", "Time"], lines))
+        blocks.append(_table([*head[:4], "Published (best epoch)", "Elsewhere", head[4]], lines))
         if any("†" in line[2] for line in lines):
             blocks.append("† More than 1 point from the published error.")
+        if any(line[5] != "–" for line in lines):
+            blocks.append(_SOURCES)
     blocks += _differences(full) + _same_images(full)
     for title, rest in (
-        ("Runs shorter or longer than the paper's:", [group for group in papers if group not in full]),
+        ("Runs shorter or longer than their recipe's:", [group for group in papers if group not in full]),
         ("Data sets that are not the paper's:", [g for g in groups if g not in papers and not g[0].config.is_own]),
     ):
         if rest:
             blocks += [title, _table(head, [_line(group) for group in rest])]
     blocks += _own([group for group in groups if group[0].config.is_own])
     ten = [group for group in papers if len(group[0].metrics["class_names"]) == 10]
-    for label, same_data in itertools.groupby(ten, lambda group: data_label(vars(group[0].config))):
+    for label, same_data in itertools.groupby(ten, lambda group: group[0].data):
         members = list(same_data)
         metrics = members[0][0].metrics
         lines = [["training images", *map(str, metrics["cls_counts"])]]
         for group in members:
             lines.append([_method(group[0]), *_percent_by_class(group)])
-        title = f"{label}: error of each class in %, last epoch, mean over seeds:"
+        title = f"{_escaped(label)}: error of each class in %, last epoch, mean over seeds:"
         blocks += [title, _table(["Method", *metrics["class_names"]], lines)]
-    return "\n\n".join([*blocks, *_searches([run for run in runs if run.config.holdout])])
+    return "\n\n".join([*blocks, *_searches([run for run in runs if run.config.holdout]), *_commits(runs)])
 
 
 def summary(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
-    """The README's table, in Markdown: the paper's training sets at its length, the best of each first.
+    """The README's table, in Markdown: the paper's training sets at a recipe's length, the best of each first.
 
     Args:
         runs, published: see `tables`.
@@ -155,12 +206,53 @@ def summary(runs: Iterable[Run], published: Sequence[dict[str, str]]) -> str:
     groups = [group for group in _groups(runs) if _is_full(group[0].config) and _setting(group) in settings]
     lines = []
     for _, same_data in itertools.groupby(groups, _setting):
-        for group in sorted(same_data, key=lambda group: np.mean([run.metrics["error"] for run in group])):
-            data, method, ours, _, theirs, rerun, _ = _compared(group, published)
-            method = method.removesuffix(", precision bfloat16")
-            lines.append([data, method, ours.removesuffix(" †"), theirs, rerun])
-    head = ["Training set", "Method", "Error in %, last epoch", "Published, best epoch", "Independent re-run"]
+        members = list(same_data)
+        named = zip(_without_precision(members), members, strict=True)
+        for method, group in sorted(named, key=lambda item: np.mean([run.metrics["error"] for run in item[1]])):
+            data, _, ours, _, theirs, others, _ = _compared(group, published)
+            lines.append([data, method, ours.removesuffix(" †"), theirs, others])
+    head = ["Training set", "Method", "Error in %, last epoch", "Published, best epoch", "Elsewhere"]
     return _table(head, lines)
+
+
+def figure(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
+    """What the figure of the errors by class shows: label to class names, counts and mean errors over the seeds.
+
+    CIFAR-10, long-tailed 100:1, the paper's recipe; methods of `DRAWN` with their own options, in each margin space.
+    """
+    hidden = (*_UNSEEN, "precision", "margin_space")
+    groups = [
+        group
+        for group in _groups(runs)
+        if _setting(group) == ("cifar10", "longtail", 100)
+        and group[0].config.method in DRAWN
+        and _is_full(group[0].config)
+        and not _options(group[0].config, hidden)
+    ]
+    drawn = {}
+    for method, group in zip(_without_precision(groups), groups, strict=True):
+        metrics = group[0].metrics
+        drawn[f"{method} (n={len(group)})"] = {
+            "class_names": metrics["class_names"],
+            "cls_counts": metrics["cls_counts"],
+            "per_class_error": _errors_by_class(group).round(6).tolist(),
+        }
+    return drawn
+
+
+def _said(drawn: dict[str, dict[str, Any]]) -> str:
+    """What the figure's file says of its content, by which `--check` knows it again."""
+    return "\n".join(f"{label}: {' '.join(map(str, one['per_class_error']))}" for label, one in drawn.items())
+
+
+def _is_drawn(path_stem: Path, drawn: dict[str, dict[str, Any]]) -> bool:
+    """Whether the figure is there and shows this."""
+    try:
+        with Image.open(path_stem.with_suffix(".png")) as picture:
+            said = picture.info.get("Description")
+    except OSError:
+        return False
+    return said == _said(drawn) and path_stem.with_suffix(".svg").exists()
 
 
 def _groups(runs: Iterable[Run]) -> list[list[Run]]:
@@ -169,22 +261,40 @@ def _groups(runs: Iterable[Run]) -> list[list[Run]]:
     return [list(group) for _, group in itertools.groupby(tested, lambda run: _order(run)[:-1])]
 
 
+def _draw(path_stem: Path, drawn: dict[str, dict[str, Any]]) -> None:
+    from tf_mmloss.runs import plots
+
+    path_stem.parent.mkdir(exist_ok=True)
+    title = "CIFAR-10, long-tailed 100:1: error of each class, mean over n seeds"
+    plots.per_class_error(drawn, path_stem, title=title, description=_said(drawn))
+
+
+def _comparable(one: list[Run], other: list[Run]) -> bool:
+    """Whether two groups are of two methods at equal conditions: images, network, recipe, length and precision."""
+
+    def conditions(group: list[Run]) -> dict[str, Any]:
+        config = vars(_made_alike(group[0].config))
+        return {name: value for name, value in config.items() if name not in (*_OF_METHOD, "seed")}
+
+    return conditions(one) == conditions(other)
+
+
 def _differences(groups: Sequence[list[Run]]) -> list[str]:
-    """The table of what seeds can tell apart: every two methods of one training set with several seeds each."""
+    """The table of what seeds can tell apart: every two methods at equal conditions with several seeds each."""
     lines = []
     repeated = [group for group in groups if len(group) > 1]
     for one, other in itertools.combinations(repeated, 2):
-        if _setting(one) == _setting(other):
+        if _comparable(one, other):
             a, b = ([100 * run.metrics["error"] for run in group] for group in (one, other))
             test = stats.ttest_ind(a, b, equal_var=False)
             low, high = test.confidence_interval()
             seeds = f"{len(a)} and {len(b)}"
             difference = f"{np.mean(a) - np.mean(b):+.2f} [{low:+.2f}, {high:+.2f}]"
-            cells = [data_label(vars(one[0].config)), _method(one[0]), _method(other[0]), seeds, difference]
-            lines.append([*cells, f"{test.pvalue:.2f}"])
+            cells = [one[0].data, _method(one[0]), _method(other[0]), seeds, difference]
+            lines.append([*cells, _chance(test.pvalue)])
     title = (
-        "Differences between methods in points of error, with the 95 % interval of Welch's t-test over the seeds. An "
-        "interval that holds 0 tells nothing apart. p is not corrected for the number of lines:"
+        "Differences between methods at equal conditions, in points of error, with the 95 % interval of Welch's t-test "
+        "over the seeds. An interval that holds 0 tells nothing apart. p is not corrected for the number of lines:"
     )
     head = ["Training set", "Method", "minus", "Seeds", "Difference", "p"]
     return [title, _table(head, lines)] if lines else []
@@ -193,15 +303,17 @@ def _differences(groups: Sequence[list[Run]]) -> list[str]:
 def _same_images(groups: Sequence[list[Run]]) -> list[str]:
     """The table of what test images can tell apart: every two methods with stored predictions of the same seeds."""
     lines = []
-    for one, other in itertools.combinations(groups, 2):
-        if _setting(one) != _setting(other) or one[0].config.recipe != other[0].config.recipe:
+    stored = [{run.config.seed: (run, found) for run in group if (found := _predictions(run))} for group in groups]
+    for (one, by_one), (other, by_other) in itertools.combinations(zip(groups, stored, strict=True), 2):
+        seeds = sorted(by_one.keys() & by_other.keys())
+        if not seeds or not _comparable(one, other):
             continue
-        stored = [{run.config.seed: found for run in group if (found := _predictions(run))} for group in (one, other)]
-        seeds = sorted(stored[0].keys() & stored[1].keys())
-        if not seeds:
-            continue
-        labels = stored[0][seeds[0]].labels
-        predicted = np.array([[of[seed].predicted for seed in seeds] for of in stored])
+        first, of_first = by_one[seeds[0]]
+        labels = of_first.labels
+        for run, found in [by[seed] for by in (by_one, by_other) for seed in seeds]:
+            if not np.array_equal(found.labels, labels):
+                raise RunFolderError(f"{run.folder} has predictions of other images than {first.folder}.")
+        predicted = np.array([[by[seed][1].predicted for seed in seeds] for by in (by_one, by_other)])
         few = np.zeros(len(one[0].metrics["class_names"]), bool)
         (pair,) = comparison.compare(labels, predicted, ["one", "other"], few=few, measure="error")["pairs"]
         sign = 1 if pair["better"] == "one" else -1
@@ -212,10 +324,11 @@ def _same_images(groups: Sequence[list[Run]]) -> list[str]:
             only = [int((wrong[0] & ~wrong[1]).sum()), int((wrong[1] & ~wrong[0]).sum())]
             p = stats.binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0
         difference = f"{100 * sign * pair['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
-        cells = [data_label(vars(one[0].config)), _method(one[0]), _method(other[0]), ", ".join(map(str, seeds))]
-        lines.append([*cells, difference, f"{p:.2f}" if p >= 0.01 else "< 0.01"])
+        cells = [one[0].data, _method(one[0]), _method(other[0]), ", ".join(map(str, seeds))]
+        lines.append([*cells, difference, _chance(p)])
     title = (
-        "The same for the runs of one recipe that stored what they predicted, image by image: points of error with the "
+        f"The same for the runs that stored what they predicted, {sum(map(len, stored))} of these "
+        f"{sum(map(len, groups))}, image by image: points of error with the "
         "95 % interval over the test images, and over the seeds where there are several. Of one seed, p is McNemar's "
         "exact test, which is about these two networks: other seeds of the same two methods may say otherwise."
     )
@@ -223,15 +336,28 @@ def _same_images(groups: Sequence[list[Run]]) -> list[str]:
     return [title, _table(head, lines)] if lines else []
 
 
+def _chance(p: float) -> str:
+    return "< 0.01" if p < 0.01 else f"{p:.2f}"
+
+
 def _predictions(run: Run) -> Predictions | None:
-    return predictions.read(run.folder, len(run.metrics["class_names"]))
+    """The stored predictions, which must have the error of metrics.json."""
+    found = predictions.read(run.folder, len(run.metrics["class_names"]))
+    if found is not None:
+        error = float(np.mean(found.predicted != found.labels)) if len(found.labels) else np.nan
+        if not abs(error - run.metrics["error"]) < 0.5 / len(found.labels):
+            raise RunFolderError(
+                f"{run.folder / predictions.NAME} is of another network than metrics.json: it has an error of "
+                f"{100 * error:.2f} %, not {100 * run.metrics['error']:.2f} %."
+            )
+    return found
 
 
 def _own(groups: Sequence[list[Run]]) -> list[str]:
     """The tables of images of one's own, as imbalanced as they are: a line a run, and the error of each class."""
     if not groups:
         return []
-    head = ["Images", "Method", "Error", "Balanced accuracy", "Time"]
+    head = ["Images", "Method", "Error", "Balanced accuracy", "Time of the fastest run"]
     lines = []
     for group in groups:
         data, method, error, _, time = _line(group)
@@ -239,22 +365,40 @@ def _own(groups: Sequence[list[Run]]) -> list[str]:
         lines.append([data, method, error, balanced, time])
     title = "Images of one's own, naturally imbalanced; a part of each class was held out to be evaluated, in %:"
     blocks = [title, _table(head, lines)]
-    for label, same_data in itertools.groupby(groups, lambda group: data_label(vars(group[0].config))):
-        members = list(same_data)
+    sets: dict[str, list[list[Run]]] = {}
+    for group in groups:
+        sets.setdefault(group[0].data, []).append(group)
+    for data, members in sets.items():
         metrics = members[0][0].metrics
-        columns = [_percent_by_class(group) for group in members]
-        rows = zip(metrics["class_names"], map(str, metrics["cls_counts"]), *columns, strict=True)
-        title = f"{label}: error of each class in %, last epoch, mean over seeds:"
+        stored = (_predictions(run) for group in members for run in group)
+        tested = next((np.bincount(of.labels, minlength=len(metrics["class_names"])) for of in stored if of), None)
+        images = map(str, metrics["cls_counts"]), ["–"] * len(metrics["class_names"]) if tested is None else tested
+        rows = zip(metrics["class_names"], *images, *map(_percent_by_class, members), strict=True)
+        title = f"{_escaped(data)}: error of each class in %, last epoch, mean over seeds:"
         short = [method_label(group[0].config.method) for group in members]
         methods = short if len(set(short)) == len(short) else [_method(group[0]) for group in members]
-        blocks += [title, _table(["Class", "Training images", *methods], list(rows))]
+        head = ["Class", "Training images", "Test images", *methods]
+        blocks += [title, _table(head, [[str(cell) for cell in row] for row in rows])]
     return blocks
 
 
-def _percent_by_class(group: list[Run]) -> list[str]:
+def _errors_by_class(group: list[Run]) -> np.ndarray:
     # The seeds share their test images: a class without any has no error in all of them.
-    errors = 100 * np.mean(np.array([run.metrics["per_class_error"] for run in group], float), axis=0)
-    return ["–" if np.isnan(error) else f"{error:.1f}" for error in errors]
+    return np.mean(np.array([run.metrics["per_class_error"] for run in group], float), axis=0)
+
+
+def _percent_by_class(group: list[Run]) -> list[str]:
+    return ["–" if np.isnan(error) else f"{100 * error:.1f}" for error in _errors_by_class(group)]
+
+
+def _commits(runs: Sequence[Run]) -> list[str]:
+    """What runs were made of more than the code of one commit."""
+    kinds = {
+        "begun under one commit and continued under another": [run for run in runs if "; " in run.row["commit"]],
+        "made with changes that no commit has": [run for run in runs if "-dirty" in run.row["commit"]],
+    }
+    said = [f"{kind}: {', '.join(run.row['run'] for run in those)}" for kind, those in kinds.items() if those]
+    return [_escaped(f"Runs {'. Runs '.join(said)}.")] if said else []
 
 
 def _searches(runs: Sequence[Run]) -> list[str]:
@@ -272,7 +416,7 @@ def _searches(runs: Sequence[Run]) -> list[str]:
         ranked = sorted(trials, key=lambda run: run.metrics["error"])
         errors = [f"{_values(run.config, searched)}: {100 * run.metrics['error']:.2f}" for run in ranked]
         fixed = ", ".join(filter(None, [method_label(config.method), _options(config, ["holdout", *searched])]))
-        search = [data_label(vars(config)), fixed, str(config.epochs), str(config.holdout)]
+        search = [trials[0].data, fixed, str(config.epochs), str(config.holdout)]
         lines.append([*search, "; ".join([f"**{errors[0]}**", *errors[1:]])])
     title = "Searched on training images held out before the set is made imbalanced, last epoch, best first:"
     head = ["Data set", "Method", "Epochs", "Images held out a class", "Held-out error in %"]
@@ -332,7 +476,7 @@ def _read(folder: Path, root: Path) -> Run:
         ) from error
     except (AttributeError, TypeError, ValueError) as error:
         raise RunFolderError(f"{folder} holds a run of another version: {error}") from error
-    return Run(folder, config, metrics, row)
+    return Run(folder, config, metrics, row, data_label(vars(config)))
 
 
 def _distinct(starts: list[dict[str, Any]], value: Callable[[dict[str, Any]], Any]) -> str:
@@ -366,29 +510,41 @@ def _turn(config: Config) -> int:
 
 
 def _is_full(config: Config) -> bool:
-    return not config.is_own and config.epochs == RECIPES[config.dataset].epochs
+    return not config.is_own and config.epochs == _length(config.dataset, config.recipe)
 
 
-def _options(config: Config, hidden: Sequence[str] = ()) -> str:
-    """The recipe, if it is not the paper's, and the options that are not its presets'.
+@functools.cache
+def _length(dataset: str, recipe: str) -> int | None:
+    return resolve(Config(dataset, recipe=recipe)).epochs
+
+
+def _options(config: Config, hidden: Sequence[str] = (), named: Sequence[str] = ()) -> str:
+    """The recipe, if it is not the paper's, the options that are not its presets', and those in `named`.
 
     `eval_every` is seen in the number of evaluated epochs.
     """
-    named = (config.dataset, config.imbalance, config.ratio, config.method)
+    run = (config.dataset, config.imbalance, config.ratio, config.method)
     of_images = {name: getattr(config, name) for name in OF_IMAGES} if config.is_own else {}
     how: dict[str, Any] = {**of_images, "epochs": config.epochs, "recipe": config.recipe}
-    differing = list(differences(config, resolve(Config(*named, **how))))
+    differing = list(differences(config, resolve(Config(*run, **how))))
     if "margin_space" in differing:  # its constants are a preset too
-        of_space = resolve(Config(*named, **how, margin_space=config.values()["margin_space"]))
+        of_space = resolve(Config(*run, **how, margin_space=config.values()["margin_space"]))
         differing = ["margin_space", *differences(config, of_space)]
+    differing += [name for name in named if name not in differing]
     hidden = ("seed", "eval_every", *(["backbone"] if config.depth is not None else []), *hidden)  # the depth says it
     values = _values(config, [name for name in differing if name not in hidden])
     return ", ".join(filter(None, [f"{config.recipe} recipe" if config.recipe != "paper" else "", values]))
 
 
-def _method(run: Run) -> str:
+def _method(run: Run, hidden: Sequence[str] = _UNSEEN) -> str:
     epochs = "" if _is_full(run.config) else f"{run.config.epochs} epochs"
-    return ", ".join(filter(None, [method_label(run.config.method), _options(run.config, _UNSEEN), epochs]))
+    return ", ".join(filter(None, [method_label(run.config.method), _options(run.config, hidden, run.named), epochs]))
+
+
+def _without_precision(groups: Sequence[list[Run]]) -> list[str]:
+    """Names of the groups' methods, with the precision where only it tells two of them apart."""
+    short = [_method(group[0], (*_UNSEEN, "precision")) for group in groups]
+    return [_method(group[0]) if short.count(name) > 1 else name for name, group in zip(short, groups, strict=True)]
 
 
 def _mean_sd(values: Sequence[float], note: str) -> str:
@@ -397,17 +553,16 @@ def _mean_sd(values: Sequence[float], note: str) -> str:
 
 
 def _line(group: list[Run]) -> list[str]:
-    """Data set, method, last and best error, and time of runs that differ in their seed."""
+    """Data set, method, last and best error, and the least time of runs that differ in their seed."""
     run, n = group[0], len(group)
-    time = duration(float(np.mean([r.metrics["seconds"] for r in group])))
+    fastest = min(group, key=lambda r: r.metrics["seconds"])
     evaluated = sorted({int(r.row["epochs_evaluated"]) for r in group})
-    machines = dict.fromkeys(f"{r.row['processor']}, {r.row['cores']} cores" for r in group)
     return [
-        data_label(vars(run.config)),
+        run.data,
         _method(run),
         _mean_sd([100 * r.metrics["error"] for r in group], f"n={n}"),
         _mean_sd([100 * r.metrics["best_epoch"]["error"] for r in group], f"k={' or '.join(map(str, evaluated))}"),
-        f"{time}{' a run' if n > 1 else ''}, {'; '.join(machines)}",
+        f"{duration(fastest.metrics['seconds'])}, {fastest.row['processor']}, {fastest.row['cores']} cores",
     ]
 
 
@@ -421,13 +576,13 @@ def _matrices(groups: Sequence[list[Run]], published: Sequence[dict[str, str]]) 
     blocks: list[str] = []
     for _, same_data in itertools.groupby(groups, lambda group: group[0].config.dataset):
         members = list(same_data)
-        labels = {_setting(group): data_label(vars(group[0].config)).split(", ") for group in members}
+        labels = {_setting(group): group[0].data.split(", ") for group in members}
         if len(labels) == 1:
             continue
         lines: dict[str, dict[Any, str]] = {}
         for group in sorted(members, key=lambda group: (_turn(group[0].config), group[0].row["options"])):
             config = group[0].config
-            theirs = _published(config, published, PAPER)
+            theirs = next(iter(_published(config, published, PAPER)), None)
             ours = _mean_sd([100 * run.metrics["error"] for run in group], f"n={len(group)}")
             cell = (f"{ours} / {float(theirs['top1_error']):.2f}" if theirs else f"{ours} / –") + _mark(group, theirs)
             lines.setdefault(_method(group[0]), {})[_setting(group)] = cell
@@ -438,17 +593,17 @@ def _matrices(groups: Sequence[list[Run]], published: Sequence[dict[str, str]]) 
 
 
 def _published(
-    config: Config, published: Sequence[dict[str, str]], source: str | tuple[str, ...]
-) -> dict[str, str] | None:
-    """The first row that a source, or one of several, has for a method and training set: the paper's recipe."""
-    if config.recipe != "paper":
-        return None
+    config: Config, published: Sequence[dict[str, str]], source: str, recipe: str = "paper"
+) -> list[dict[str, str]]:
+    """The rows that a source has for a run's method and training set; none for a run of another recipe."""
     wanted = (method_label(config.method), config.dataset, config.imbalance, config.ratio)
-    for row in published:
-        here = (row["method"], row["dataset"], row["imbalance"], float(row["ratio"]))
-        if row["source"].startswith(source) and here == wanted:
-            return row
-    return None
+    return [
+        row
+        for row in published
+        if row["source"].startswith(source)
+        and config.recipe == recipe
+        and wanted == (row["method"], row["dataset"], row["imbalance"], float(row["ratio"]))
+    ]
 
 
 def _mark(group: list[Run], theirs: dict[str, str] | None) -> str:
@@ -458,19 +613,17 @@ def _mark(group: list[Run], theirs: dict[str, str] | None) -> str:
 
 
 def _compared(group: list[Run], published: Sequence[dict[str, str]]) -> list[str]:
-    """`_line`, with the published error and the independent re-run's before the time."""
+    """`_line`, with the published error and those that others report before the time."""
     config, (*line, time) = group[0].config, _line(group)
-    line[2] += _mark(group, _published(config, published, PAPER))
-    cells = []
-    for source in (PAPER, RERUN):
-        row = _published(config, published, source)
-        if row:
+    theirs = next(iter(_published(config, published, PAPER)), None)
+    line[2] += _mark(group, theirs)
+    others = []
+    for source, (name, recipe) in ELSEWHERE.items():
+        for row in _published(config, published, source, recipe):
             sd = f" ± {float(row['std']):.2f}" if row["std"] else ""
-            n = f" (n={row['seeds']})" if row["seeds"] else ""
-            cells.append(f"{float(row['top1_error']):.2f}{sd}{n}")
-        else:
-            cells.append("–")
-    return [*line, *cells, time]
+            n = f", n={row['seeds']}" if row["seeds"] else ""
+            others.append(f"{float(row['top1_error']):.2f}{sd} ({name}{n})")
+    return [*line, f"{float(theirs['top1_error']):.2f}" if theirs else "–", "; ".join(others) or "–", time]
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -503,13 +656,18 @@ def main(arguments: list[str] | None = None) -> int:
             if page := page or (default if is_ours else None):
                 wanted[page] = insert(page, content(runs, published))
         stale = [path for path, text in wanted.items() if not path.exists() or path.read_bytes() != text.encode()]
+        drawn = figure(runs) if is_ours else {}
+        is_stale = drawn and not _is_drawn(options.runs / FIGURE, drawn)
         if options.check:
+            stale += [(options.runs / FIGURE).with_suffix(".png")] if is_stale else []
             for path in stale:
                 print(f"{path} is not up to date: run {cli.program('report')}", file=sys.stderr)
             return 1 if stale else 0
         for path in stale:
             with atomic_path(path) as temporary:
                 temporary.write_text(wanted[path], encoding="utf-8", newline="")
+        if is_stale:
+            _draw(options.runs / FIGURE, drawn)
     except cli.USER_ERRORS as error:
         return cli.failed(error)
     print(f"{len(runs)} runs: {', '.join(map(str, wanted))}")

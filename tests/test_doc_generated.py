@@ -66,6 +66,21 @@ def test_images_of_ones_own_are_those_of_the_results(generated):
     assert all(f"`{row['dataset']}`" not in generated.measured() for row in rows)
 
 
+def test_images_of_ones_own_have_no_balanced_test_split(generated, tmp_path, monkeypatch):
+    with generated.RESULTS.open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row["options"] = ""
+    path = tmp_path / "results.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    monkeypatch.setattr(generated, "RESULTS", path)
+    assert "cifar10, " in generated.measured()
+    assert "data/" not in generated.measured() + generated.methods()
+
+
 def test_costs_and_comparisons_are_what_was_measured(generated):
     report = json.loads((ROOT / "benchmarks" / "results.json").read_text())
     found = {

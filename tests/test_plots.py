@@ -4,10 +4,12 @@ import json
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -73,6 +75,56 @@ def test_figures_say_what_they_show(tmp_path, drawn):
     assert distribution.get_title() == "CIFAR-10, long-tailed 100:1, 12,406 images"
     assert curves.get_title() == errors.get_title() == "CIFAR-10, long-tailed 100:1: MM-DRW, seed 0"
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in drawn)
+
+
+def test_titles_name_the_recipe_and_the_margin_space(tmp_path, drawn):
+    options = {"recipe": "strong", "margin_space": "cosine"}
+    a = write_run(tmp_path / "a", **options)
+    plots.plot_run(a)
+    said = "CIFAR-10, long-tailed 100:1: MM-DRW, strong recipe, margin space cosine, seed 0"
+    assert [axes.get_title() for axes in drawn[1:]] == [said, said]
+    b = write_run(tmp_path / "b", method="ldam-drw", recipe="strong", margin_space=None)
+    c = write_run(tmp_path / "c", **{**options, "recipe": "paper"})
+    drawn.clear()
+    plots.compare([a, b], tmp_path)
+    assert drawn[0].get_title() == "CIFAR-10, long-tailed 100:1, seed 0, strong recipe"
+    assert texts(drawn[0]) == ["MM-DRW, margin space cosine", "LDAM-DRW"]
+    plots.compare([a, c], tmp_path)
+    assert drawn[1].get_title() == "CIFAR-10, long-tailed 100:1, MM-DRW, seed 0, margin space cosine"
+    assert texts(drawn[1]) == ["strong recipe", "MM-DRW"]
+
+
+@pytest.mark.parametrize("counts", [[9] * 10, None])
+def test_names_that_would_touch_are_turned_and_shortened(tmp_path, counts):
+    def labels(names):
+        figure, axes = plots._figure()
+        plots._class_axis(axes, names, counts)
+        found = axes.get_xticklabels()
+        figure.canvas = FigureCanvasAgg(figure)
+        figure.canvas.draw()
+        boxes = [text.get_window_extent() for text in found]
+        touching = any(a.x1 >= b.x0 for a, b in pairwise(boxes))
+        return [text.get_text() for text in found], {text.get_rotation() for text in found}, touching
+
+    cifar = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    texts, rotations, touching = labels(cifar)
+    assert texts == (cifar if counts is None else [f"{name}\n9" for name in cifar])
+    assert rotations == {0}
+    assert not touching
+    long = ["Hot-Spot-Multi", "Offline-Module", *cifar[:7], "a name without any end at all"]
+    texts, rotations, _ = labels(long)
+    assert texts[0::9] == [f"{name}{', 9' if counts else ''}" for name in (long[0], "a name without any …")]
+    assert rotations == {35}
+
+
+def test_a_search_says_of_what_it_is_and_has_its_legend_outside(tmp_path, drawn):
+    rows = [{"trial": "1", "delta_neg": 0.6, "error": 0.3}, {"trial": "0", "delta_neg": 1.2, "error": 0.4}]
+    plots.search(rows, tmp_path / "search", title="CIFAR-10, long-tailed 100:1: MM")
+    (axes,) = drawn
+    assert axes.figure.get_suptitle() == "CIFAR-10, long-tailed 100:1: MM, 2 trials"
+    assert axes.get_xlabel() == "delta neg"
+    assert axes.get_legend() is None
+    assert texts(axes) == ["best"]
 
 
 def test_distribution_is_logarithmic_from_a_ratio_of_10(tmp_path, drawn):

@@ -239,8 +239,10 @@ def test_plot_of_one_and_two_options(tmp_path):
     rows = [
         {"trial": str(i), "beta": 1 + i / 10, "scale": 10.0 * (1 + i % 2), "error": 0.3 - i / 100} for i in range(4)
     ]
-    plots.search(rows, tmp_path / "two")
-    plots.search([{k: v for k, v in row.items() if k != "scale"} for row in rows], tmp_path / "one")
+    plots.search(rows, tmp_path / "two", title="CIFAR-10: MM")
+    plots.search(
+        [{k: v for k, v in row.items() if k != "scale"} for row in rows], tmp_path / "one", title="CIFAR-10: MM"
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"one.png", "one.svg", "two.png", "two.svg"}
 
 

@@ -322,8 +322,15 @@ def search(
         ]
         table.sort(key=lambda row: (row["error"], row["trial"]))
         _write_table(root / TABLE[0], table)
-        plots.search(table, root / Path(TABLE[1]).stem)
+        plots.search(table, root / Path(TABLE[1]).stem, title=_title(config))
         return table
+
+
+def _title(config: presets.Config) -> str:
+    margin_space = config.values()["margin_space"]
+    space = f", margin space {margin_space}" if margin_space else ""
+    epochs = f", {config.epochs} epochs" if config.epochs else ""
+    return f"{run_folder.data_label(vars(config))}: {run_folder.method_label(config.method)}{space}{epochs}"
 
 
 def _with_setting(config: presets.Config, data: ImageDataset | None) -> presets.Config:

@@ -20,6 +20,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
@@ -133,7 +134,11 @@ def learning_curves(
 
 
 def per_class_error(
-    runs: Mapping[str, Mapping[str, Any]], path_stem: str | Path, *, title: str = "Error of each class"
+    runs: Mapping[str, Mapping[str, Any]],
+    path_stem: str | Path,
+    *,
+    title: str = "Error of each class",
+    description: str | None = None,
 ) -> None:
     """Draw the error of each class of one or several runs, side by side (Fig. 3 of the paper).
 
@@ -141,6 +146,7 @@ def per_class_error(
         runs: the content of metrics.json by the run's label; a class without test images has None for its error.
         path_stem: where to; .svg and .png are appended.
         title: names what the runs share.
+        description: kept in the files' metadata.
 
     Raises:
         ValueError: no runs, more than 7, or runs of different classes.
@@ -177,7 +183,7 @@ def per_class_error(
             longest = max(map(len, runs))
             columns = 3 if longest < 36 else 2 if longest < 56 else 1
             figure.legend(loc="outside lower center", ncols=columns, frameon=False)
-        _save(figure, path_stem)
+        _save(figure, path_stem, description)
 
 
 def examples(images: np.ndarray | Rows, labels: np.ndarray, class_names: Sequence[str], path: Path) -> None:
@@ -258,8 +264,8 @@ def plot_run(folder: str | Path) -> None:
     folder = Path(folder)
     config, metrics = _read(folder)
     history = run_folder.read_history(folder)
-    plots, (data, method, seed) = folder / "plots", _labels(config)
-    title = f"{data}: {method}, {seed}"
+    plots, (data, method, seed, *kind) = folder / "plots", _labels(config)
+    title = f"{data}: {', '.join(filter(None, [method, *kind, seed]))}"
     run_folder.check_own(folder, files=(), folders=[plots.name])
     run_folder.make_folder(plots)
     class_distribution(metrics["cls_counts"], metrics["class_names"], plots / "class_distribution", title=data)
@@ -299,12 +305,13 @@ def compare(folders: Sequence[str | Path], out: str | Path) -> None:
     per_class_error(runs, Path(out) / "per_class_error", title=", ".join(filter(None, shared)) or "Error of each class")
 
 
-def search(table: Sequence[Mapping[str, Any]], path_stem: str | Path) -> None:
+def search(table: Sequence[Mapping[str, Any]], path_stem: str | Path, *, title: str) -> None:
     """Draw the held-out error of a search against each option searched (the paper's Tables 2 and 3 as a picture).
 
     Args:
         table: rows with `trial`, the options, and `error` as a fraction; best first.
         path_stem: where to; .svg and .png are appended.
+        title: names the training set and the method; the number of trials is added.
     """
     options = [name for name in table[0] if name not in ("trial", "error")]
     with matplotlib.rc_context(_STYLE):
@@ -314,11 +321,11 @@ def search(table: Sequence[Mapping[str, Any]], path_stem: str | Path) -> None:
             rows = sorted(table, key=lambda row: row[name])
             axes.plot([row[name] for row in rows], [100 * row["error"] for row in rows], "o", color=COLOURS[0])
             axes.plot(table[0][name], 100 * table[0]["error"], "*", ms=14, color=COLOURS[1], label="best")
-            axes.set_xlabel(name)
+            axes.set_xlabel(name.replace("_", " "))
             axes.grid(axis="y")
         panels[0].set_ylabel("held-out top-1 error (%)")
-        panels[0].legend(frameon=False)
-        figure.suptitle(f"{len(table)} trials")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", frameon=False)
+        figure.suptitle(f"{title}, {len(table)} trials", fontsize=11)
         _save(figure, path_stem)
 
 
@@ -359,14 +366,22 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return run_folder.read_json(folder, "config.json", config), run_folder.read_json(folder, "metrics.json", metrics)
 
 
-def _labels(config: Mapping[str, Any]) -> tuple[str, str, str]:
-    return run_folder.data_label(config), run_folder.method_label(config["method"]), f"seed {config['seed']}"
+def _labels(config: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    """Names of the training set, the method, the seed, the recipe if it is not the paper's, and the margin space."""
+    recipe, space = config.get("recipe", "paper"), config.get("margin_space")
+    return (
+        run_folder.data_label(config),
+        run_folder.method_label(config["method"]),
+        f"seed {config['seed']}",
+        f"{recipe} recipe" if recipe != "paper" else "",
+        f"margin space {space}" if space else "",
+    )
 
 
 def _options(config: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> str:
-    """What tells a config apart from others of its method: "margin space logit"."""
+    """What else tells a config apart from others of its method: "beta 1.2"."""
     method = [other for other in configs if other["method"] == config["method"]]
-    named = ("dataset", "imbalance", "ratio", "seed", "start_epoch")
+    named = ("dataset", "imbalance", "ratio", "seed", "recipe", "margin_space", "start_epoch")
     return ", ".join(
         f"{name.replace('_', ' ')} {value}"
         for name, value in config.items()
@@ -384,12 +399,26 @@ def _class_axis(axes: Axes, names: Sequence[str], cls_counts: Sequence[int] | No
     if len(names) > NAMED_CLASSES:
         axes.set_xlabel("class number")
         return
-    axes.set_xticks(range(len(names)), names)
+    turned: dict[str, Any] = {}
+    names = [_short(name) for name in names]
+    if not _fit(names, len(names)):
+        turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
     axes.tick_params(axis="x", length=0, labelsize=9)
     axes.set_xlabel("class")
     if cls_counts is not None:
-        axes.set_xticks(range(len(names)), [f"{n}\n{c:,}" for n, c in zip(names, cls_counts, strict=True)])
+        between = ", " if turned else "\n"
+        names = [f"{name}{between}{count:,}" for name, count in zip(names, cls_counts, strict=True)]
         axes.set_xlabel("class, and its training images")
+    axes.set_xticks(range(len(names)), names, **turned)
+
+
+def _fit(names: Sequence[str], places: int) -> bool:
+    """Whether names of 9 points stand side by side below the axis of `_figure` without touching."""
+    font = font_manager.FontProperties(size=9)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        widths = [text_to_path.get_text_width_height_descent(name, font, ismath=False)[0] for name in names]
+    return all((a + b) / 2 + 1 < 7.3 * 72 / places for a, b in pairwise(widths))
 
 
 def _savefig(figure: Figure, target: str | io.BytesIO, **options: Any) -> None:
@@ -398,10 +427,12 @@ def _savefig(figure: Figure, target: str | io.BytesIO, **options: Any) -> None:
         figure.savefig(target, **options)
 
 
-def _save(figure: Figure, path_stem: str | Path) -> None:
+def _save(figure: Figure, path_stem: str | Path, description: str | None = None) -> None:
+    said = {} if description is None else {"Description": description}
     with atomic_path(Path(f"{path_stem}.svg")) as temporary:
-        _savefig(figure, str(temporary), metadata={"Date": None, "Creator": None})
-    _save_png(figure, Path(f"{path_stem}.png"))
+        _savefig(figure, str(temporary), metadata={"Date": None, "Creator": None, **said})
+    with atomic_path(Path(f"{path_stem}.png")) as temporary:
+        _savefig(figure, str(temporary), metadata={"Software": None, **said}, dpi=150)
 
 
 def _save_images(figure: Figure, path: Path) -> None:
@@ -417,11 +448,6 @@ def _save_images(figure: Figure, path: Path) -> None:
             break
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getvalue())
-
-
-def _save_png(figure: Figure, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        _savefig(figure, str(temporary), metadata={"Software": None}, dpi=150)
 
 
 def main(arguments: list[str] | None = None) -> int:
