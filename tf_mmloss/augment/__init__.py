@@ -16,8 +16,7 @@ import numpy as np
 from tf_mmloss._entry_points import AUGMENTATIONS, entry_points
 from tf_mmloss._validation import choice, integer, received, text
 from tf_mmloss.augment.base import Augmentation
-from tf_mmloss.data.sources.module import called, function_of
-from tf_mmloss.methods import is_function
+from tf_mmloss.functions import called, function_of, is_function
 
 __all__ = ["Augmentation", "apply", "augmentations", "check", "draw", "parse"]
 

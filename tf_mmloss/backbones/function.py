@@ -4,15 +4,14 @@ import keras
 
 from tf_mmloss._entry_points import BACKBONES, entry_points
 from tf_mmloss.backbones.base import BackboneError, refuse_weights
+from tf_mmloss.functions import FunctionError, function_of, is_function, raised
 
 FORM = "package.module:function"
 
 
 def matches(spec: str) -> bool:
     """Whether a spec names one of these."""
-    module, colon, name = spec.partition(":")
-    is_function = bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))
-    return is_function or spec in entry_points(BACKBONES)
+    return is_function(spec) or spec in entry_points(BACKBONES)
 
 
 def check(spec: str, weights: str) -> None:
@@ -26,14 +25,11 @@ def statistics(spec: str, channels: int) -> None:
 
 def build(spec: str, input_shape: tuple[int, int, int], weights: str) -> keras.Model:
     """See `tf_mmloss.backbones.open_backbone`."""
-    from tf_mmloss.data.source import DataError
-    from tf_mmloss.data.sources.module import function_of, raised
-
     check(spec, weights)
     try:
         installed = entry_points(BACKBONES).get(spec)
         function = installed.load() if installed else function_of(spec)
-    except DataError as error:
+    except FunctionError as error:
         raise BackboneError(f"`backbone`: {error}") from error
     except (Exception, SystemExit) as error:  # of its module
         raise BackboneError(raised(spec, error)) from error

@@ -7,12 +7,12 @@ place of a name opens a function that is not installed. None of this imports Ker
 
 import importlib
 import pkgutil
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tf_mmloss import _entry_points
 from tf_mmloss._validation import choice, received
+from tf_mmloss.functions import called, function_of, is_function
 from tf_mmloss.methods.base import DRS, DRW, Method, Stage
 from tf_mmloss.methods.options import Option, Signature, signature
 
@@ -71,11 +71,6 @@ def _all() -> dict[str, Method]:
 METHODS: dict[str, Method] = _all()
 
 
-def is_function(name: Any) -> bool:
-    """Whether a name is that of a function, `package.module:function`."""
-    return isinstance(name, str) and re.fullmatch(r"[\w.]+:\w+", name) is not None
-
-
 def find(name: str) -> Method:
     """Return a method by its name.
 
@@ -99,8 +94,6 @@ def open_function(spec: str) -> Method:
     Raises:
         ValueError: there is no such module or function, it raises, or it returns something else.
     """
-    from tf_mmloss.data.sources.module import called, function_of
-
     if spec in METHODS:
         return METHODS[spec]
     method = called("method", spec, lambda: function_of(spec))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import tf_mmloss
 from tf_mmloss._validation import choice, flag, number, received, text
+from tf_mmloss.functions import function_of
 from tf_mmloss.imbalance import WEIGHT_SCHEMES
 
 if TYPE_CHECKING:
@@ -232,8 +233,6 @@ class Method:
 def loss_class(name: str) -> "type[LongTailLoss]":
     """A class of `tf_mmloss`, or `package.module:Class`. Asking for it imports Keras."""
     if ":" in text("loss", name):
-        from tf_mmloss.data.sources.module import function_of
-
         return function_of(name)  # type: ignore[return-value]
     if name not in tf_mmloss.__all__:
         raise ValueError(f"`loss` must be a class of tf_mmloss, or package.module:Class. {received('loss', name)}")

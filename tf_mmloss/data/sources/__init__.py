@@ -18,8 +18,7 @@ from typing import Any
 from tf_mmloss._entry_points import SOURCES, entry_points
 from tf_mmloss._validation import received
 from tf_mmloss.data.source import DataError, Source, shown
-
-_MODULE_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+from tf_mmloss.functions import is_function
 
 
 @functools.cache
@@ -88,7 +87,7 @@ def open_source(spec: str | os.PathLike[str], data_dir: str | os.PathLike[str] |
     for module in _modules():
         if hasattr(module, "NAMES") and text in module.NAMES:
             return module.open_name(text, data_dir)
-    if _MODULE_FUNCTION.fullmatch(text):
+    if is_function(text):
         from tf_mmloss.data.sources.module import open_function
 
         return open_function(text, known=f"the sources with a prefix are {', '.join(sorted(_prefixes()))}")

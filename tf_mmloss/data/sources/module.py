@@ -1,8 +1,5 @@
 """What a function returns: `package.module:function`, from the current folder too."""
 
-import importlib
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +7,7 @@ import numpy as np
 
 from tf_mmloss.data.source import DataError, Source
 from tf_mmloss.data.sources._arrays import from_arrays
+from tf_mmloss.functions import FunctionError, function_of, raised
 
 FORM = "PACKAGE.MODULE:FUNCTION"
 HELP = "a function that returns a tf_mmloss.data.Source, (x, y) or ((x_train, y_train), (x_test, y_test))"
@@ -34,6 +32,8 @@ def call(spec: str, load: Callable[[], Callable[..., Any]], *arguments: Any) -> 
         found = load()(*arguments)
     except DataError:
         raise
+    except FunctionError as error:
+        raise DataError(str(error)) from error
     except (Exception, SystemExit) as error:
         raise DataError(raised(spec, error)) from error
     if isinstance(found, Source):
@@ -45,49 +45,6 @@ def call(spec: str, load: Callable[[], Callable[..., Any]], *arguments: Any) -> 
             f"Received: {type(found).__name__}"
         )
     return from_arrays(spec, {key: (np.asarray(x), y) for key, (x, y) in parts.items()})
-
-
-def called(argument: str, spec: str, load: Callable[[], Callable[..., Any]]) -> Any:
-    """Load a function of somebody else and call it; whatever it raises is a `ValueError` of that argument."""
-    try:
-        return load()()
-    except DataError as error:
-        raise ValueError(f"`{argument}`: {error}") from error
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"`{argument}`: {raised(spec, error)}") from error
-
-
-def raised(spec: str, error: BaseException) -> str:
-    """What somebody else's function raised, in a line."""
-    text = " ".join(str(error).split())
-    return f"{spec} raised {type(error).__name__}{f': {text}' if text else ''}"
-
-
-def function_of(spec: str, known: str = "") -> Callable[..., Any]:
-    """The function of `package.module:function`, looked for in the current folder too.
-
-    Raises:
-        DataError: There is no such module or function.
-    """
-    module, _, name = spec.partition(":")
-    here = os.getcwd()
-    added = here not in sys.path and "" not in sys.path
-    if added:
-        sys.path.insert(0, here)
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name and (module == error.name or module.startswith(f"{error.name}.")):
-            raise DataError(f"there is no module {module!r}, here or installed{known and f'; {known}'}.") from error
-        raise
-    finally:
-        if added:
-            sys.path.remove(here)
-    function = getattr(found, name, None)
-    if not callable(function):
-        has = "no" if function is None else "a value, not a function,"
-        raise DataError(f"the module {module!r} has {has} {name!r}.")
-    return function
 
 
 def _parts(found: Any) -> dict[str, tuple[Any, Any]] | None:
