@@ -20,6 +20,7 @@ from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.evaluation import softmax
 from tf_mmloss.pipeline import eval_dataset, train_dataset
+from tf_mmloss.runs import model as run_model
 from tf_mmloss.runs.folder import RunFolderError, data_label, read_config, read_history, read_json
 from tf_mmloss.train import experiment, inputs
 from tf_mmloss.train.presets import Config, image_size, own_recipe, resolve
@@ -238,6 +239,27 @@ def test_a_run_does_not_go_on_with_other_groups(folder, tmp_path, by):
         write()
     with pytest.raises(RunFolderError, match=r"The groups of the images of .* changed since the run in .* began"):
         experiment.run(read_config(out), out, resume=True)
+
+
+def test_images_of_a_run_with_groups_are_known_wherever_they_are(folder, tmp_path, monkeypatch):
+    @dataclasses.dataclass
+    class Model:
+        config: Config
+        class_names: tuple[str, ...]
+        image_shape: tuple[int, int, int]
+
+    config = inputs_config(folder, group_by="^.")
+    run = tmp_path / "run"
+    with pytest.raises(experiment.RunStoppedError):
+        experiment.run(config, run, stop=lambda: True)
+    moved = folder.rename(tmp_path / "moved")
+    monkeypatch.setattr(
+        run_model, "own_images", lambda run, model, *_, **__: ("test split", model.config.dataset, None)
+    )
+    model = Model(read_config(run), tuple(COUNTS), (16, 16, 3))
+    assert evaluate._other(str(moved), str(run), model, None)[:2] == ("test split", str(moved))
+    next(moved.glob("a cat/*.png")).unlink()
+    assert evaluate._other(str(moved), str(run), model, None)[0] == "moved, all images"
 
 
 def inputs_config(folder, **changes):
