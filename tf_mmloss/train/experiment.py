@@ -20,7 +20,6 @@ import csv
 import dataclasses
 import hashlib
 import io
-import math
 import os
 import platform
 import subprocess
@@ -241,8 +240,6 @@ def _train(
         _write_derived(folder, model, checkpoint.history)
         what = {"method": config.method, "data": data_label(config.values()), "seed": config.seed}
         progress.tell(None, "start", run=config.name, folder=folder, **what, epoch=first_epoch, epochs=epochs)
-        if said := slow_average(config, len(splits.train_labels)):
-            progress.tell(said)
 
     resampling = _deferred(tf_mmloss.DeferredResampling, "sampling", config, splits)
     reweighting = _deferred(tf_mmloss.DeferredReweighting, "weights", config, splits)
@@ -613,21 +610,6 @@ def _confidence(labels: np.ndarray, decided: decide.Decided) -> dict[str, float]
         "calibration_error": expected_calibration_error(labels, probabilities),
         "mean_confidence": float(probabilities.max(axis=-1).mean()),
     }
-
-
-def slow_average(config: Config, num_images: int) -> str | None:
-    """What to say of a resolved config whose `ema` leaves much of the first weights in the average; None: nothing."""
-    steps = (config.epochs or 0) * -(-num_images // config.batch_size)
-    kept = config.ema**steps
-    if kept <= 0.05:
-        return None
-    enough = 0.01 ** (1 / steps)
-    digits = max(3, 1 - math.floor(math.log10(1 - enough)))
-    return (
-        f"the average of --ema {config.ema:g} is {kept:.0%} the weights of the beginning after the {steps:,} steps of "
-        f"this run, and is what is evaluated: --ema {math.floor(enough * 10**digits) / 10**digits:.{digits}f} has left "
-        "them behind"
-    )
 
 
 def checksum(model: keras.Model) -> str:

@@ -121,7 +121,8 @@ class Config:
         mix: "none", or how training images are mixed with one another, see `tf_mmloss.mix`. mix_alpha: of its Beta
             distribution.
         ema: decay of a moving average of the weights, one step after the other; 0 (default) has none. The average is
-            what is evaluated and saved as a model, with the batch-norm statistics of the training.
+            what is evaluated and saved as a model, with the batch-norm statistics of the training. In every stage
+            with an optimizer of its own it begins anew, and fast: step t of it decays by at most t / (9 + t).
         decide: what is made of the network's outputs, see `tf_mmloss.decide`: "none" (default), "logit-adjustment",
             "tau-normalisation" or "temperature", with a strength behind a colon, or fitted on the images of `holdout`.
     """
@@ -860,12 +861,15 @@ def _resolved_network(config: Config) -> dict[str, Any]:
 
 def optimizer(config: Config) -> "keras.optimizers.Optimizer":
     """The optimizer of a resolved config."""
-    average: dict[str, Any] = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
-    if config.optimizer == "adamw":
-        import keras  # here: --help needs none
+    import keras  # here: --help needs none
 
-        return keras.optimizers.AdamW(config.learning_rate, config.weight_decay, **average)
-    return tf_mmloss.SGD(config.learning_rate, config.momentum, config.weight_decay, **average)
+    from tf_mmloss.optimizers import averaged
+
+    if config.optimizer == "adamw":
+        plain = keras.optimizers.AdamW(config.learning_rate, config.weight_decay)
+    else:
+        plain = tf_mmloss.SGD(config.learning_rate, config.momentum, config.weight_decay)
+    return averaged(plain, config.ema) if config.ema else plain
 
 
 def loss(config: Config, cls_counts: Counts, stage: Stage | None = None) -> "tf_mmloss.LongTailLoss":
