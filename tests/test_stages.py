@@ -123,6 +123,62 @@ def test_stages_of_the_methods():
         resolve(Config(method="crt", start_epoch=0))
 
 
+def test_options_of_the_loss_of_a_stage():
+    """As published for each data set; what the losses share is passed on, what a stage has beside another is fixed."""
+
+    def last(**given):
+        config = resolve(Config(**given))
+        assert resolve(config) == config
+        phase = phases(config)[-1]
+        return experiment.loss(config, [20, 10], phase.stage), schedule(config)(phase.start), phase.stage.batch_norm
+
+    loss, rate, batch_norm = last(method="mislas", epochs=210)
+    assert (loss.head, loss.tail, loss.scale, rate, batch_norm) == (0.3, 0, 1, pytest.approx(0.05), "inference")
+    loss, rate, batch_norm = last(method="mislas", dataset="cifar100", epochs=210)
+    assert (loss.head, loss.tail, loss.shape, rate, batch_norm) == (
+        0.4,
+        0.1,
+        "concave",
+        pytest.approx(0.02),
+        "training",
+    )
+    loss, *_ = last(method="mislas", dataset="cifar100", head=0.5, shape="linear", scale=2.0)
+    assert (loss.head, loss.tail, loss.shape, loss.scale) == (0.5, 0.1, "linear", 2)
+    assert experiment.loss(resolve(Config(method="mislas", scale=2.0)), [20, 10]).scale == 2
+    loss, *_ = last(method="gcl-crt", noise=0.1)
+    assert (loss.noise, loss.margin, loss.scale, loss.gamma) == (0.1, 0.1, 20, 1)
+    text = show(resolve(Config(method="mislas", head=0.5, scale=2.0)))
+    assert text.startswith("mislas: CrossEntropyLoss(scale=2.0), dense head\n")
+    assert "LabelAwareSmoothingLoss(scale=2.0, head=0.5, tail=0.0, shape=concave)" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"method": "gcl-crt", "scale": 10.0},
+            "`scale` is no option of method gcl-crt, which has a published value of",
+        ),
+        ({"method": "gcl-crt", "gamma": 1.0}, "`gamma` is no option of method gcl-crt"),
+        ({"method": "crt", "head": 0.3}, "`head` is no option of method crt"),
+        ({"mix": "cmo", "epochs": 7}, "`epochs` must be more than 7: cmo mixes no image in the first 4 and the last 3"),
+        (
+            {"method": "mislas", "mix": "cmo", "epochs": 8},
+            "`epochs` must be more than 7 before the stage of method misl",
+        ),
+    ],
+)
+def test_an_option_without_an_effect_is_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        resolve(Config(**given))
+
+
+def test_cmo_mixes_where_an_epoch_is_left():
+    for given in ({"epochs": 8}, {"method": "mislas", "epochs": 9}):
+        assert mixed_epochs(resolve(Config(mix="cmo", **given))) == 8
+    assert resolve(Config(mix="cmo", epochs=7), made=True).epochs == 7  # an earlier version took it
+
+
 def test_a_drop_of_the_rate_is_that_of_the_stages_schedule(monkeypatch):
     stages = (
         Stage(),
@@ -141,6 +197,8 @@ def test_a_drop_of_the_rate_is_that_of_the_stages_schedule(monkeypatch):
         (lambda: Stage(anew=True), "`anew` and `batch_norm` are of a stage with a frozen backbone"),
         (lambda: Stage(trains="head", batch_norm="frozen"), "`batch_norm` must be one of"),
         (lambda: Stage(0.5, trains="head", rate=0.0), "`rate` must be"),
+        (lambda: Stage(of_dataset={"a": {"rate": 1.0}}), "`of_dataset` must map data sets to"),
+        (lambda: Stage(0.5, rate=1.0, of_dataset={"a": {"trains": "head"}}), "`of_dataset` must map data sets to"),
         (lambda: Stage("first-drop", rate=1.0), "`starts` must be a fraction where a stage has a `rate`"),
         (lambda: Method("a", "b", "c", stages=(Stage(trains="head"),)), "`stages` must begin with one that trains all"),
         (

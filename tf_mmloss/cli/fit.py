@@ -202,7 +202,7 @@ def _said_of(by_loss: Mapping[str, methods.Option]) -> str:
     said: dict[str, list[str]] = {}
     for loss, option in by_loss.items():
         for name in methods.of_loss(loss):
-            preset = methods.METHODS[name].arguments.get(option.name, option.default)
+            preset = methods.METHODS[name].defaults().get(option.name, option.default)
             here = "" if preset == option.default else f" Here {preset}."
             said.setdefault(f"{option.help}{here}", []).append(name)
     return " ".join(f"{', '.join(names)}: {text}" for text, names in said.items())

@@ -107,12 +107,12 @@ def open_function(spec: str) -> Method:
 def loss_options() -> Mapping[str, Mapping[str, Option]]:
     """The options of all methods' losses: by name, then by loss."""
     found: dict[str, dict[str, Option]] = {}
-    for loss in dict.fromkeys(method.loss for method in METHODS.values()):
+    for loss in dict.fromkeys(loss for method in METHODS.values() for loss in method.losses):
         for name, option in signature(loss).options.items():
             found.setdefault(name, {})[loss] = option
     return found
 
 
 def of_loss(loss: str) -> Iterator[str]:
-    """The names of the methods of a loss."""
-    return (name for name, method in METHODS.items() if method.loss == loss)
+    """The names of the methods that have a loss, in whatever stage."""
+    return (name for name, method in METHODS.items() if loss in method.losses)

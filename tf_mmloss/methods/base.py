@@ -8,6 +8,7 @@ import tf_mmloss
 from tf_mmloss._validation import choice, flag, number, received, text
 from tf_mmloss.functions import function_of
 from tf_mmloss.imbalance import WEIGHT_SCHEMES
+from tf_mmloss.methods.options import signature
 
 if TYPE_CHECKING:
     from tf_mmloss import LongTailLoss
@@ -41,12 +42,14 @@ class Stage:
         batch_norm: what the batch normalisations of a frozen backbone do: "inference" (default), or "training": they
             normalise by the batch and go on averaging, with their scales and offsets frozen.
         loss: as for `Method`. Default: the method's.
-        arguments: of the loss, where they are other than the method's.
+        arguments: of the loss, where they are other than the method's. A run may give others of those that the method's
+            loss does not have.
         mixes: whether images are mixed in it, where the run mixes them (`--mix`). Default True; no stage after one that
             does not mix does.
         rate: the learning rate in which the stage begins, as a multiple of the run's; half a cosine takes it to 0 by
             the end of the stage. The stages before end their schedule where this one begins. Default: the stage goes
             on with the schedule of those before.
+        of_dataset: `arguments`, `rate` and `batch_norm` that are published otherwise for a data set, by its name.
 
     A stage that trains a part, or has a loss, arguments or a rate, begins with a new optimizer.
 
@@ -69,6 +72,7 @@ class Stage:
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     rate: float | None = None
     mixes: bool = True
+    of_dataset: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         fraction = isinstance(self.starts, (int, float)) and not isinstance(self.starts, bool) and 0 <= self.starts < 1
@@ -96,6 +100,22 @@ class Stage:
                 raise ValueError(
                     f"`starts` must be a fraction where a stage has a `rate`. {received('starts', self.starts)}"
                 )
+        _mapping("of_dataset", self.of_dataset)
+        for published in self.of_dataset.values():
+            of_it = {name for name in ("arguments", "rate") if getattr(self, name)}
+            of_it |= {"batch_norm"} if self.trains != "all" else set()
+            if not (isinstance(published, Mapping) and set(published) <= of_it):
+                raise ValueError(
+                    "`of_dataset` must map data sets to `arguments`, `rate` and `batch_norm` of a stage that has them. "
+                    f"{received('of_dataset', self.of_dataset)}"
+                )
+
+    def on(self, dataset: str) -> "Stage":
+        """This stage with what is published for a data set."""
+        published = dict(self.of_dataset.get(dataset, {}))
+        if "arguments" in published:
+            published["arguments"] = {**self.arguments, **published["arguments"]}
+        return dataclasses.replace(self, of_dataset={}, **published)
 
     @property
     def is_apart(self) -> bool:
@@ -203,6 +223,26 @@ class Method:
     def task(self) -> str:
         """What is predicted: "class" or "rotation"."""
         return self.own_stages[0].task
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The losses of its stages, its own first."""
+        return tuple(dict.fromkeys((self.loss, *(stage.loss for stage in self.own_stages if stage.loss))))
+
+    @property
+    def fixed(self) -> frozenset[str]:
+        """The options that have several values, one for a stage: a run gives no other."""
+        of_stages = [name for stage in self.own_stages for name in stage.arguments]
+        own = signature(self.loss).options
+        return frozenset(name for name in of_stages if name in own or of_stages.count(name) > 1)
+
+    def defaults(self, dataset: str = "") -> dict[str, Any]:
+        """The arguments of its losses on a data set, but for those that a stage has beside them."""
+        found = {**self.arguments, **self.of_dataset.get(dataset, {})}
+        for stage in self.own_stages:
+            of_stage = stage.on(dataset).arguments
+            found |= {name: value for name, value in of_stage.items() if name not in self.fixed}
+        return found
 
     @property
     def has_scales(self) -> bool:

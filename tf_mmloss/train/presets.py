@@ -499,14 +499,21 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
                 f"`momentum` is of the optimizer sgd. {received('momentum', config.momentum)} with {config.optimizer}"
             )
 
-    options = methods.signature(method.loss).options
+    options: dict[str, methods.Option] = {}
+    for its_loss in method.losses:
+        options = {**methods.signature(its_loss).options, **options}
+    arguments = method.defaults(config.dataset)
     for name, value in config.loss_arguments.items():
         if name not in options:
             raise ValueError(
                 f"`{name}` is no option of method {config.method}, whose loss takes {', '.join(options)}. "
                 f"{received(name, value)}"
             )
-    arguments: dict[str, Any] = {**method.arguments, **method.of_dataset.get(config.dataset, {})}
+        if name in method.fixed and value != arguments.get(name, options[name].default) and not made:
+            raise ValueError(
+                f"`{name}` is no option of method {config.method}, which has a published value of it for each of its "
+                f"stages: --show says which. {received(name, value)}"
+            )
     if method.loss == "MaxMarginLoss":
         (arguments["delta_neg"], arguments["beta"]), _ = _mm_constants(config)
     if _classifier(config) != method.head:
@@ -538,7 +545,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
             f"`weights` is no option of method {config.method}, which re-balances nothing. "
             f"Received: weights={config.weights!r}"
         )
-    for stage in method.own_stages:
+    for stage in _own_stages(resolved):
         built = loss(resolved, [2, 1], stage)  # refuses options out of range
         _check_mix(resolved, built)
     form: dict[str, Any] = {"probabilistic": built.probabilistic, "activation": built.activation}
@@ -563,7 +570,20 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
             f"`start_epoch` is no option of method {config.method}, which has one stage. "
             f"Received: start_epoch={config.start_epoch}"
         )
+    if not made:
+        _check_mixed_epochs(resolved)
     return dataclasses.replace(resolved, frozen_epochs=_frozen_epochs(resolved, made))
+
+
+def _check_mixed_epochs(config: Config) -> None:
+    """Refuse a mixing that no epoch of a config, resolved but for `frozen_epochs`, has."""
+    mixing, epochs = mix.find(config.mix), mixed_epochs(config) or 0
+    if mixing is not None and epochs <= mixing.begins + mixing.spared:
+        of = "" if epochs == config.epochs else f" before the stage of method {config.method} that mixes none"
+        raise ValueError(
+            f"`epochs` must be more than {mixing.begins + mixing.spared}{of}: {config.mix} mixes no image in the first "
+            f"{mixing.begins} and the last {mixing.spared}. Received: {epochs}"
+        )
 
 
 def _check_mix(config: Config, loss: "tf_mmloss.LongTailLoss") -> None:
@@ -660,10 +680,15 @@ def _schedule_ends(config: Config) -> int:
     return _first_epoch(own[first], epochs, epochs)
 
 
+def _own_stages(config: Config) -> list[Stage]:
+    """The stages of a config's method, with what is published for its data set."""
+    return [stage.on(config.dataset) for stage in METHODS[config.method].own_stages]
+
+
 def stages(config: Config) -> list[tuple[int, Stage]]:
     """The stages of a resolved config's own training, each with its first epoch and its class weights."""
     epochs, ends, found = config.epochs or 0, _schedule_ends(config), []
-    for stage in METHODS[config.method].own_stages:
+    for stage in _own_stages(config):
         chosen: dict[str, Any] = {name: config.weights for name in ("weights", "sampling") if getattr(stage, name)}
         found.append((_first_epoch(stage, epochs, ends), dataclasses.replace(stage, **chosen)))
     if config.start_epoch is not None:
@@ -878,11 +903,18 @@ def loss(config: Config, cls_counts: Counts, stage: Stage | None = None) -> "tf_
     Raises:
         ValueError: bad counts or an option out of range.
     """
-    stage = stage or Stage()
-    name = stage.loss or METHODS[config.method].loss
-    arguments = {**({} if stage.loss else config.loss_arguments), **stage.arguments}
+    name, arguments = _loss_of(config, stage or Stage())
     given: dict[str, Any] = {"cls_counts": cls_counts, "seed": config.seed}
     return loss_class(name)(**arguments, **{name: given[name] for name in methods.signature(name).given})
+
+
+def _loss_of(config: Config, stage: Stage) -> tuple[str, dict[str, Any]]:
+    """The name of the loss of a stage, and its arguments: those of the run, and of what is fixed the stage's."""
+    method = METHODS[config.method]
+    name = stage.loss or method.loss
+    options = methods.signature(name).options
+    of_run = {option: value for option, value in config.loss_arguments.items() if option in options}
+    return name, of_run | {option: value for option, value in stage.arguments.items() if option in method.fixed}
 
 
 # Of the run that a backbone comes from: nothing that its images, length and network do not say.
@@ -916,7 +948,7 @@ def show(config: Config, why: tuple[str, ...] = ()) -> str:
         why: more lines of where values come from, see `Recipe`.
     """
     method = METHODS[config.method]
-    arguments = ", ".join(f"{name}={value}" for name, value in config.loss_arguments.items())
+    its_loss, arguments = _loss_of(config, Stage())
     constants = []
     if method.loss == "MaxMarginLoss":
         known, origin = _mm_constants(config)
@@ -924,7 +956,7 @@ def show(config: Config, why: tuple[str, ...] = ()) -> str:
         constants = [f"delta_neg and beta: {origin if chosen == known else 'as given'}"]
     return "\n".join(
         [
-            f"{config.method}: {method.loss}({arguments}), {config.classifier} head",
+            f"{config.method}: {its_loss}({_listed(arguments)}), {config.classifier} head",
             *_shown_recipe(config),
             *_shown_stages(config),
             f"pre-training {config.pretraining}",
@@ -961,14 +993,18 @@ def _shown_stages(config: Config) -> list[str]:
     return lines + [f"from epoch {start}: {_described(stage, config)}" for start, stage in stages(config)]
 
 
+def _listed(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in arguments.items())
+
+
 def _described(stage: Stage, config: Config) -> str:
     """A stage in words."""
-    constants = ", ".join(f"{name}={value}" for name, value in stage.arguments.items())
+    its_loss, arguments = _loss_of(config, stage)
     done: list[Any] = [
         stage.part
         and f"{stage.part}{', begun anew' if stage.anew else ''}, the backbone frozen with batch "
         f"normalisation in {stage.batch_norm} mode",
-        (stage.loss or constants) and f"{stage.loss or METHODS[config.method].loss}({constants})",
+        (stage.loss or stage.arguments) and f"{its_loss}({_listed(arguments)})",
         stage.rate and f"a learning rate of {stage.rate * config.learning_rate:g} to 0 by half a cosine",
         stage.weights and f"re-weighted, {stage.weights}",
         stage.sampling and f"re-sampled, {stage.sampling}",
