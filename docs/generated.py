@@ -107,7 +107,8 @@ def _goal(report: dict, part: str, words: str) -> dict:
 def _section(name: str, method: Method, gains: list[str]) -> str:
     said = docstring(method.loss)
     paper = re.search(r"^Reference:\n((?:    .*\n?)+)", said, re.M)
-    options = signature(method.loss).options
+    options = {name: option for loss in method.losses for name, option in signature(loss).options.items()}
+    defaults = method.defaults()
     lines = [
         f"## {name}\n",
         f"{said.splitlines()[0]}\n",
@@ -123,7 +124,7 @@ def _section(name: str, method: Method, gains: list[str]) -> str:
         f"- Cost: {_cost(method)}",
     ]
     if options:
-        values = {option.name: method.arguments.get(option.name, option.default) for option in options.values()}
+        values = {option.name: defaults.get(option.name, option.default) for option in options.values()}
         lines.append(
             "- Options: " + ", ".join(f"`--{key.replace('_', '-')}` ({value})" for key, value in values.items())
         )
