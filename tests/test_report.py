@@ -154,10 +154,10 @@ def refused(place, capsys, *said):
 
 def test_the_whole_report_byte_for_byte(place, capsys):
     for seed, error in enumerate([0.22, 0.23, 0.24]):
-        write_run(place / "results", error=error, best=error - 0.01, seconds=3600.0 * (seed + 1), seed=seed)
+        write_run(place / "results", error=error, best=error - 0.01 * seed, seconds=3600.0 * (seed + 1), seed=seed)
     write_run(place / "results", method="erm", precision="bfloat16", error=0.2964, seconds=1800.0)
     write_run(place / "results", folder="short", epochs=30, margin_space="cosine", error=0.4)
-    write_run(place / "results", dataset="digits", ratio=20, error=0.09, seconds=25.0)
+    write_run(place / "results", dataset="digits", ratio=20, error=0.09, best=0.07, seconds=25.0)
     (place / "results" / "growing").mkdir()
     (place / "results" / "growing" / "config.json").write_text("{}")
     assert run_report(place) == 0
@@ -176,7 +176,7 @@ reports the best epoch on the test split, ours of k evaluated epochs stands besi
 | --- | --- | --- | --- | --- | --- | --- |
 | CIFAR-10, long-tailed 100:1 | ERM, precision bfloat16 | 29.64 (n=1) | 21.00 (k=40) | 29.64 | 28.75 ± 0.10 (DDC, n=3) \
 | 30 min, CPU, 2 cores |
-| CIFAR-10, long-tailed 100:1 | MM-DRW | 23.00 ± 1.00 (n=3) † | 22.00 ± 1.00 (k=40) | 21.98 | – \
+| CIFAR-10, long-tailed 100:1 | MM-DRW | 23.00 ± 1.00 (n=3) † | 22.00 ± 0.00 (k=40) | 21.98 | – \
 | 1.0 h, CPU, 2 cores |
 
 † More than 1 point from the published error.
@@ -196,7 +196,14 @@ Data sets that are not the paper's:
 
 | Data set | Method | Ours (last epoch) | Best epoch | Time of the fastest run |
 | --- | --- | --- | --- | --- |
-| digits, long-tailed 20:1 | MM-DRW | 9.00 (n=1) | 21.00 (k=40) | 25 s, CPU, 2 cores |
+| digits, long-tailed 20:1 | MM-DRW | 9.00 (n=1) | 7.00 (k=40) | 25 s, CPU, 2 cores |
+
+By how much the best evaluated epoch on the test split is better than the last, in points of error:
+
+| Lines above | Mean over a line's seeds | At most in a run |
+| --- | --- | --- |
+| of the paper's data sets | 1.00 to 19.00 | 19.00 |
+| of data sets that are not the paper's | 2.00 to 2.00 | 2.00 |
 
 CIFAR-10, long-tailed 100:1: error of each class in %, last epoch, mean over seeds:
 
@@ -414,7 +421,9 @@ def test_images_of_ones_own_have_tables_of_their_own(place):
     assert run_report(place) == 0
     blocks = page(place).partition("<!-- results:end -->")[0].partition("Images of one's own")
     assert blocks[0].rstrip() in before
-    assert before.replace(blocks[0].rstrip(), "").strip() in page(place)  # the other tables are what they were
+    by_class = "CIFAR-10, long-tailed 100:1: error of each class"
+    assert before.partition(by_class)[2] in page(place)  # the other tables are what they were
+    assert "| of one's own | 4.00 to 4.00 | 9.00 |" in page(place)  # the best epochs have 21 %
     assert (
         "| pets, as it is | ERM, image size 48, 9 epochs | 25.00 ± 7.07 (n=2) | 75.00 ± 7.07 (n=2) | 2.0 h, CPU"
     ) in blocks[2]
