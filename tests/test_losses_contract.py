@@ -254,6 +254,17 @@ def test_every_exported_loss_has_a_case():
     assert exported(tf_mmloss) == exported(tf_mmloss.losses) == set(CLASSES) | own
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="variables of TensorFlow")
+@each_class
+def test_logits_may_be_a_variable(case):
+    import tensorflow as tf
+
+    loss = case.build()
+    soft = [] if loss.soft_loss is None else [0.5 * one_hot("float32") + 0.5 / len(COUNTS)]
+    for targets in (LABELS, *soft):
+        assert_close(loss(targets, tf.Variable(cosines())), to_numpy(loss(targets, cosines())), 1e-6)
+
+
 def test_every_parameter_has_values_to_refuse():
     parameters = set().union(*(constructor_parameters(case.loss) for case in CLASSES.values()))
     assert parameters == set(BAD_ARGUMENTS) | ANYTHING_GOES

@@ -443,8 +443,13 @@ def test_one_question(labels):
     fitted = model.fit(x, labels, batch_size=len(x), verbose=0).history["loss"]
     np.testing.assert_allclose(fitted, [expected.mean()], rtol=1e-4)
     model.compile("sgd", ClassBalancedSigmoidLoss([5, 3]))
-    with pytest.raises(ValueError, match="for one yes-or-no logit take AsymmetricLoss, or a head with two"):
+    weighs = "weighs an example by its class: for one yes-or-no logit take AsymmetricLoss, or a head with two"
+    with pytest.raises(ValueError, match=weighs):
         model.fit(x, labels, verbose=0)
+    with pytest.raises(ValueError, match=weighs):
+        class_balanced_sigmoid(labels, x, cls_counts=[5, 3])
+    with pytest.raises(ValueError, match="for one yes-or-no question take AsymmetricLoss"):
+        DistributionBalancedLoss([5], num_examples=20)
 
 
 @pytest.mark.parametrize("loss", [CrossEntropyLoss(), ClassBalancedSigmoidLoss(COUNTS)])

@@ -88,9 +88,15 @@ def seen(x: Any) -> np.ndarray | None:
     return ops.convert_to_numpy(x) if visible else None
 
 
+def as_tensor(value: Any) -> Any:
+    """Return a tensor: of a TensorFlow variable, which Keras takes for one, its value."""
+    tensor = ops.convert_to_tensor(value)
+    return tensor.read_value() if hasattr(tensor, "read_value") else tensor
+
+
 def as_logits(y_pred: Any) -> Any:
     """Return logits as a tensor, float32 of half precision: float16 ends at 65504, and has no floor of 1e-12."""
-    logits = ops.convert_to_tensor(y_pred)
+    logits = as_tensor(y_pred)
     half = keras.backend.standardize_dtype(logits.dtype) in ("float16", "bfloat16")
     return ops.cast(logits, "float32") if half else logits
 
@@ -478,10 +484,12 @@ class LongTailLoss(keras.losses.Loss):
         probabilistic: whether the loss fits probabilities; a hinge does not, and a softmax of its bare cosines would be
             nearly uniform.
         activation: "softmax" or "sigmoid", what gives those probabilities of s * logits; see `Probabilities`.
+        adjusts_priors: whether the logits of a network that was trained with it have the class frequencies taken out.
     """
 
     probabilistic = True
     activation = "softmax"
+    adjusts_priors = False
 
     # Whether the loss is of features beside the logits: the model must be `tf_mmloss.models.with_features`.
     needs_features = False
@@ -558,7 +566,7 @@ class LongTailLoss(keras.losses.Loss):
 
         Of what does not count, the label is 0, and so are the logits, whatever they were.
         """
-        y_pred = ops.convert_to_tensor(y_pred)
+        y_pred = as_tensor(y_pred)
         if len(y_pred.shape) > 2:
             num_classes = y_pred.shape[-1]
             if num_classes == 1:

@@ -11,6 +11,7 @@ from tf_mmloss._validation import number
 from tf_mmloss.imbalance import effective_number_weights
 from tf_mmloss.losses.base import (
     LARGEST,
+    ONE_LOGIT,
     LongTailLoss,
     as_logits,
     as_targets,
@@ -48,10 +49,21 @@ def class_balanced_sigmoid(
     Example:
         >>> class_balanced_sigmoid([0], [[0.0, 0.0]], cls_counts=[10, 10])    # 2 log 2 = 1.3863
     """
+    _check_questions(y_pred)
     targets, logits = as_targets(y_true, y_pred), as_logits(y_pred)
     weights = effective_number_weights(cls_counts, beta)
     check_counts_of_logits(weights, logits)
     return _sigmoid(targets, logits, weights, number("gamma", gamma, at_least=0, below=LARGEST), check_scale(scale))
+
+
+def _check_questions(y_pred: Any) -> None:
+    """Refuse one logit: the published loss asks a question for each class, and weighs an example by its class."""
+    shape = tuple(ops.shape(y_pred))
+    if shape[-1:] == (1,):
+        raise ValueError(
+            "`y_pred` must have a logit for each of two or more classes, as this loss asks a question of each "
+            f"and weighs an example by its class{ONE_LOGIT}. Received: y_pred.shape={shape}"
+        )
 
 
 def _sigmoid(targets: Any, logits: Any, weights: np.ndarray, gamma: float, scale: float) -> Any:
@@ -76,7 +88,8 @@ class ClassBalancedSigmoidLoss(LongTailLoss):
     The weights are part of the loss, whose batch mean is over the examples (sum_i l_i / B) and not over the weights:
     do not re-weight by class a second time. Every class starts at p = 1/2, so that C - 1 of C questions are far off
     in the first steps: start the head's bias at -log(C - 1), as published.
-    Soft targets t, rows (B, C) that sum to one, give  sum_c t_c l_c.
+    Soft targets t, rows (B, C) that sum to one, give  sum_c t_c l_c. A head with one output is refused: the published
+    loss has none, as it weighs an example by its class.
 
     Args:
         cls_counts: (C,) training examples per class.
@@ -112,6 +125,10 @@ class ClassBalancedSigmoidLoss(LongTailLoss):
         super().__init__(cls_counts, scale=scale, **kwargs)
         self._weights = effective_number_weights(cls_counts, beta)
         self.beta, self.gamma = float(beta), number("gamma", gamma, at_least=0, below=LARGEST)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        _check_questions(y_pred)
+        return super().call(y_true, y_pred)
 
     def example_loss(self, labels: Any, logits: Any) -> Any:
         return _sigmoid(labels, logits, self._weights, self.gamma, self.scale)
