@@ -2,21 +2,24 @@
 
 import importlib.metadata
 import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from helpers import to_numpy
 
 import tf_mmloss
-from tf_mmloss import methods
+from tf_mmloss import evaluation, methods
 from tf_mmloss.cli import evaluate, export, fit, page, runs
 from tf_mmloss.methods import METHODS, Method, Stage, find, loss_options, signature
 from tf_mmloss.runs.folder import RunFolderError, read_config
 from tf_mmloss.train import experiment
 from tf_mmloss.train.inputs import has_tensorflow
-from tf_mmloss.train.presets import Config, begins, code_named, loss, resolve
+from tf_mmloss.train.presets import Config, begins, code_named, loss, resolve, show
 
 ROOT = Path(tf_mmloss.__file__).resolve().parent.parent
 INPUT = "host" if has_tensorflow() else "device"
@@ -239,6 +242,46 @@ def test_options_of_a_config_are_as_fields():
         Config("digits", dataset="cifar10")
     with pytest.raises(ValueError, match="`bta` is no option of method mm, whose loss takes"):
         resolve(Config(method="mm", bta=1.0))
+
+
+def test_the_head_of_yes_or_no_questions_begins_with_mostly_no():
+    """At -log(C - 1) / s, where each of C = 10 has the probability 1 / 10."""
+    splits = SimpleNamespace(train_images=np.zeros((1, 8, 8, 1)), class_names=list("abcdefghij"), cls_counts=[9] * 10)
+    for method, scale in (("cb-sigmoid", 1), ("cb-sigmoid-focal", 2)):
+        config = resolve(Config(dataset="digits", method=method, depth=8, scale=float(scale)))
+        bias = to_numpy(experiment.build(config, splits).get_layer("head").bias)
+        np.testing.assert_allclose(1 / (1 + np.exp(-scale * bias)), np.full(10, 0.1), rtol=1e-6)
+    assert loss(resolve(Config(method="cb-sigmoid-focal")), [30] * 10).gamma == 1
+    assert not to_numpy(
+        experiment.build(resolve(Config(dataset="digits", method="erm", depth=8)), splits).get_layer("head").bias
+    ).any()
+
+
+@pytest.mark.parametrize(
+    ("method", "strength", "said"),
+    [
+        *((m, ":1", "the loss takes the") for m in ("balanced-softmax", "vs", "la-ldam", "lade", "seesaw")),
+        *((m, ":0.5", "the training balances the classes already") for m in ("ldam-drw", "cb-rs", "crt")),
+        *(("balanced-softmax", strength, None) for strength in ("", ":0")),
+        ("erm", ":1", None),
+        ("ldam", ":1", None),
+    ],
+)
+def test_priors_that_are_taken_out_twice_are_said(method, strength, said, tmp_path, monkeypatch, capsys):
+    """In --show, and by evaluate; of a strength that is fitted it is harmless."""
+    spec = f"logit-adjustment{strength}"
+    config = resolve(Config(dataset="digits", method=method, decide=spec, holdout=5, epochs=20))
+    shown = show(config)
+    (tmp_path / "config.json").write_text(json.dumps({**config.values(), "decide": "none"}))
+    found = {"decide": spec, "evaluated_on": "all images", "images": 1}
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_, **__: found)
+    monkeypatch.setattr(evaluation, "summary", lambda _: "a summary")
+    assert evaluate.main([str(tmp_path), "--decide", spec]) == 0
+    for text in (shown, capsys.readouterr().out):
+        assert (f"--decide {spec} does so once more" in text) == (said is not None)
+        assert said is None or said in text
+    assert evaluate.main([str(tmp_path)]) == 0
+    assert "once more" not in capsys.readouterr().out
 
 
 NEW = ("gcl", "seesaw")  # one whose noise is drawn, one whose loss has a state

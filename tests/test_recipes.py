@@ -64,8 +64,18 @@ def test_record_has_the_published_radii_and_weight_decay_of_the_training_set():
 
 
 def test_a_method_of_one_head_keeps_it():
-    for method in ("erm", "ldam"):
+    for method in ("focal", "ldam"):
         assert resolve(Config(method=method, recipe="strong")).classifier == METHODS[method].head
+
+
+@pytest.mark.parametrize("method", ["erm", "erm-drw", "cb-rs", "cb-rw", "crt", "lws"])
+def test_cross_entropy_may_have_a_cosine_head_which_no_recipe_gives_it(method):
+    for recipe in ("paper", "strong"):
+        plain = resolve(Config(method=method, recipe=recipe))
+        assert (plain.classifier, plain.scale) == ("dense", 1)
+        cosine = resolve(Config(method=method, recipe=recipe, classifier="cosine"))
+        assert (cosine.classifier, cosine.scale) == ("cosine", 32)
+        assert resolve(cosine) == cosine
 
 
 def test_own_images_keep_the_batch_that_follows_from_their_number(tmp_path):
@@ -89,12 +99,25 @@ def test_the_backbone_of_rotations_is_trained_without_augmentation():
         ({"recipe": 3}, "`recipe`"),
         ({"classifier": "cosin"}, "`classifier` must be one of dense, cosine"),
         ({"method": "mm-drw", "classifier": "dense"}, "`classifier` of method mm-drw must be cosine"),
-        ({"method": "erm", "classifier": "cosine"}, "`classifier` of method erm must be dense"),
+        ({"method": "focal", "classifier": "cosine"}, "`classifier` of method focal must be dense"),
     ],
 )
 def test_bad_names_are_refused(given, said):
     with pytest.raises(ValueError, match=said):
         resolve(Config(**given))
+
+
+def test_record_says_what_it_has_not():
+    assert "ADRW with TLA from 4/5 of the epochs on) are no part of it" in show(resolve(Config(recipe="record")))
+
+
+def test_an_influence_at_a_high_rate_is_said():
+    said = (
+        "the influence counts from epoch 160 on, at a learning rate of 0.01, where a hundredth of the first one, 0.001"
+    )
+    assert said in show(resolve(Config(method="ib", recipe="strong")))
+    for quiet in ({"method": "ib"}, {"method": "ib", "recipe": "strong", "start_epoch": 190}, {"recipe": "strong"}):
+        assert "the influence counts" not in show(resolve(Config(**quiet)))
 
 
 def test_a_method_says_whether_it_has_a_cosine_head():

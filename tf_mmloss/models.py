@@ -80,7 +80,7 @@ def resnet(
     return keras.Model(features.input, outputs, name=f"resnet{depth}")
 
 
-def add_head(features: Any, num_classes: int, head: str = "cosine", *, scales: bool = False) -> Any:
+def add_head(features: Any, num_classes: int, head: str = "cosine", *, scales: bool = False, bias: float = 0.0) -> Any:
     """The logits or cosines (B, C) of features (B, F), by a layer named "head" in float32.
 
     Args:
@@ -88,17 +88,27 @@ def add_head(features: Any, num_classes: int, head: str = "cosine", *, scales: b
         num_classes: C, 2 to 10 million.
         head: see `resnet`.
         scales: whether a layer named "scales" multiplies them by a factor for each class, see `ClassScale`.
+        bias: the first bias of a dense head, of every class. Default 0.
 
     Raises:
         ValueError: features that are no Keras tensor (B, F), a number out of range, an unknown head.
     """
     num_classes, scales = _check_head(num_classes, head), flag("scales", scales)
+    bias = number("bias", bias, at_least=-1e6, at_most=1e6)
+    if bias and head != "dense":
+        raise ValueError(f"`bias` is of a dense head. {received('bias', bias)}")
     if not isinstance(features, keras.KerasTensor) or len(features.shape) != 2:
         raise ValueError(f"`features` must be a Keras tensor (B, F). {received('features', features)}")
     if head == "cosine":
         logits = CosineDense(num_classes, name="head", dtype="float32")(features)
     else:
-        logits = layers.Dense(num_classes, kernel_initializer=_he_normal(), name="head", dtype="float32")(features)
+        logits = layers.Dense(
+            num_classes,
+            kernel_initializer=_he_normal(),
+            bias_initializer=keras.initializers.Constant(bias) if bias else "zeros",
+            name="head",
+            dtype="float32",
+        )(features)
     return ClassScale(name="scales", dtype="float32")(logits) if scales else logits
 
 

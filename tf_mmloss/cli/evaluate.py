@@ -143,6 +143,8 @@ def main(arguments: list[str] | None = None) -> int:
             from tf_mmloss.evaluation import summary
             from tf_mmloss.files import write_json
             from tf_mmloss.runs import model  # noqa: F401
+            from tf_mmloss.runs.folder import read_config
+            from tf_mmloss.train.presets import adjusted_twice
         backend.check(options.backend)
         cli.open_method(options.method, options.run)
         reading: dict[str, Any] = {"skip_broken": options.skip_broken, "accept_odd": options.accept_odd}
@@ -153,6 +155,9 @@ def main(arguments: list[str] | None = None) -> int:
             write_json(options.out, found)
     except cli.USER_ERRORS as error:
         return cli.failed(error)
+    config = read_config(options.run)
+    if said := adjusted_twice(config, options.decide or config.decide):
+        print(said)
     by = "" if found["decide"] == "none" else f", decided by {found['decide']}"
     print(f"{found['evaluated_on']}: {found['images']:,} images{by}\n{summary(found)}")
     return 0

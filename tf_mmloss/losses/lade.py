@@ -114,6 +114,8 @@ class LADELoss(LongTailLoss):
 
     couples_rows = True
 
+    adjusts_priors = True
+
     def __init__(
         self,
         cls_counts: Sequence[int] | np.ndarray,

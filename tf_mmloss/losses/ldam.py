@@ -97,6 +97,11 @@ class LDAMLoss(CrossEntropyLoss):
         self._margins = ldam_margins(cls_counts, self.max_margin)
         self._raised = raised(cls_counts, self.tau, self.scale)
 
+    @property
+    def adjusts_priors(self) -> bool:  # type: ignore[override]
+        """Whether the class frequencies are taken out."""
+        return self.tau > 0
+
     def margins(self, labels: Any, logits: Any) -> Any:
         return ops.take(ops.convert_to_tensor(self._margins, dtype=logits.dtype), labels)
 

@@ -86,6 +86,11 @@ class LogitAdjustedLoss(LongTailLoss):
         self.tau = number("tau", tau, at_least=0, below=LARGEST)
         self._raised = raised(cls_counts, self.tau, self.scale)
 
+    @property
+    def adjusts_priors(self) -> bool:  # type: ignore[override]
+        """Whether the class frequencies are taken out."""
+        return self.tau > 0
+
     def example_loss(self, labels: Any, logits: Any) -> Any:
         return cross_entropy(labels, logits + ops.convert_to_tensor(self._raised, dtype=logits.dtype), scale=self.scale)
 

@@ -154,6 +154,11 @@ class SeesawLoss(LongTailLoss):
             self.seen_labels = SeenLabels(len(self._log_counts))
         return self.seen_labels
 
+    @property
+    def adjusts_priors(self) -> bool:  # type: ignore[override]
+        """Whether the class frequencies are taken out."""
+        return self.p > 0
+
     def example_loss(self, labels: Any, logits: Any) -> Any:
         log_counts = ops.convert_to_tensor(self._log_counts) if self.seen_labels is None else self.seen_labels(labels)
         if self.ignore_class is not None:

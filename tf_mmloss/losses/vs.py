@@ -102,6 +102,11 @@ class VSLoss(LongTailLoss):
         self.tau = number("tau", tau, at_least=0, below=LARGEST)
         self._scaling = vector_scaling(cls_counts, self.gamma, self.tau, self.scale)
 
+    @property
+    def adjusts_priors(self) -> bool:  # type: ignore[override]
+        """Whether the class frequencies are taken out."""
+        return self.tau > 0
+
     def example_loss(self, labels: Any, logits: Any) -> Any:
         return cross_entropy(labels, scaled_by_class(logits, *self._scaling))
 

@@ -147,6 +147,7 @@ class Method:
         of_dataset: arguments that are published otherwise for a data set.
         stages: of the training, in their order.
         cosine: of a method with a dense head: arguments of the loss under a cosine head, if it is to have that choice.
+        recipe_head: the head under another recipe than `paper`, where there is the choice. Default: cosine.
 
     Raises:
         ValueError: an argument out of range.
@@ -164,6 +165,7 @@ class Method:
     of_dataset: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     stages: tuple[Stage, ...] = (Stage(),)
     cosine: Mapping[str, Any] | None = None
+    recipe_head: str = ""
 
     def __post_init__(self) -> None:
         for name in ("name", "loss", "source"):
@@ -207,6 +209,8 @@ class Method:
             if len(set(begun)) > 1:
                 raise ValueError(f"`stages` must keep to the {name} that they began. {received('stages', self.stages)}")
         object.__setattr__(self, "label", self.label or self.name.upper())
+        if self.recipe_head:
+            choice("recipe_head", self.recipe_head, HEADS)
 
     @property
     def own_stages(self) -> tuple[Stage, ...]:

@@ -72,16 +72,16 @@ class RunStoppedError(Exception):
 def build(config: Config, splits: Splits) -> keras.Model:
     """The network of a resolved config, compiled for its first phase."""
     method, shape, classes = METHODS[config.method], splits.train_images.shape[1:], len(splits.class_names)
-    head = config.classifier
+    head, bias = config.classifier, presets.first_bias(config, len(splits.class_names))
     if config.depth is not None:
         model = tf_mmloss.resnet(config.depth, classes, head, shape)
-        if method.has_scales:
-            features = model.get_layer("head").input
-            model = keras.Model(model.input, add_head(features, classes, head, scales=True), name=model.name)
+        if method.has_scales or bias:
+            outputs = add_head(model.get_layer("head").input, classes, head, scales=method.has_scales, bias=bias)
+            model = keras.Model(model.input, outputs, name=model.name)
     else:
         backbone = backbones.open_backbone(config.backbone, shape, config.pretrained)
         images = keras.Input(shape, name="images")
-        model = keras.Model(images, add_head(backbone(images), classes, head, scales=method.has_scales))
+        model = keras.Model(images, add_head(backbone(images), classes, head, scales=method.has_scales, bias=bias))
     first = presets.phases(config)[0]
     its_loss = loss(config, splits.cls_counts, first.stage)
     if its_loss.needs_features:

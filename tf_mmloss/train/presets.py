@@ -47,7 +47,9 @@ _SEARCHED = "The policy of autoaugment was searched on balanced CIFAR-10, with a
 TRAINING_SOURCES = {
     "strong": f"Son et al., AAAI 2025, their code: batch, rate, heads and scale of a cosine head. {_SEARCHED}",
     "record": "Wang et al., NeurIPS 2023, their scripts of 400 epochs: radii, and weight decay of the first stage; for "
-    f"another training set those of CIFAR-10, long-tailed 100:1. {_SEARCHED}",
+    "another training set those of CIFAR-10, long-tailed 100:1. Their losses (VS, and ADRW with TLA from 4/5 of the "
+    "epochs on) are no part of it: without them their errors, as 13.2 % there, are not to be expected. "
+    f"{_SEARCHED}",
 }
 # (weight decay, sam, sam_late) of "record".
 RECORD_CONSTANTS: dict[tuple[str, str, float], tuple[float, float, float]] = {
@@ -619,7 +621,7 @@ def training(config: Config) -> dict[str, Any]:
     if method.task == "rotation":  # nothing else may turn an image
         filled["augment"] = "none"
     if config.recipe != "paper" and method.cosine is not None:
-        filled["classifier"] = "cosine"
+        filled["classifier"] = method.recipe_head or "cosine"
     return filled
 
 
@@ -908,6 +910,15 @@ def loss(config: Config, cls_counts: Counts, stage: Stage | None = None) -> "tf_
     return loss_class(name)(**arguments, **{name: given[name] for name in methods.signature(name).given})
 
 
+def first_bias(config: Config, num_classes: int) -> float:
+    """The bias that the head of a resolved config begins with: of a yes-or-no question for each class, -log(C - 1) / s.
+
+    Of C questions one is answered with yes (Cui et al. 2019, section 4.2).
+    """
+    asks = loss(config, [1] * num_classes).activation == "sigmoid" and config.classifier == "dense"
+    return -math.log(num_classes - 1) / config.loss_arguments.get("scale", 1.0) if asks else 0.0
+
+
 def _loss_of(config: Config, stage: Stage) -> tuple[str, dict[str, Any]]:
     """The name of the loss of a stage, and its arguments: those of the run, and of what is fixed the stage's."""
     method = METHODS[config.method]
@@ -915,6 +926,23 @@ def _loss_of(config: Config, stage: Stage) -> tuple[str, dict[str, Any]]:
     options = methods.signature(name).options
     of_run = {option: value for option, value in config.loss_arguments.items() if option in options}
     return name, of_run | {option: value for option, value in stage.arguments.items() if option in method.fixed}
+
+
+def adjusted_twice(config: Config, spec: str) -> str | None:
+    """What to say of a decision with a strength that was given, if the training of a resolved config has its effect."""
+    from tf_mmloss import decide  # here: it imports Keras, which --help does not need
+
+    decision, strength = decide.parse(spec)
+    if decision is None or decision.name != "logit-adjustment" or not strength:
+        return None
+    begun = stages(config)
+    if loss(config, [2, 1], begun[-1][1]).adjusts_priors:
+        said = "the loss takes the class frequencies out already"
+    elif any(stage.scheme for _, stage in begun):
+        said = "the training balances the classes already"
+    else:
+        return None
+    return f"{said}; --decide {spec} does so once more, where one without a number is fitted on the images of --holdout"
 
 
 # Of the run that a backbone comes from: nothing that its images, length and network do not say.
@@ -959,6 +987,7 @@ def show(config: Config, why: tuple[str, ...] = ()) -> str:
             f"{config.method}: {its_loss}({_listed(arguments)}), {config.classifier} head",
             *_shown_recipe(config),
             *_shown_stages(config),
+            *filter(None, [_shown_influence(config), adjusted_twice(config, config.decide)]),
             f"pre-training {config.pretraining}",
             f"source: {method.source}",
             *constants,
@@ -979,6 +1008,18 @@ def _shown_recipe(config: Config) -> list[str]:
         f"recipe {config.recipe}: {', '.join(taken) or 'nothing'}{'; as given: ' * bool(given)}{', '.join(given)}",
         f"source of the recipe: {TRAINING_SOURCES[config.recipe]}",
     ]
+
+
+def _shown_influence(config: Config) -> str | None:
+    """What to say of an influence-balanced stage that begins at more than a hundredth of the rate."""
+    begun = stages(config)[-1][0]
+    rate = schedule(config)(begun)
+    if METHODS[config.method].loss != "InfluenceBalancedLoss" or rate <= 0.0101 * config.learning_rate:
+        return None
+    return (
+        f"the influence counts from epoch {begun} on, at a learning rate of {rate:.3g}, where a hundredth of the first "
+        f"one, {config.learning_rate / 100:g}, is published: a later --start-epoch, or --schedule step, begins lower"
+    )
 
 
 def _shown_stages(config: Config) -> list[str]:
