@@ -37,16 +37,18 @@ from tf_mmloss import cli
 from tf_mmloss._validation import choice, integer, number
 from tf_mmloss.cli import backend
 from tf_mmloss.datasets import load
-from tf_mmloss.files import write_json
 from tf_mmloss.imbalance import imbalanced_counts
 from tf_mmloss.runs.folder import (
+    FAILED,
     RunBusyError,
     RunFolderError,
     differences,
     epochs_saved,
     is_busy,
+    is_failed,
     is_finished,
     locked,
+    note_failure,
     read_config,
     read_json,
     run_folders,
@@ -79,8 +81,6 @@ SEEDS = (0, 1, 2)
 # Images of each class, and classes, before the training split is made imbalanced.
 SIZES = {"cifar10": (5000, 10), "cifar100": (500, 100)}
 STATES = ("done", "running", "partial", "failed", "missing")
-# In a cell's folder: why it failed.
-FAILED = "failed.json"
 # Seconds between two looks for hosts that joined the cluster.
 HOSTS_EVERY = 10
 
@@ -257,7 +257,7 @@ def work(
                 said = f"failed: {caught}"
                 try:
                     with locked(progress.folder):
-                        _note(progress.folder, caught)
+                        note_failure(progress.folder, caught)
                     failed.append(progress.folder)
                 except RunBusyError:  # another process goes on there
                     busy.append(progress.folder)
@@ -285,7 +285,7 @@ def train(config: Config, folder: Path, data_dir: str | None, until: float | Non
     """
     keras.utils.clear_session()
     with locked(folder):
-        if (folder / FAILED).exists() and not retry:
+        if is_failed(folder) and not retry:
             return None
         if (folder / "config.json").exists():
             config = read_config(folder)
@@ -293,8 +293,6 @@ def train(config: Config, folder: Path, data_dir: str | None, until: float | Non
         strategy.join(config)
         strategy.check(config)
         check_input(config)
-        # Now: a run that is killed once it is done leaves no note of an earlier try.
-        (folder / FAILED).unlink(missing_ok=True)
         try:
             metrics = experiment.run(
                 config,
@@ -308,7 +306,7 @@ def train(config: Config, folder: Path, data_dir: str | None, until: float | Non
             raise
         except Exception as error:
             traceback.print_exc()
-            _note(folder, error)
+            note_failure(folder, error)
             return None
         return float(metrics["error"])
 
@@ -361,7 +359,7 @@ def _progress(cell: Cell, own: Path, runs: Sequence[Path], configs: Mapping[Path
     folder = runs[0] if runs else own
     if is_busy(folder):
         state = "running"
-    elif (folder / FAILED).exists():
+    elif is_failed(folder):
         state = "failed"
     else:
         state = "partial" if runs else "missing"
@@ -370,10 +368,6 @@ def _progress(cell: Cell, own: Path, runs: Sequence[Path], configs: Mapping[Path
 
 def _count(found: Sequence[Progress], state: str) -> int:
     return sum(progress.state == state for progress in found)
-
-
-def _note(folder: Path, error: Exception) -> None:
-    write_json(folder / FAILED, {"error": type(error).__name__, "message": str(error)})
 
 
 def _failure(folder: Path) -> str:

@@ -13,9 +13,9 @@ from helpers import BACKEND
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
 pytest.importorskip("matplotlib")
 
-from tf_mmloss import NonFiniteLossError, decide
+from tf_mmloss import NonFiniteLossError, cli, decide
 from tf_mmloss.cli import compare as command
-from tf_mmloss.runs.folder import locked, read_config
+from tf_mmloss.runs.folder import locked, note_failure, read_config
 from tf_mmloss.runs.model import RunModel, own_images
 from tf_mmloss.train import compare, experiment, presets
 
@@ -157,12 +157,24 @@ def test_a_method_whose_loss_is_nan_is_left_out_and_named(done, tmp_path, monkey
 
     def run(config, folder, **_):
         folder.mkdir()
-        raise NonFiniteLossError("The loss became nan.")
+        note_failure(folder, error)  # as a run does
+        raise error
 
+    error = NonFiniteLossError("The loss became nan.")
     monkeypatch.setattr(experiment, "run", run)
     assert command.main(["--resume", str(out)]) == 0
     assert "Left out, as a loss became NaN: ldam." in capsys.readouterr().out
-    assert json.loads((out / "ldam-seed0" / "failed.json").read_text())["error"] == "NonFiniteLossError"
+    monkeypatch.setattr(experiment, "run", None)
+    assert command.main(["--resume", str(out)]) == 0  # the same again
+    said = (
+        f"ldam-seed0 failed in an earlier try, and stays left out. To try it again: {cli.program('fit')} --resume {out}"
+    )
+    assert f"{said}/ldam-seed0\n" in capsys.readouterr().out
+    plan = compare.read_plan(out)
+    assert compare.failed_methods(out, plan) == ["ldam"]
+    for seed in (0, 1):
+        shutil.copy(out / "erm-seed0" / "metrics.json", out / f"ldam-seed{seed}")  # it was, and ended well
+    assert compare.failed_methods(out, plan) == []
 
 
 def test_a_finished_run_of_another_config_is_not_compared(done, tmp_path, monkeypatch, capsys):
@@ -207,7 +219,8 @@ def test_nothing_to_compare_is_said_with_its_reason(done, tmp_path, monkeypatch,
     def run(config, folder, **_):
         if reason == "nan":
             folder.mkdir()
-            raise NonFiniteLossError("The loss became nan.")
+            note_failure(folder, error := NonFiniteLossError("The loss became nan."))
+            raise error
         raise experiment.RunStoppedError("stopped")
 
     monkeypatch.setattr(experiment, "run", run)

@@ -379,6 +379,32 @@ def test_a_program_reads_how_a_run_goes(tmp_path, compiled_once, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_figure_that_cannot_be_drawn_is_named_and_drawn_by_a_resume(tmp_path, monkeypatch, compiled_once, capsys):
+    config = dataclasses.replace(SMALL, method="erm", learning_rate=0.01)
+
+    def broken(*_, **__):
+        raise OSError("cannot open resource")  # a font, of Pillow
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    monkeypatch.setattr(experiment.plots, "mistakes", broken)
+    monkeypatch.setattr(experiment.plots, "per_class_error", broken)
+    metrics = experiment.run(config, tmp_path)
+    assert metrics == read_json(tmp_path, "metrics.json")
+    drawn = {"class_distribution.png", "learning_curves.png", "examples.png"}
+    names = {*drawn, "mistakes.png", "per_class_error.png"}
+    assert {path.name for path in (tmp_path / "plots").glob("*.png")} == drawn
+    printed = capsys.readouterr().out
+    for name in ("mistakes", "per_class_error"):
+        assert f"warning: plots/{name} of {tmp_path} cannot be drawn (OSError: cannot open resource)" in printed
+    environment = (tmp_path / "environment.json").read_bytes()
+    monkeypatch.undo()
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    assert experiment.run(config, tmp_path, resume=True) == metrics
+    assert {path.name for path in (tmp_path / "plots").glob("*.png")} == names
+    assert (tmp_path / "environment.json").read_bytes() == environment  # nothing was trained again
+    assert "warning" not in capsys.readouterr().out
+
+
 def test_a_run_that_diverges_in_the_last_step_of_an_epoch_saves_nothing_of_it(tmp_path, compiled_once, capsys):
     options = ["--dataset", "digits", "--ratio", "20", "--depth", "8", "--learning-rate", "1e30", "--epochs", "3"]
     command = [*options, "--method", "erm", "--batch-size", "1000", "--out", str(tmp_path / "run")]
@@ -483,8 +509,11 @@ def test_nan_loss_stops_naming_the_step_and_keeps_the_checkpoint(tmp_path, monke
     with pytest.raises(tf_mmloss.NonFiniteLossError, match=r"epoch 2, step \d"):
         experiment.run(config, folder)
     assert not (folder / "metrics.json").exists()
+    assert run_folder.is_failed(folder)
+    assert read_json(folder, "failed.json")["error"] == "NonFiniteLossError"
     monkeypatch.undo()
     metrics = experiment.run(config, folder, resume=True)
+    assert not (folder / "failed.json").exists()
     assert metrics["checksum"] == experiment.run(config, tmp_path / "whole")["checksum"]
 
 

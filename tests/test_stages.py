@@ -1,5 +1,6 @@
 """Stages that train a part of the network: what is trained and what is frozen, at which rate, resumed inside each."""
 
+import errno
 import json
 import types
 import warnings
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import to_numpy
 
-from tf_mmloss import BatchNormalization, ClassScale, CosineSchedule, WarmupStepSchedule, backbones, losses
+from tf_mmloss import BatchNormalization, ClassScale, CosineSchedule, WarmupStepSchedule, backbones, losses, resnet
 from tf_mmloss.methods import METHODS, Method, Stage
 from tf_mmloss.runs import saved
 from tf_mmloss.runs.folder import read_config, read_history
@@ -81,6 +82,21 @@ def test_what_is_frozen_stays(trains, batch_norm, batch, tmp_path):
 
 def variable_of(model, path):
     return next(variable for variable in model.variables if variable.path == path)
+
+
+def test_a_save_that_fails_leaves_frozen_batch_normalisations_in_training_mode(tmp_path, monkeypatch):
+    model = resnet(8, 3, input_shape=(8, 8, 3))
+    experiment.freeze(model, "head", "training")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(model, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        experiment._save(model, tmp_path / "last.keras")
+    norms = experiment._batch_norms(model)
+    assert norms
+    assert all(layer.trainable and not layer.trainable_variables for layer in norms)
 
 
 def test_a_head_that_begins_anew_is_that_of_the_seed():

@@ -53,6 +53,7 @@ def fake(monkeypatch, tmp_path):
 
     def run(config, folder, **options):
         ran.append(folder)
+        (folder / "failed.json").unlink(missing_ok=True)  # as a run does
         if config.method in raises:
             raise raises[config.method]
         written = write_run(tmp_path / "fake", folder=str(len(ran)), **config.values())
@@ -252,6 +253,7 @@ def test_killed_at_any_write_a_plan_ends_with_the_same_files(tmp_path, monkeypat
 
     def run(config, folder, **_):
         remove_partial(folder)  # as a run does
+        (folder / "failed.json").unlink(missing_ok=True)
         write_json(folder / "config.json", config.values())
         if fails and config.method == "erm":
             raise ArithmeticError("no such number")
@@ -337,13 +339,13 @@ def test_data_are_checked_once_a_data_set(results, fake, monkeypatch):
 
 def test_a_failure_is_noted_before_another_process_can_take_the_cell(results, fake, monkeypatch):
     fake[1]["erm"] = ArithmeticError("no such number")
-    states_then, write = [], table.write_json
+    states_then, write = [], table.note_failure
 
-    def noted(path, content):
+    def noted(folder, error):
         states_then.append(states(CELLS[:1], results))
-        write(path, content)
+        write(folder, error)
 
-    monkeypatch.setattr(table, "write_json", noted)
+    monkeypatch.setattr(table, "note_failure", noted)
     folder = results / CELLS[0].name
     assert table.work(CELLS[:1], results) == [folder]
     assert states_then == [["running"]]

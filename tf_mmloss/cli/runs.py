@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
             if known and known.task == "rotation":  # errors of another task
                 label += ", rotations"
             if not run_folder.is_finished(folder):
-                failed = ", failed" if (folder / "failed.json").exists() else ""
+                failed = ", failed" if run_folder.is_failed(folder) else ""
                 line = f"{folder}: epoch {run_folder.epochs_saved(folder)} of {config.get('epochs')}{failed}"
                 unfinished.append(line)
                 continue

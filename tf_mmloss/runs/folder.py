@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 # Of a picture of images, so that a page with two of them stays below 2 MB.
 PICTURE_BYTES = 600_000
+# Why a run ended without a result.
+FAILED = "failed.json"
 # What a run's own process writes into its folder.
 FILES = (
-    *("config.json", "data.json", "environment.json", "history.csv", "metrics.json", "failed.json"),
+    *("config.json", "data.json", "environment.json", "history.csv", "metrics.json", FAILED),
     *("predictions.npy", "index.html", "best.keras", "last.keras", "checkpoint/latest.json", ".lock"),
 )
 FOLDERS = ("checkpoint", "plots", "tensorboard")
@@ -147,6 +149,16 @@ def run_folders(root: Path) -> list[Path]:
 def is_finished(folder: Path) -> bool:
     """Whether the run in a folder has its result."""
     return (folder / "metrics.json").exists()
+
+
+def is_failed(folder: Path) -> bool:
+    """Whether the run in a folder ended without its result, and was not tried again."""
+    return (folder / FAILED).exists() and not is_finished(folder)
+
+
+def note_failure(folder: Path, error: Exception) -> None:
+    """Say in a run folder, whose lock is held, why the run ended without its result."""
+    write_json(folder / FAILED, {"error": type(error).__name__, "message": str(error)})
 
 
 def epochs_saved(folder: Path) -> int:

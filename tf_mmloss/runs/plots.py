@@ -10,7 +10,7 @@ import io
 import itertools
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -261,6 +261,16 @@ def plot_run(folder: str | Path) -> None:
     Raises:
         RunFolderError: no finished run folder, or one of another version.
     """
+    for draw in figures(folder).values():
+        draw()
+
+
+def figures(folder: str | Path) -> dict[str, Callable[[], None]]:
+    """What `plot_run` draws of a finished run into its plots/, which is made: a function a figure, by its name.
+
+    Raises:
+        RunFolderError: no finished run folder, or one of another version.
+    """
     folder = Path(folder)
     config, metrics = _read(folder)
     history = run_folder.read_history(folder)
@@ -268,16 +278,20 @@ def plot_run(folder: str | Path) -> None:
     title = f"{data}: {', '.join(filter(None, [method, *kind, seed]))}"
     run_folder.check_own(folder, files=(), folders=[plots.name])
     run_folder.make_folder(plots)
-    class_distribution(metrics["cls_counts"], metrics["class_names"], plots / "class_distribution", title=data)
-    learning_curves(
-        history,
-        plots / "learning_curves",
-        config["start_epoch"],
-        title=title,
-        part=run_folder.part_trained(config["method"]),
-        frozen_epochs=config.get("frozen_epochs") or 0,
-    )
-    per_class_error({method: metrics}, plots / "per_class_error", title=title)
+    return {
+        "class_distribution": lambda: class_distribution(
+            metrics["cls_counts"], metrics["class_names"], plots / "class_distribution", title=data
+        ),
+        "learning_curves": lambda: learning_curves(
+            history,
+            plots / "learning_curves",
+            config["start_epoch"],
+            title=title,
+            part=run_folder.part_trained(config["method"]),
+            frozen_epochs=config.get("frozen_epochs") or 0,
+        ),
+        "per_class_error": lambda: per_class_error({method: metrics}, plots / "per_class_error", title=title),
+    }
 
 
 def compare(folders: Sequence[str | Path], out: str | Path) -> None:

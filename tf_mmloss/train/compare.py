@@ -10,7 +10,6 @@ OUT/
   .lock                held while the plan or the comparison is written
 """
 
-import contextlib
 import csv
 import dataclasses
 import io
@@ -23,7 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_mmloss import NonFiniteLossError, comparison, decide
+from tf_mmloss import NonFiniteLossError, cli, comparison, decide
 from tf_mmloss._validation import choice, integer, number, received
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, remove_partial, write_json
@@ -35,6 +34,7 @@ from tf_mmloss.runs.folder import (
     check_same,
     data_label,
     duration,
+    is_failed,
     is_finished,
     locked,
     method_label,
@@ -45,7 +45,7 @@ from tf_mmloss.runs.model import RunModel
 from tf_mmloss.train import experiment, inputs, presets, progress, strategy
 from tf_mmloss.train.presets import METHODS, Config, of_a_method
 
-PLAN, FAILED, VERSION = "compare.json", "failed.json", 1
+PLAN, VERSION = "compare.json", 1
 MOST_METHODS, MOST_SEEDS = 20, 100
 # Images of each class that are held out at least, where the class has twice as many.
 LEAST_HOLDOUT = 5
@@ -283,6 +283,9 @@ def work(
         if until is not None and time.time() >= until and taken:
             break
         own = cell_folder(folder, cell)
+        if is_failed(own):
+            line = cli.resuming("fit", own, data_dir=data_dir, **presets.code_named(cell))
+            progress.tell(f"{own.name} failed in an earlier try, and stays left out. To try it again: {line}")
         if _is_done(own):
             continue
         left = [other for other in cells[position:] if not _is_done(cell_folder(folder, other))]
@@ -304,8 +307,6 @@ def work(
             continue
         except NonFiniteLossError as error:
             progress.tell(str(error), "error")
-            with contextlib.suppress(RunBusyError), locked(own):  # else another process tries it again
-                write_json(own / FAILED, {"error": type(error).__name__, "message": str(error)})
             continue
         except experiment.RunStoppedError as error:
             progress.tell(str(error))
@@ -319,7 +320,7 @@ def work(
 
 def failed_methods(folder: Path, plan: Plan) -> list[str]:
     """The methods of a plan of which a run's loss became NaN."""
-    without = {cell.method for cell in plan.cells() if _is_failed(cell_folder(folder, cell))}
+    without = {cell.method for cell in plan.cells() if is_failed(cell_folder(folder, cell))}
     return [name for name in plan.methods if comparison.bare(name) in without]
 
 
@@ -522,9 +523,5 @@ def _predictions(own: Path, names: Sequence[str], splits: inputs.Splits) -> dict
     return classes
 
 
-def _is_failed(own: Path) -> bool:
-    return (own / FAILED).exists()
-
-
 def _is_done(own: Path) -> bool:
-    return is_finished(own) or _is_failed(own)
+    return is_finished(own) or is_failed(own)

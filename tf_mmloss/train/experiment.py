@@ -12,12 +12,14 @@ RUN/
   predictions.npy    label, predicted class and confidence of every evaluated image
   plots/             class distribution, learning curves, per-class error, examples and mistakes
   index.html         the page of the run: all of it at a glance
+  failed.json        why it ended without a result: the loss became NaN; removed when it is tried again
   .lock              held by the process that trains here
 """
 
 import contextlib
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import os
@@ -43,6 +45,7 @@ from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_
 from tf_mmloss.models import add_head, with_features
 from tf_mmloss.runs import page, plots, predictions, saved
 from tf_mmloss.runs.folder import (
+    FAILED,
     RunFolderError,
     check_own,
     check_same,
@@ -52,6 +55,7 @@ from tf_mmloss.runs.folder import (
     lengthen,
     locked,
     make_folder,
+    note_failure,
     read_config,
     read_json,
     remove_partial,
@@ -142,7 +146,7 @@ def run(
         RunFolderError: a folder that holds a run (without `resume`) or one of another config.
         RunBusyError: another process works in the folder.
         RunStoppedError: `stop` said so.
-        NonFiniteLossError: the loss became NaN; the last complete epoch is kept.
+        NonFiniteLossError: the loss became NaN; the last complete epoch is kept, and failed.json says so.
         FileNotFoundError: the data set is nowhere to be found.
     """
     if not isinstance(config, Config):
@@ -165,6 +169,7 @@ def run(
                     locks.enter_context(locked(folder))
                 _check_folder(config, folder, resume)
                 remove_partial(folder)
+                (folder / FAILED).unlink(missing_ok=True)
                 _backbone(config, folder.parent)
             finished = is_finished(folder) and read_config(folder).epochs == config.epochs  # else it is made longer
             if not finished:
@@ -189,6 +194,10 @@ def run(
                 backbone = None if epochs_saved(folder) else _pretrain(config, folder.parent, data_dir, stop)
                 with strategy.scope(config):
                     _train(config, folder, data, splits, backbone, stop)
+            except tf_mmloss.NonFiniteLossError as error:
+                if leader:
+                    note_failure(folder, error)
+                raise
             except (ValueError, ImportError, OSError):
                 # A network that cannot be built: there is no run to resume, and its folder is free for another.
                 if leader and not os.path.lexists(folder / "environment.json"):
@@ -196,7 +205,7 @@ def run(
                         (folder / name).unlink(missing_ok=True)
                 raise
         if leader:
-            plots.plot_run(folder)
+            _draw(folder, functools.cache(lambda: _splits(config, folder, data, data_dir) if finished else splits))
             page.write(folder)
         strategy.wait()
         metrics = read_json(folder, "metrics.json")
@@ -301,6 +310,8 @@ def _train(
         _save(model, folder / "last.keras")
         trained = decide.Trained.of(model, splits.cls_counts)
         decided = decide.decided(config.decide, trained, splits.eval_labels, logits)
+        for name in ("mistakes.png", "examples.png"):  # of what was predicted before the run was made longer
+            (folder / "plots" / name).unlink(missing_ok=True)
         _keep_predictions(folder, splits, decided)
         metrics = _metrics(config, data, splits, decided, checkpoint.history, model)
         if config.decide != "none":
@@ -408,12 +419,14 @@ def _save(model: keras.Model, path: Path) -> None:
     # A layer's config says whether it is trained, and nothing of its variables: a frozen batch normalisation in
     # training mode would come back as one that is trained.
     frozen = [layer for layer in _batch_norms(model) if layer.trainable and not layer.trainable_variables]
-    for layer in frozen:
-        layer.trainable = False
-    with strategy.alone(), atomic_path(path) as temporary:
-        model.save(temporary)
-    for layer in frozen:
-        _freeze_in_training_mode(layer)
+    try:
+        for layer in frozen:
+            layer.trainable = False
+        with strategy.alone(), atomic_path(path) as temporary:
+            model.save(temporary)
+    finally:
+        for layer in frozen:
+            _freeze_in_training_mode(layer)
 
 
 def freeze(model: keras.Model, trains: str = "all", batch_norm: str = "inference") -> None:
@@ -589,16 +602,52 @@ def _metrics(
 
 
 def _keep_predictions(folder: Path, splits: Splits, decided: decide.Decided) -> None:
-    """Keep what was predicted, and pictures for the page of the run."""
+    """Keep what was predicted."""
     labels, predicted = splits.eval_labels, decided.scores.argmax(axis=-1)
     rows = np.arange(len(labels))
     confidence = softmax(decided.scores)[rows, predicted] if decided.probabilistic else None
     scaled = calibrated(labels, decided.scores)[rows, predicted] if len(labels) > 1 else None
-    found = predictions.Predictions(labels, predicted, confidence, scaled)
-    predictions.save(folder, found)
-    make_folder(folder / "plots")
-    plots.mistakes(splits.eval_images, found, splits.class_names, folder / "plots" / "mistakes.png")
-    plots.examples(splits.train_images, splits.train_labels, splits.class_names, folder / "plots" / "examples.png")
+    predictions.save(folder, predictions.Predictions(labels, predicted, confidence, scaled))
+
+
+def _splits(config: Config, folder: Path, data: ImageDataset | None, data_dir: str | None) -> Splits:
+    """The images of a finished run."""
+    data = load(config, data_dir) if data is None else data
+    check_data(folder, data)
+    return split(data, config)
+
+
+def _draw(folder: Path, splits: Callable[[], Splits]) -> None:
+    """Draw the figures of a finished run, and what it lacks of those that show images.
+
+    One that cannot be drawn, as there is no font or the images are gone, is named: the run has its result without it.
+    """
+    figures = plots.figures(folder)
+    if (folder / predictions.NAME).exists():  # earlier versions kept nothing to draw them from
+        figures |= {
+            name: functools.partial(draw, folder / "plots" / f"{name}.png", splits)
+            for name, draw in (("mistakes", _draw_mistakes), ("examples", _draw_examples))
+            if not os.path.lexists(folder / "plots" / f"{name}.png")
+        }
+    for name, draw in figures.items():
+        try:
+            draw()
+        except Exception as error:
+            progress.tell(
+                f"warning: plots/{name} of {folder} cannot be drawn ({type(error).__name__}: {error}). The run is "
+                "finished without it; --resume draws it again."
+            )
+
+
+def _draw_mistakes(path: Path, splits: Callable[[], Splits]) -> None:
+    names = splits().class_names
+    found = predictions.read(path.parents[1], len(names))
+    if found is not None:
+        plots.mistakes(splits().eval_images, found, names, path)
+
+
+def _draw_examples(path: Path, splits: Callable[[], Splits]) -> None:
+    plots.examples(splits().train_images, splits().train_labels, splits().class_names, path)
 
 
 def _confidence(labels: np.ndarray, decided: decide.Decided) -> dict[str, float]:
