@@ -24,6 +24,9 @@ from tf_mmloss.train.presets import Config, begins, code_named, loss, resolve, s
 ROOT = Path(tf_mmloss.__file__).resolve().parent.parent
 INPUT = "host" if has_tensorflow() else "device"
 
+# Without the functions that other tests opened.
+INSTALLED = {name for name in METHODS if ":" not in name}
+
 OWN = '''
 import keras
 from tf_mmloss import CrossEntropyLoss
@@ -174,13 +177,30 @@ def test_an_entry_point_adds_methods_and_no_name_twice(monkeypatch):
         return [SimpleNamespace(name="a", value="package:methods", load=lambda: lambda: [theirs])]
 
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
-    assert set(methods._all()) == {*METHODS, "theirs"}
-    theirs = Method("erm", "FocalLoss", "Somewhere.")
-    with pytest.raises(ValueError, match=r"entry point a \(package:methods\) has a method erm, a name that is taken"):
-        methods._all()
-    theirs = "erm"
-    with pytest.raises(ValueError, match=r"must give a tf_mmloss[.]methods[.]Method, or several"):
-        methods._all()
+    assert set(methods._all()) == {*INSTALLED, "theirs"}
+
+
+def test_an_entry_point_that_is_broken_is_left_out_and_named(monkeypatch):
+    def load():
+        if isinstance(theirs, BaseException):
+            raise theirs
+        return lambda: [Method("first", "FocalLoss", "Somewhere."), theirs]
+
+    entry = SimpleNamespace(name="a", value="package:methods", load=load)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry])
+    monkeypatch.setattr(methods, "_left_out", [])
+    for broken, message in (
+        (Method("erm", "FocalLoss", "Somewhere."), "ValueError: .* has a method erm, a name that is taken"),
+        ("erm", r"ValueError: .* must give a tf_mmloss[.]methods[.]Method, or several"),
+        (ImportError("no module named torch"), "ImportError: no module named torch"),
+        (SystemExit(1), "SystemExit: 1"),
+    ):
+        theirs = broken
+        said = rf"the entry point a \(package:methods\) of tf_mmloss.methods is left out: {message}"
+        with pytest.warns(UserWarning, match=said):
+            assert set(methods._all()) == INSTALLED
+        with pytest.raises(ValueError, match=rf"`method` must be one of .*theirs'[.] .*{said}"):
+            find("theirs")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -316,8 +318,9 @@ def test_runs_that_failed_are_named_and_rotations_stand_apart(tmp_path, capsys):
     write_run(tmp_path, method="rotation", error=0.1)
     (failed := write_run(tmp_path, method="mm-drw")).joinpath("metrics.json").unlink()
     (failed / "failed.json").write_text("{}")
+    (damaged := write_run(tmp_path, method="ldam")).joinpath("metrics.json").write_text("{}")
     assert list_runs.main([str(tmp_path)]) == 0
-    label, _, erm, rotations, _, rotation, unfinished, last = capsys.readouterr().out.splitlines()
+    label, _, erm, rotations, _, rotation, unfinished, last, *unreadable = capsys.readouterr().out.splitlines()
     assert (label, rotations, unfinished) == (
         "CIFAR-10, long-tailed 100:1",
         "CIFAR-10, long-tailed 100:1, rotations",
@@ -325,3 +328,22 @@ def test_runs_that_failed_are_named_and_rotations_stand_apart(tmp_path, capsys):
     )
     assert (" erm " in erm, " rotation " in rotation) == (True, True)
     assert last == f"  {failed}: epoch 0 of 200, failed"
+    said = f"  {damaged / 'metrics.json'} is of another version: it has no error, balanced_accuracy, seconds."
+    assert unreadable == ["cannot be read", said]
+
+
+def test_runs_are_listed_in_a_moment_and_whatever_todays_rules_are(tmp_path):
+    path = write_run(tmp_path, error=0.4) / "config.json"
+    path.write_text(path.read_text().replace('"start_epoch": 160', '"start_epoch": 300'))  # it never begins
+    with pytest.raises(RunFolderError, match="`start_epoch` must be"):
+        run_folder.read_config(path.parent)
+    code = """
+import sys
+from tf_mmloss.cli import run
+run("tf_mmloss.cli.runs", sys.argv[1:])
+print({"keras", "tensorflow", "jax", "torch"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    *_, row, modules = done.stdout.splitlines()
+    assert row.split()[0] == "40.00%"
+    assert (modules, done.stderr) == ("set()", "")

@@ -29,12 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not root.is_dir():
         return cli.failed(ValueError(f"`folder` must be a folder. Received: folder={str(root)!r}"))
     done: dict[str, list[tuple[float, list[str]]]] = {}
-    unfinished = []
+    unfinished, unreadable = [], []
     for folder in run_folder.run_folders(root):
         try:
             config = run_folder.read_json(folder, "config.json", ["dataset", "imbalance", "ratio", "method", "seed"])
-            if not methods.is_function(config["method"]):  # which would have to be called
-                config = vars(run_folder.read_config(folder))
             label = run_folder.data_label(config)
             known = methods.METHODS.get(config["method"])
             if known and known.task == "rotation":  # errors of another task
@@ -46,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
                 continue
             metrics = run_folder.read_json(folder, "metrics.json", ["error", "balanced_accuracy", "seconds"])
         except run_folder.RunFolderError as error:
-            unfinished.append(str(error))
+            unreadable.append(str(error))
             continue
         top_1, balanced = metrics["error"], 1 - metrics["balanced_accuracy"]
         held = " (held-out)" if config.get("holdout") else ""
@@ -61,8 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
             "  " + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in table
         ))  # fmt: skip
-    if unfinished:
-        print("not finished\n" + "\n".join(f"  {line}" for line in unfinished))
-    if not done and not unfinished:
+    for title, lines in (("not finished", unfinished), ("cannot be read", unreadable)):
+        if lines:
+            print(f"{title}\n" + "\n".join(f"  {line}" for line in lines))
+    if not done and not unfinished and not unreadable:
         print(f"no runs below {root}")
     return 0

@@ -2,11 +2,12 @@
 
 A method is a `Method` in the METHODS of a file here. Another package adds its own by an entry point of the group
 `tf_mmloss.methods`, which names a `Method`, several, or a function that returns them; `package.module:function` in
-place of a name opens a function that is not installed. None of this imports Keras.
+place of a name opens a function that is not installed. None of this imports Keras, unless an installed package does.
 """
 
 import importlib
 import pkgutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -57,13 +58,25 @@ def register(methods: dict[str, Method], found: Any, origin: str) -> None:
         methods[method.name] = method
 
 
+# Why entry points were left out: no command ends because of a package that it does not need.
+_left_out: list[str] = []
+
+
 def _all() -> dict[str, Method]:
     methods: dict[str, Method] = {}
     for module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
         name = f"{__name__}.{module}"
         register(methods, getattr(importlib.import_module(name), "METHODS", ()), name)
     for entry in _entry_points.entry_points(_entry_points.METHODS).values():
-        register(methods, entry.load(), f"the entry point {entry.name} ({entry.value})")
+        origin, theirs = f"the entry point {entry.name} ({entry.value})", dict(methods)
+        try:
+            register(theirs, entry.load(), origin)
+        except (Exception, SystemExit) as error:
+            text = " ".join(str(error).split())
+            _left_out.append(f"{origin} of {_entry_points.METHODS} is left out: {type(error).__name__}: {text}")
+            warnings.warn(_left_out[-1], stacklevel=2)
+        else:
+            methods = theirs
     return dict(sorted(methods.items()))
 
 
@@ -75,14 +88,18 @@ def find(name: str) -> Method:
     """Return a method by its name.
 
     Raises:
-        ValueError: there is none; the message has the nearest. A function that nobody opened is none.
+        ValueError: there is none; the message has the nearest, and the entry points that were left out. A function that
+            nobody opened is none.
     """
     if is_function(name) and name not in METHODS:
         raise ValueError(
             f"`method` {name} is a function that the run would call: give --method {name} again to say that you trust "
             "it, or open it with tf_mmloss.methods.open_function."
         )
-    return METHODS[choice("method", name, METHODS)]
+    try:
+        return METHODS[choice("method", name, METHODS)]
+    except ValueError as error:
+        raise ValueError(" ".join([f"{error}{'.' * bool(_left_out)}", *_left_out])) from None
 
 
 def open_function(spec: str) -> Method:

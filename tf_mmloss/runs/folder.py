@@ -1,4 +1,7 @@
-"""Read a run folder, name what is in it, and keep other processes out of it, without TensorFlow."""
+"""Read a run folder, name what is in it, and keep other processes out of it.
+
+Nothing here imports Keras but `read_config`, which fills what an older run lacks as today's presets do.
+"""
 
 import contextlib
 import csv
