@@ -125,6 +125,8 @@ def test_weights_that_the_metrics_are_not_of_are_refused(exported, tmp_path, cap
     assert export.main([str(tmp_path / "run"), "--out", str(tmp_path / "saved")]) == 2
     assert "other weights than those that metrics.json is of" in capsys.readouterr().err
     assert not (tmp_path / "saved").exists()
+    with pytest.raises(run_folder.RunFolderError, match="other weights than those"):  # as predict and evaluate do
+        RunModel.load(tmp_path / "run")
 
 
 @pytest.fixture
@@ -265,6 +267,27 @@ def test_what_a_killed_export_left_is_removed_and_nothing_else(small, tmp_path, 
             library.export(model, tmp_path / "alive", normalize=normalize, probabilities=SOFTMAX, class_names=NAMES)
     assert (elsewhere / "model").is_dir()
     assert (foreign / "thesis.tex").exists()
+
+
+def test_an_export_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    rows = keras.Input((5,))
+    model = keras.Model(rows, keras.layers.Dense(3)(rows))
+    synced, moved, fsync, rename_files = set(), set(), os.fsync, os.rename
+
+    def record(file):
+        synced.add(os.fstat(file).st_ino)
+        fsync(file)
+
+    def rename(source, target):
+        moved.update(path for path in (source, *source.rglob("*")) if path.stat().st_ino not in synced)
+        rename_files(source, target)
+
+    monkeypatch.setattr(library, "_check", lambda *_: 0.0)
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(os, "rename", rename)
+    library.export(model, tmp_path / "m", probabilities=None, class_names=NAMES, card="# m")
+    assert (tmp_path / "m" / "saved_model.pb").exists()
+    assert moved == set()
 
 
 def test_a_killed_export_leaves_nothing_hidden_and_a_repeat_gives_the_same_files(tmp_path, monkeypatch):

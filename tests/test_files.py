@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import threading
 import time
 from pathlib import Path
@@ -96,6 +97,25 @@ def test_a_file_system_without_locks_keeps_nothing_out(tmp_path, monkeypatch):
     failure = errno.EIO
     with pytest.raises(OSError, match="failed"), files.file_lock(tmp_path / "a.lock"):
         pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the flags of an open file are POSIX's")
+def test_files_are_brought_to_the_disk_by_descriptors_that_may_write(tmp_path, monkeypatch):
+    """Windows refuses the others."""
+    import fcntl
+
+    files_of = []
+
+    def fsync(file):
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            files_of.append((os.fstat(file).st_ino, fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.write_json(tmp_path / "a.json", [1])
+    (tmp_path / "in" / "it").mkdir(parents=True)
+    (tmp_path / "in" / "it" / "b").touch()
+    files.sync_tree(tmp_path / "in")
+    assert files_of == [(path.stat().st_ino, True) for path in (tmp_path / "a.json", tmp_path / "in" / "it" / "b")]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.runs import folder as run_folder
-from tf_mmloss.runs import plots
+from tf_mmloss.runs import page, plots
 from tf_mmloss.runs.predictions import Predictions
 
 FIGURES = ("class_distribution", "learning_curves", "per_class_error")
@@ -138,14 +138,34 @@ def test_learning_curves_take_blanks_and_mark_drops_and_deferral(tmp_path, drawn
     (tmp_path / "history.csv").write_text(HISTORY)
     rows = run_folder.read_history(tmp_path)
     assert rows[0] == {"epoch": 0, "accuracy": 0.5, "learning_rate": 0.05, "reweighting": 0}
-    plots.learning_curves(rows, tmp_path / "figure", start_epoch=3)
+    plots.learning_curves(rows, tmp_path / "figure", start_epoch=3, stage="re-weighted")
     lines = {line.get_label(): line.get_xydata().tolist() for line in drawn[0].lines}
     assert lines["training (augmented)"] == [[1, 50], [2, 40], [3, pytest.approx(30)], [4, pytest.approx(20)]]
     assert lines["evaluation"] == [[2, 60], [4, 40]]
     assert lines["drop of learning rate"] == [[3.5, 0], [3.5, 1]]  # the warm-up is no drop
     (deferred,) = drawn[0].patches
     assert (deferred.get_x(), deferred.get_width()) == (3.5, 1)
-    assert "deferred re-weighting" in texts(drawn[0])
+    assert "re-weighted" in texts(drawn[0])
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("mm-drw", "re-weighted"),
+        ("hg-drs", "re-sampled"),
+        ("crt", "the head alone, re-sampled"),
+        ("mislas", "head and class factors alone, re-sampled"),
+        ("ib", "the last stage"),  # the loss changes, and nothing is re-balanced
+        ("another-packages", "the last stage"),
+    ],
+)
+def test_the_last_stage_is_named_by_what_it_does(tmp_path, drawn, method, said):
+    folder = write_run(tmp_path / "run", method=method)
+    plots.plot_run(folder)
+    assert said in texts(drawn[1])
+    rows, config = run_folder.read_history(folder), run_folder.read_json(folder, "config.json")
+    (shaded,) = page._curves(rows, config)["shaded"]
+    assert shaded[-1] == f"{said} from epoch 4 on"
 
 
 def test_the_end_of_a_cosine_is_no_drop(tmp_path, drawn):

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from tf_mmloss._validation import choice, function, path, received, shown
-from tf_mmloss.files import sync_folder
+from tf_mmloss.files import sync_folder, sync_tree
 from tf_mmloss.runs.folder import RunFolderError, locked
 
 FORMATS = ("savedmodel", "onnx", "litert")
@@ -152,6 +152,7 @@ def export(
         if card is not None:
             (written / "README.md").write_text(card, encoding="utf-8")
         difference = _check(format, written, partial, images, expected, names)
+        sync_tree(written)
         os.rename(written, folder)
         sync_folder(folder.parent)
     return difference

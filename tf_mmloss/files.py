@@ -39,8 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f"{path.stem}.partial-{secrets.randbelow(10**18):018d}{path.suffix}")
     try:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        _sync_file(temporary)
         os.replace(temporary, path)
         sync_folder(path.parent)
     finally:
@@ -57,6 +56,19 @@ def sync_folder(folder: Path) -> None:
             os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def sync_tree(folder: Path) -> None:
+    """Bring all that is in a folder to the disk, so that it can be moved to its place."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            _sync_file(Path(place, name))
+        sync_folder(Path(place))
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "r+b") as file:  # Windows brings to the disk what may be written alone
+        os.fsync(file.fileno())
 
 
 def partial_of(path: Path) -> str | None:

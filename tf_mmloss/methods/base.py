@@ -128,6 +128,12 @@ class Stage:
         return _PARTS.get(self.trains)
 
     @property
+    def summary(self) -> str:
+        """What is done in it, in a few words, as "the head alone, re-sampled"; empty where all is trained as it is."""
+        done = (self.part, self.weights and "re-weighted", self.sampling and "re-sampled")
+        return ", ".join(filter(None, done))
+
+    @property
     def scheme(self) -> str | None:
         """The class weights of its re-weighting or re-sampling; None: it re-balances nothing."""
         return self.weights or self.sampling

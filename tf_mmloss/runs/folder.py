@@ -337,10 +337,10 @@ def method_label(method: str) -> str:
     return (known.label if known else trained.upper()) + (f" + {decision}" if plus else "")
 
 
-def part_trained(method: str) -> str | None:
-    """What of the network a method's last stage trains: "the head alone"; None: all of it, or the method is unknown."""
+def last_stage(method: str) -> str:
+    """What a method's last stage does, in a few words: "re-weighted", "the head alone, re-sampled"."""
     known = methods.METHODS.get(method)
-    return known.own_stages[-1].part if known else None
+    return (known.own_stages[-1].summary if known else "") or "the last stage"
 
 
 def duration(seconds: float) -> str:

@@ -1,8 +1,10 @@
 """The model of a finished run: images in, classes and probabilities out."""
 
 import dataclasses
+import hashlib
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ class RunModel:
             called: call the function that gives them, if one does.
 
         Raises:
-            RunFolderError: no finished run, one without its model, or a model that is refused.
+            RunFolderError: no finished run, one without its model, or a model that is refused or another run's.
             ValueError: a decision that the run cannot have.
         """
         folder = path("run", run)
@@ -79,6 +81,7 @@ class RunModel:
         network = saved.load(file)
         if not isinstance(network.loss, LongTailLoss):
             raise RunFolderError(f"{file} is refused: its loss is none of this package.")
+        check_weights(folder, network, metrics)
         names, mean, std = (tuple(metrics[name]) for name in ("class_names", "mean", "std"))
         trained = decide.Trained.of(network, metrics["cls_counts"])
         form: dict[str, Any] = {"probabilistic": trained.probabilistic, "activation": trained.activation}
@@ -130,6 +133,29 @@ class RunModel:
         if not self.probabilistic:
             raise ValueError(f"A run of method {self.config.method} has no probabilities: use its scores.")
         return softmax(self.scores(images))
+
+
+def checksum(model: keras.Model) -> str:
+    """SHA-256 of a model's weights."""
+    digest = hashlib.sha256()
+    for variable in sorted(model.weights, key=lambda v: v.path):
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
+    return digest.hexdigest()
+
+
+def check_weights(run: Path, network: keras.Model, metrics: Mapping[str, Any]) -> None:
+    """Refuse a network whose weights are not those that the metrics of its run are of.
+
+    Args:
+        run: its folder.
+        network: of last.keras.
+        metrics: the content of metrics.json; runs of earlier versions have no checksum there.
+
+    Raises:
+        RunFolderError: they are others.
+    """
+    if "checksum" in metrics and checksum(network) != metrics["checksum"]:
+        raise RunFolderError(f"{run} has in last.keras other weights than those that metrics.json is of.")
 
 
 def own_images(

@@ -238,8 +238,8 @@ def _curves(history: Sequence[Mapping[str, float]], config: Mapping[str, Any]) -
     if frozen:
         shaded.append((0, min(frozen, len(history)) - 1, f"the head alone up to epoch {frozen}"))
     if isinstance(start, int) and start < len(history):
-        part = run_folder.part_trained(config["method"])
-        shaded.append((start, len(history) - 1, f"{part or 're-balanced'} from epoch {start + 1} on"))
+        stage = run_folder.last_stage(config["method"])
+        shaded.append((start, len(history) - 1, f"{stage} from epoch {start + 1} on"))
     return {
         "lines": {
             label: " ".join(

@@ -84,17 +84,17 @@ def learning_curves(
     start_epoch: int | None = None,
     *,
     title: str = "Learning curves",
-    part: str | None = None,
+    stage: str = "the last stage",
     frozen_epochs: int = 0,
 ) -> None:
-    """Draw training and evaluated error by epoch, drops of the learning rate and deferred re-balancing.
+    """Draw training and evaluated error by epoch, drops of the learning rate and the last of several stages.
 
     Args:
         history_rows: rows of `run_folder.read_history`; epochs count from 0 there, from 1 in the figure.
         path_stem: where to; .svg and .png are appended.
-        start_epoch: first re-balanced epoch; None: none is.
+        start_epoch: first epoch of the last stage; None: there is one stage.
         title: names the run.
-        part: what of the network is trained from `start_epoch` on, in words; None: all.
+        stage: what is done from `start_epoch` on, in words.
         frozen_epochs: first epochs, in which the head alone is trained.
     """
     with matplotlib.rc_context(_STYLE):
@@ -109,10 +109,7 @@ def learning_curves(
                 axes.plot(*zip(*points, strict=True), label=label, color=colour, lw=1.5, marker="." if sparse else "")
         last = history_rows[-1]["epoch"] + 1
         if start_epoch is not None and start_epoch < last:
-            kind = "re-sampling" if "resampling" in history_rows[-1] else "re-weighting"
-            axes.axvspan(
-                start_epoch + 0.5, last + 0.5, color="#F0E442", alpha=0.3, lw=0, label=part or f"deferred {kind}"
-            )
+            axes.axvspan(start_epoch + 0.5, last + 0.5, color="#F0E442", alpha=0.3, lw=0, label=stage)
         if frozen_epochs:
             axes.axvspan(0.5, min(frozen_epochs, last) + 0.5, color="#56B4E9", alpha=0.3, lw=0, label="the head alone")
         rates = [(row["epoch"], row["learning_rate"]) for row in history_rows if "learning_rate" in row]
@@ -287,7 +284,7 @@ def figures(folder: str | Path) -> dict[str, Callable[[], None]]:
             plots / "learning_curves",
             config["start_epoch"],
             title=title,
-            part=run_folder.part_trained(config["method"]),
+            stage=run_folder.last_stage(config["method"]),
             frozen_epochs=config.get("frozen_epochs") or 0,
         ),
         "per_class_error": lambda: per_class_error({method: metrics}, plots / "per_class_error", title=title),

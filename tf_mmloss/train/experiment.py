@@ -20,7 +20,6 @@ import contextlib
 import csv
 import dataclasses
 import functools
-import hashlib
 import io
 import os
 import platform
@@ -60,6 +59,7 @@ from tf_mmloss.runs.folder import (
     read_json,
     remove_partial,
 )
+from tf_mmloss.runs.model import check_weights, checksum
 from tf_mmloss.train import presets, processor, progress, strategy
 from tf_mmloss.train.bar import bar
 from tf_mmloss.train.inputs import Splits, check_input, has_tensorflow, jit_compile, load, make_feed, split
@@ -410,8 +410,7 @@ def _last_model(folder: Path) -> keras.Model:
         RunFolderError: last.keras is none, or another than metrics.json is of.
     """
     model: keras.Model = saved.load(folder / "last.keras", compile=False)
-    if checksum(model) != read_json(folder, "metrics.json", ["checksum"])["checksum"]:
-        raise RunFolderError(f"{folder} has in last.keras other weights than those that metrics.json is of.")
+    check_weights(folder, model, read_json(folder, "metrics.json", ["checksum"]))
     return model
 
 
@@ -659,14 +658,6 @@ def _confidence(labels: np.ndarray, decided: decide.Decided) -> dict[str, float]
         "calibration_error": expected_calibration_error(labels, probabilities),
         "mean_confidence": float(probabilities.max(axis=-1).mean()),
     }
-
-
-def checksum(model: keras.Model) -> str:
-    """SHA-256 of a model's weights."""
-    digest = hashlib.sha256()
-    for variable in sorted(model.weights, key=lambda v: v.path):
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
-    return digest.hexdigest()
 
 
 def _record_environment(config: Config, folder: Path, first_epoch: int, backbone: Path | None) -> None:
