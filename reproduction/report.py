@@ -109,11 +109,15 @@ def read_runs(root: Path) -> tuple[list[Run], list[Path]]:
     if not runs:
         raise RunFolderError(f"{root} has no finished run below it ({len(unfinished)} unfinished).")
     tested = [run for run in runs if not run.config.holdout]  # the trials of two searches share their names
-    for a, b in itertools.combinations(tested, 2):
-        differing = differences(_made_alike(a.config), _made_alike(b.config))
-        if not differing:
+    by_config: dict[Config, Run] = {}
+    by_name: dict[str, Run] = {}
+    for b in tested:
+        a = by_config.setdefault(_made_alike(b.config), b)
+        if a is not b:
             raise RunFolderError(f"{a.folder} and {b.folder} hold runs of the same config: one would count twice.")
-        if a.folder.name == b.folder.name:
+        a = by_name.setdefault(b.folder.name, b)
+        if a is not b:
+            differing = differences(_made_alike(a.config), _made_alike(b.config))
             named = "; ".join(f"{name}: {there!r} and {here!r}" for name, (there, here) in differing.items())
             raise RunFolderError(f"{a.folder} and {b.folder} have one name, two configs ({named}).")
     return _told_apart(runs), unfinished

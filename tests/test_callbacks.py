@@ -1020,6 +1020,18 @@ def test_a_state_that_a_killed_run_left_is_deleted(saved):
         assert sorted(p.name for p in saved.folder.iterdir()) == ["latest.json", f"state-{epoch:04d}.npz"]
 
 
+def test_states_before_the_last_are_removed_when_asked_for(saved):
+    """What a killed run left, and no file of another origin."""
+    (saved.folder / "state-0000.npz").write_bytes((saved.folder / "state-0001.npz").read_bytes())
+    checkpoint = Checkpoint(saved.folder)
+    checkpoint.remove_earlier()
+    assert sorted(p.name for p in saved.folder.iterdir()) == ["latest.json", "state-0001.npz"]
+    np.savez(saved.folder / "state-0000.npz", theirs=np.zeros(3))
+    checkpoint.remove_earlier()
+    assert (saved.folder / "state-0000.npz").exists()
+    Checkpoint(saved.folder / "none").remove_earlier()
+
+
 def test_a_file_of_others_with_the_name_of_a_state_is_kept(saved):
     """Refused before an epoch is trained if it stands where a state goes, and never deleted."""
     theirs = [saved.folder / f"state-000{epoch}.npz" for epoch in (0, 4)]

@@ -14,6 +14,7 @@ from tf_mmloss.datasets import load
 from tf_mmloss.decide.logit_adjustment import logit_adjustment
 from tf_mmloss.decide.tau_normalisation import tau_normalisation
 from tf_mmloss.models import add_head
+from tf_mmloss.runs import model as run_model
 from tf_mmloss.runs import predictions
 from tf_mmloss.runs.model import RunModel
 from tf_mmloss.train import experiment
@@ -234,6 +235,17 @@ def test_a_run_is_evaluated_as_it_decides(run_folder, capsys):
     assert "decided by tau-normalisation:" in capsys.readouterr().out
     assert evaluate.main([str(folder), "--decide", "tau-normalization"]) == 2
     assert "Did you mean 'tau-normalisation'" in capsys.readouterr().err
+
+
+def test_a_strength_is_fitted_once_on_images_that_are_opened_once(run_folder, monkeypatch):
+    folder, opened, fitted = run_folder[0], [], []
+    own_images, fit = run_model.own_images, decide.fit
+    monkeypatch.setattr(run_model, "own_images", lambda *a, **k: opened.append(0) or own_images(*a, **k))
+    monkeypatch.setattr(decide, "fit", lambda *a: fitted.append(len(a[2])) or fit(*a))
+    found = evaluate.evaluate(folder, draws=0, decide_by="temperature")
+    assert found["decide"] == RunModel.load(folder, "temperature").decide
+    assert len(opened) == 2  # of each of the two
+    assert fitted == [60, 30, 30, 60]  # all of them, and each half for the other
 
 
 def test_a_run_is_exported_as_it_decides(run_folder, tmp_path):

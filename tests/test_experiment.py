@@ -21,10 +21,21 @@ from tf_mmloss import decide, pipeline
 from tf_mmloss.cli import fit
 from tf_mmloss.datasets import load
 from tf_mmloss.files import write_json
+from tf_mmloss.methods.base import loss_class
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs.folder import RunFolderError, epochs_saved, read_config, read_history, read_json
 from tf_mmloss.train import experiment
-from tf_mmloss.train.presets import METHODS, RECIPES, SEARCHED_CONSTANTS, TABLE_1, Config, resolve, show
+from tf_mmloss.train.presets import (
+    METHODS,
+    RECIPES,
+    SEARCHED_CONSTANTS,
+    TABLE_1,
+    WITH_PRETRAINING,
+    Config,
+    pretraining,
+    resolve,
+    show,
+)
 from tf_mmloss.train.strategy import Accelerator
 
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
@@ -139,7 +150,7 @@ def test_every_method_builds_its_loss_and_head(method):
     config = resolve(dataclasses.replace(SMALL, method=method, pretraining="none"))
     splits = experiment.split(load("digits"), config)
     model = experiment.build(config, splits)
-    assert type(model.loss) is METHODS[method].loss_class
+    assert type(model.loss) is loss_class(METHODS[method].loss)
     for name, value in METHODS[method].arguments.items():
         assert getattr(model.loss, name) == value
     if model.loss.cls_counts is not None:
@@ -156,7 +167,8 @@ def test_every_method_builds_its_loss_and_head(method):
 def test_systems_weights_and_drawing(method, scheme, monkeypatch, tmp_path):
     """Loss, head, scale; which class gets which weight in which epoch; how each epoch is drawn."""
     loss, head, scale, reweighted_from, resampled_from = SYSTEMS[method]
-    assert (METHODS[method].loss_class, METHODS[method].head, METHODS[method].arguments["scale"]) == (loss, head, scale)
+    of_method = METHODS[method]
+    assert (loss_class(of_method.loss), of_method.head, of_method.arguments["scale"]) == (loss, head, scale)
 
     drawn = {}
     real = pipeline.draw_rows
@@ -248,6 +260,24 @@ def test_ssp_starts_from_the_rotation_run_beside_it_and_makes_it_once(tmp_path, 
     # However it is made, it is the same backbone.
     experiment.run(dataclasses.replace(config, eval_every=2), tmp_path / "every-2")
     assert [method for method, _ in started].count("rotation") == 1
+
+
+# What the run of a backbone does not share with those that start from it: a new field of Config is in one of the two.
+WITHOUT_PRETRAINING = {
+    *("method", "loss_arguments", "weights", "pretraining", "start_epoch", "classifier", "augment"),
+    *("sam", "sam_late", "mix", "mix_alpha", "ema", "decide"),
+}
+
+
+@pytest.mark.parametrize("recipe", ["paper", "strong", "record"])
+def test_every_field_is_shared_with_the_pretraining_or_is_not(recipe):
+    fields = [field.name for field in dataclasses.fields(Config)]
+    assert sorted([*WITH_PRETRAINING, *WITHOUT_PRETRAINING]) == sorted(fields)
+    given = {"weights": "inverse", "holdout": 7, "ema": 0.5, "mix": "mixup", "mix_alpha": 0.4, "augment": "cutout"}
+    config = resolve(Config(method="ldam-drw-ssp", recipe=recipe, sam=0.1, **given))
+    backbone = pretraining(config)
+    assert backbone == resolve(Config(method="rotation", recipe=recipe, holdout=7, sam=0.0, classifier="dense"))
+    assert {name for name in fields if getattr(backbone, name) != getattr(config, name)} <= WITHOUT_PRETRAINING
 
 
 def test_a_stop_in_the_pretraining_leaves_a_run_that_can_be_resumed(tmp_path, monkeypatch):
@@ -645,7 +675,7 @@ def test_a_run_that_never_began_to_rebalance_is_read_and_not_begun(tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_take_the_defaults_of_their_loss(method):
-    loss, arguments = METHODS[method].loss_class, METHODS[method].arguments
+    loss, arguments = loss_class(METHODS[method].loss), METHODS[method].arguments
     defaults = {name: inspect.signature(loss).parameters[name].default for name in arguments}
     if method.startswith("mm-ldam"):
         defaults["class_margin"] = 0.5

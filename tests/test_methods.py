@@ -13,9 +13,10 @@ import pytest
 from helpers import to_numpy
 
 import tf_mmloss
-from tf_mmloss import evaluation, methods
+from tf_mmloss import augment, decide, evaluation, methods, mix
 from tf_mmloss.cli import evaluate, export, fit, page, runs
-from tf_mmloss.methods import METHODS, Method, Stage, find, loss_options, signature
+from tf_mmloss.methods import METHODS, Method, Stage, find, loss_options, named, signature
+from tf_mmloss.methods.base import loss_class
 from tf_mmloss.runs.folder import RunFolderError, read_config
 from tf_mmloss.train import experiment
 from tf_mmloss.train.inputs import has_tensorflow
@@ -103,7 +104,7 @@ def test_arguments_of_every_method_are_options_of_its_loss(name):
     assert method.source
     config = resolve(Config(dataset="digits", method=name, epochs=10))
     assert resolve(config) == config == Config(**config.values())
-    assert type(loss(config, [30] * 10)) is method.loss_class
+    assert type(loss(config, [30] * 10)) is loss_class(method.loss)
 
 
 def test_the_registry_and_help_need_no_keras():
@@ -118,6 +119,18 @@ def test_help_has_every_option_under_its_methods(capsys):
     for name in loss_options():
         assert f"--{name.replace('_', '-')}" in shown
     assert "delta^+ / delta^-, > 0. Default 1.5" in shown
+
+
+def test_help_has_every_mixing_augmentation_and_decision(capsys):
+    kinds = {"mix": mix.mixings(), "augment": augment.augmentations(), "decide": decide.decisions()}
+    for kind, classes in kinds.items():
+        assert named(f"tf_mmloss.{kind}") == {name: found.help for name, found in classes.items()}
+    for command, shown_kinds in ((fit, kinds), (evaluate, ["decide"])):
+        with pytest.raises(SystemExit, match="0"):
+            command.main(["--help"])
+        shown = " ".join(capsys.readouterr().out.split())
+        for kind in shown_kinds:
+            assert "; ".join(f"{name}: {found.help}" for name, found in sorted(kinds[kind].items())) in shown
 
 
 def test_a_function_of_ones_own_has_its_options_and_trains(own, capsys):

@@ -1,5 +1,6 @@
 """The package as a user meets it: the README's example, imports without TensorFlow, exports."""
 
+import ast
 import importlib
 import os
 import re
@@ -169,6 +170,15 @@ def test_exports_are_sorted_and_there():
         assert classes <= set(tf_mmloss.__all__)
     assert set(tf_mmloss.__all__) == {*tf_mmloss._MODULE_OF, "__version__", "imbalance"}
     assert tf_mmloss.__version__ in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_type_checkers_see_every_name():
+    tree = ast.parse((ROOT / "tf_mmloss" / "__init__.py").read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = [(alias.name, node.module) for node in block.body for alias in node.names]
+    assert dict(seen) == {name: f"tf_mmloss.{module}" for name, module in tf_mmloss._MODULE_OF.items()} | {
+        "imbalance": "tf_mmloss"
+    }
 
 
 # A folder of a user or of a container, an address in a private network, an index of packages, a login in an address.

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         ShotAccuracy,
         WorstClassAccuracy,
     )
-    from tf_mmloss.models import normalization, resnet, resnet32
+    from tf_mmloss.models import normalization, resnet, resnet32, with_features
     from tf_mmloss.optimizers import SGD
     from tf_mmloss.resampled_dataset import ResampledDataset
     from tf_mmloss.sam import SAM

@@ -21,6 +21,8 @@ if sys.platform != "win32":
 
 # A JSON file that is larger, or whose values lie deeper, is none of ours.
 JSON_BYTES, JSON_DEPTH = 4 * 2**20, 50
+# The same of a history of epochs, or of a result, with a value for each of many classes.
+LARGE_BYTES = 64 * 2**20
 # Flags of `os.open` for what may be a pipe or a device; each is 0 where the system has none: Windows.
 WITHOUT_WAITING = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
 # What a file system says that has no locks.

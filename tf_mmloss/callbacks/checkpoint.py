@@ -14,10 +14,9 @@ import numpy as np
 from tf_mmloss._validation import path, received
 from tf_mmloss.callbacks.base import RunCallback, host_array
 from tf_mmloss.callbacks.stop_on_non_finite import check_finite
-from tf_mmloss.files import atomic_path, interrupts_deferred, open_regular, read_json, write_json
+from tf_mmloss.files import LARGE_BYTES, atomic_path, interrupts_deferred, open_regular, read_json, write_json
 from tf_mmloss.losses.base import CLASS_WEIGHTS, INFLUENCE
 
-_LATEST_BYTES = 64 * 2**20
 # The comment of the archives that `Checkpoint` writes: a state that no latest.json names, after a kill, is known by it.
 _MARK = b"tf_mmloss.Checkpoint"
 
@@ -155,6 +154,13 @@ class Checkpoint(RunCallback):
                 (self.folder / old).unlink(missing_ok=True)
             self._states = {latest["state"]}
 
+    def remove_earlier(self) -> None:
+        """Remove the states before the last one, which a process that was killed between two writes leaves."""
+        latest = self._read_latest()
+        if latest is not None:
+            for name in self._earlier_states(0) - {latest["state"]}:
+                (self.folder / name).unlink()
+
     def _earlier_states(self, epoch: int) -> set[str]:
         """Names of the states that earlier runs saved here, by latest.json; take over its history if `fit` goes on."""
         try:
@@ -182,7 +188,7 @@ class Checkpoint(RunCallback):
     def _read_latest(self) -> dict[str, Any] | None:
         """Return the checked content of latest.json, or None if there is none."""
         try:
-            latest = read_json(self._latest, limit=_LATEST_BYTES)
+            latest = read_json(self._latest, limit=LARGE_BYTES)
             _check_latest(latest)
         except FileNotFoundError:
             return None

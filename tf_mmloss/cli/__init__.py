@@ -129,9 +129,16 @@ def add_decide_option(main: argparse.ArgumentParser) -> None:
     main.add_argument(
         "--decide",
         metavar="NAME[:X]",
-        help="none, logit-adjustment, tau-normalisation or temperature, of strength X or, without it, fitted on the "
-        "run's held-out images; default: the run's own",
+        help=f"none; {said('tf_mmloss.decide')}; of strength X or, without it, fitted on the run's held-out images; "
+        "default: the run's own",
     )
+
+
+def said(package: str) -> str:
+    """What the files of a package add, with their help, for --help."""
+    from tf_mmloss import methods
+
+    return "; ".join(f"{name}: {text}" for name, text in methods.named(package).items()).replace("%", "%%")
 
 
 def add_method_option(main: argparse.ArgumentParser) -> None:

@@ -57,7 +57,7 @@ def evaluate(
     integer("draws", draws, at_most=evaluation.MOST_DRAWS)
     # The function that the run is of gives what the run was evaluated on.
     called = dataset is not None and dataset == presets.code_named(read_config(path("run", run))).get("dataset")
-    model = RunModel.load(run, decide_by, data_dir, called=called)
+    model = RunModel.load(run, decide_by, data_dir, called=called, fit=False)
     asked = model.config.decide if decide_by is None else decide_by
     reading = {"skip_broken": skip_broken, "accept_odd": accept_odd}
     other = None if called else dataset
@@ -68,17 +68,18 @@ def evaluate(
         of, images, labels = own_images(run, model, data_dir, called=called)
     else:
         of, images, labels = _other(other, run, model, data_dir, **reading)
+        model = model.fitted(run, data_dir)
     # On the images that a strength is fitted on, each half is decided by the other.
-    spec = asked if other is None else model.decide
-    scores = decide.decided(spec, model.trained, labels, model.logits(images)).scores
+    decided = decide.decided(asked if other is None else model.decide, model.trained, labels, model.logits(images))
+    scores = decided.scores
     counts, names = model.trained.cls_counts, model.class_names
     found = evaluation.evaluate(labels, evaluation.softmax(scores), cls_counts=counts, class_names=names, draws=draws)
-    if not model.probabilistic:  # a hinge loss has scores
+    if not decided.probabilistic:  # a hinge loss has scores
         del found["value"]["calibration_error"], found["value"]["mean_confidence"]
     if len(labels) > 1:
         after = evaluation.calibrated(labels, scores)
         found["value"]["calibration_error_after_temperature"] = expected_calibration_error(labels, after)
-    return {"run": str(run), "evaluated_on": of, "decide": model.decide, **found}
+    return {"run": str(run), "evaluated_on": of, "decide": model.decide if decide_by is None else decided.spec, **found}
 
 
 def _other(

@@ -103,8 +103,8 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     loss.add_argument(
         "--decide",
         metavar="NAME[:X]",
-        help="what is made of the network's outputs: none (default), logit-adjustment, tau-normalisation or "
-        "temperature; the strength X is fitted on the images of --holdout where it is left out",
+        help=f"what is made of the network's outputs: none (default); {cli.said('tf_mmloss.decide')}; the strength X "
+        "is fitted on the images of --holdout where it is left out",
     )
     loss.add_argument(
         "--pretraining",
@@ -136,7 +136,7 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument("--pad", type=int, help="zeros around an image before its crop; default an eighth of the side")
     train.add_argument(
         "--augment",
-        help="more for training images, with commas between: autoaugment, randaugment, trivialaugment, cutout, "
+        help=f"more for training images, with commas between: {cli.said('tf_mmloss.augment')}; "
         f"{_installed(_entry_points.AUGMENTATIONS)}package.module:Class; default of --recipe",
     )
     train.add_argument(
@@ -148,7 +148,9 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--sam-late", type=float, metavar="RHO", help="its radius after 4/5 of the epochs; default that of --sam"
     )
-    train.add_argument("--mix", help="mix training images with one another: mixup, cutmix, remix or cmo; default none")
+    train.add_argument(
+        "--mix", help=f"mix training images with one another: none (default); {cli.said('tf_mmloss.mix')}"
+    )
     train.add_argument("--mix-alpha", type=float, metavar="A", help="of the Beta distribution of --mix; default 1")
     train.add_argument(
         "--ema",

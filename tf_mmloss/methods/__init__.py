@@ -15,7 +15,7 @@ from tf_mmloss import _entry_points
 from tf_mmloss._validation import choice, received
 from tf_mmloss.functions import called, function_of, is_function
 from tf_mmloss.methods.base import DRS, DRW, Method, Stage
-from tf_mmloss.methods.options import Option, Signature, signature
+from tf_mmloss.methods.options import Option, Signature, named, signature
 
 __all__ = [
     "DRS",
@@ -28,6 +28,7 @@ __all__ = [
     "find",
     "is_function",
     "loss_options",
+    "named",
     "of_loss",
     "open_function",
     "register",

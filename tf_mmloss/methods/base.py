@@ -259,11 +259,6 @@ class Method:
         """Whether a stage trains a factor for each class."""
         return any(stage.trains in ("scales", "classifier") for stage in self.own_stages)
 
-    @property
-    def loss_class(self) -> "type[LongTailLoss]":
-        """The class of the loss. Asking for it imports Keras."""
-        return loss_class(self.loss)
-
     def variant(self, name: str, source: str, **changes: Any) -> "Method":
         """This method with another name, more to its source, and other stages.
 

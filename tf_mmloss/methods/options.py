@@ -68,6 +68,30 @@ def signature(loss: str) -> Signature:
     return Signature(options, tuple(name for name in given if name in ("cls_counts", "seed")))
 
 
+@functools.cache
+def named(package: str) -> dict[str, str]:
+    """What the files of a package add to a command line: the `name` and the `help` of every class that has both.
+
+    Example:
+        >>> named("tf_mmloss.mix")["cutmix"]
+        'a box of another image'
+    """
+    found = {}
+    folder = _file(package)
+    for file in sorted(folder.parent.glob("*.py")) if folder else ():
+        for node in ast.parse(file.read_bytes()).body:
+            values = {
+                inner.targets[0].id: inner.value.value
+                for inner in (node.body if isinstance(node, ast.ClassDef) else ())
+                if isinstance(inner, ast.Assign)
+                and isinstance(inner.targets[0], ast.Name)
+                and isinstance(inner.value, ast.Constant)
+            }
+            if {"name", "help"} <= values.keys():
+                found[str(values["name"])] = str(values["help"])
+    return dict(sorted(found.items()))
+
+
 def docstring(loss: str) -> str:
     """What the docstring of a loss says: its own, or of a class that has none, its parent's.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_mmloss import methods
-from tf_mmloss.files import JSON_BYTES, file_lock, read_text, sync_folder, write_json
+from tf_mmloss.files import JSON_BYTES, LARGE_BYTES, file_lock, read_text, sync_folder, write_json
 from tf_mmloss.files import read_json as read_json_file
 from tf_mmloss.files import remove_partial as remove_partial_files
 from tf_mmloss.runs import fields
@@ -33,8 +33,6 @@ FILES = (
     *("predictions.npy", "index.html", "best.keras", "last.keras", "checkpoint/latest.json", ".lock"),
 )
 FOLDERS = ("checkpoint", "plots", "tensorboard")
-# A longer history, or a result of more classes, is none of ours.
-LARGE_BYTES = 64 * 2**20
 
 # Of a config: how many epochs, and what follows from it.
 _OF_LENGTH = {"epochs", "start_epoch", "frozen_epochs"}

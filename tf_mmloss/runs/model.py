@@ -55,6 +55,7 @@ class RunModel:
         data_dir: str | None = None,
         *,
         called: bool = False,
+        fit: bool = True,
     ) -> "RunModel":
         """Load the last epoch of a finished run.
 
@@ -63,6 +64,7 @@ class RunModel:
             decide_by: another decision than the run's; without a strength it is fitted on the run's held-out images.
             data_dir: where these are, if they are CIFAR or `tfds:NAME`.
             called: call the function that gives them, if one does.
+            fit: whether it is fitted now; else `fitted` does it.
 
         Raises:
             RunFolderError: no finished run, one without its model, or a model that is refused or another run's.
@@ -88,11 +90,19 @@ class RunModel:
         head = "cosine" if trained.kernel is None else "dense"
         decide.check(chosen, head=head, holdout=config.holdout, **form)
         model = cls(config, network, names, mean, std, trained, chosen)
-        if decide.parse(chosen)[0] is None or decide.parse(chosen)[1] is not None:
-            return model
-        _, images, labels = own_images(folder, model, data_dir, called=called)
-        fitted = decide.fit(chosen, trained, labels, model.logits(images))
-        return dataclasses.replace(model, decide=fitted)
+        return model.fitted(folder, data_dir, called=called) if fit else model
+
+    def fitted(self, run: str | os.PathLike[str], data_dir: str | None = None, *, called: bool = False) -> "RunModel":
+        """This model with the strength of its decision, fitted on the run's held-out images where it has none.
+
+        Args:
+            run, data_dir, called: see `load`.
+        """
+        decision, strength = decide.parse(self.decide)
+        if decision is None or strength is not None:
+            return self
+        _, images, labels = own_images(run, self, data_dir, called=called)
+        return dataclasses.replace(self, decide=decide.fit(self.decide, self.trained, labels, self.logits(images)))
 
     @property
     def probabilistic(self) -> bool:

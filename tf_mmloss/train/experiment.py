@@ -246,6 +246,7 @@ def _train(
     leader = strategy.is_leader()
     if leader:
         _record_environment(config, folder, first_epoch, backbone)
+        checkpoint.remove_earlier()
         _write_derived(folder, model, checkpoint.history)
         what = {"method": config.method, "data": data_label(config.values()), "seed": config.seed}
         progress.tell(None, "start", run=config.name, folder=folder, **what, epoch=first_epoch, epochs=epochs)
@@ -351,10 +352,6 @@ def _write_derived(folder: Path, model: keras.Model, history: Sequence[dict[str,
     """Do what follows the checkpoint of an epoch; `model` is that of the last one."""
     if not history:
         return
-    earlier = {f"state-{row['epoch']:04d}.npz" for row in history[:-1]}
-    for path in (folder / "checkpoint").iterdir():
-        if path.name in earlier:
-            path.unlink()
     if _best(history) == len(history) - 1:
         with _averaged(model):
             _save(model, folder / "best.keras")
@@ -387,8 +384,13 @@ def _averaged(model: keras.Model) -> Iterator[None]:
 
 def _best(history: Sequence[dict[str, Any]]) -> int | None:
     """The first of the epochs with the highest evaluated accuracy; None: none was evaluated."""
-    evaluated = [row for row in history if row.get("val_accuracy") is not None]
+    evaluated = _evaluated(history)
     return max(evaluated, key=lambda row: row["val_accuracy"])["epoch"] if evaluated else None
+
+
+def _evaluated(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The epochs that were evaluated."""
+    return [row for row in history if row.get("val_accuracy") is not None]
 
 
 def _write_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
@@ -575,8 +577,7 @@ def _metrics(
 ) -> dict[str, Any]:
     predictions = decided.scores.argmax(axis=-1)
     errors = per_class_error(splits.eval_labels, predictions, len(splits.class_names))
-    evaluated = [row for row in history if row.get("val_accuracy") is not None]
-    best = max(evaluated, key=lambda row: row["val_accuracy"])
+    best, evaluated = history[_best(history) or 0], len(_evaluated(history))  # the last epoch always is
     shown = ~np.isnan(errors)  # a class without images has no error, and no part in a mean
     return {
         "error": float(np.mean(predictions != splits.eval_labels)),
@@ -587,7 +588,7 @@ def _metrics(
         },
         "per_class_error": [None if np.isnan(error) else error for error in errors.tolist()],
         **_confidence(splits.eval_labels, decided),
-        "best_epoch": {"epoch": best["epoch"], "error": 1 - best["val_accuracy"], "evaluated": len(evaluated)},
+        "best_epoch": {"epoch": best["epoch"], "error": 1 - best["val_accuracy"], "evaluated": evaluated},
         "evaluated_on": "held-out training images" if config.holdout else "test split",
         "cls_counts": splits.cls_counts.tolist(),
         "class_names": list(splits.class_names),

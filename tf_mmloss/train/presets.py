@@ -20,6 +20,7 @@ from tf_mmloss._validation import choice, flag, integer, number, received, text
 from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
 from tf_mmloss.methods import METHODS, Stage
 from tf_mmloss.methods.base import FIRST_DROP, HEADS, loss_class
+from tf_mmloss.runs.fields import MOST_EPOCHS
 
 if TYPE_CHECKING:
     import keras
@@ -63,8 +64,9 @@ RECORD_CONSTANTS: dict[tuple[str, str, float], tuple[float, float, float]] = {
     ("cifar100", "step", 10): (1e-4, 0.1, 0.3),
 }
 
-# No run is longer, deeper, or has larger batches: a slip of the finger must not take the memory or the day.
-MOST_EPOCHS, MOST_LAYERS, MOST_IMAGES = 100_000, 2_000, 2**20
+# No run is deeper, or has larger batches, and none is longer than MOST_EPOCHS: a slip of the finger must not take the
+# memory or the day.
+MOST_LAYERS, MOST_IMAGES = 2_000, 2**20
 MOST_RATIO, MOST_PIXELS, MOST_RHO = 1e6, 4096, 1e6
 
 # The options that say how a run is made and not what it is, with the value that stands for all.
@@ -945,27 +947,24 @@ def adjusted_twice(config: Config, spec: str) -> str | None:
     return f"{said}; --decide {spec} does so once more, where one without a number is fitted on the images of --holdout"
 
 
-# Of the run that a backbone comes from: nothing that its images, length and network do not say.
-_ROTATION: dict[str, Any] = {
-    "method": "rotation",
-    "weights": "effective",
-    "augment": "none",
-    "classifier": "dense",
-    "sam": 0.0,
-    "sam_late": 0.0,
-    "mix": "none",
-    "mix_alpha": 1.0,
-    "ema": 0.0,
-    "decide": "none",
-}
+# What a run shares with the one that its backbone comes from: images, length and network, and how they are made.
+WITH_PRETRAINING = (
+    *("dataset", "imbalance", "ratio", "subset_seed", "holdout"),
+    *("image_size", "fit", "grey", "test_share", "group_by", "skip_broken", "accept_odd"),
+    *("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "optimizer", "schedule", "recipe"),
+    *("backbone", "depth", "pretrained", "frozen_epochs", "pad", "flip", "seed"),
+    *HOW,
+)
+# Of the latter, what its recipe would fill in for other methods.
+_ROTATION: dict[str, Any] = {"augment": "none", "classifier": "dense", "sam": 0.0, "sam_late": 0.0}
 
 
 def pretraining(config: Config) -> Config | None:
     """The run whose backbone a resolved config starts from: the same images, length and network; None for none."""
     if config.pretraining == "none":
         return None
-    unset: dict[str, Any] = dict.fromkeys(("loss_arguments", "pretraining", "start_epoch"))
-    return resolve(dataclasses.replace(config, **_ROTATION, **unset))
+    shared = {name: getattr(config, name) for name in WITH_PRETRAINING}
+    return resolve(Config(**shared, **_ROTATION, method="rotation"))
 
 
 def show(config: Config, why: tuple[str, ...] = ()) -> str:
