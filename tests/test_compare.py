@@ -15,6 +15,7 @@ pytest.importorskip("matplotlib")
 
 from tf_mmloss import NonFiniteLossError, cli, decide
 from tf_mmloss.cli import compare as command
+from tf_mmloss.cli import fit
 from tf_mmloss.runs.folder import locked, note_failure, read_config
 from tf_mmloss.runs.model import RunModel, own_images
 from tf_mmloss.train import compare, experiment, presets
@@ -122,7 +123,7 @@ def test_a_decision_shares_the_runs_of_its_method(done, tmp_path, monkeypatch, c
     assert "METHOD+DECISION shares the training of METHOD" in printed
     with open(out / "comparison.csv", newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
-    assert {name: row["simplicity"] for name, row in rows.items()} == {
+    assert {name: row["additions"] for name, row in rows.items()} == {
         **{"erm": "0", "erm+logit-adjustment": "1", "erm+logit-adjustment:0": "1", "mm-drw": "2"}
     }
     assert rows["erm"]["error"] == rows["erm+logit-adjustment:0"]["error"]
@@ -155,7 +156,10 @@ def test_a_method_whose_loss_is_nan_is_left_out_and_named(done, tmp_path, monkey
     plan["methods"].append("ldam")
     (out / "compare.json").write_text(json.dumps(plan))
 
+    begun = []
+
     def run(config, folder, **_):
+        begun.append(folder.name)
         folder.mkdir()
         note_failure(folder, error)  # as a run does
         raise error
@@ -163,6 +167,7 @@ def test_a_method_whose_loss_is_nan_is_left_out_and_named(done, tmp_path, monkey
     error = NonFiniteLossError("The loss became nan.")
     monkeypatch.setattr(experiment, "run", run)
     assert command.main(["--resume", str(out)]) == 0
+    assert begun == ["ldam-seed0"]  # the other seed would be left out, too
     assert "Left out, as a loss became NaN: ldam." in capsys.readouterr().out
     monkeypatch.setattr(experiment, "run", None)
     assert command.main(["--resume", str(out)]) == 0  # the same again
@@ -172,8 +177,7 @@ def test_a_method_whose_loss_is_nan_is_left_out_and_named(done, tmp_path, monkey
     assert f"{said}/ldam-seed0\n" in capsys.readouterr().out
     plan = compare.read_plan(out)
     assert compare.failed_methods(out, plan) == ["ldam"]
-    for seed in (0, 1):
-        shutil.copy(out / "erm-seed0" / "metrics.json", out / f"ldam-seed{seed}")  # it was, and ended well
+    shutil.copy(out / "erm-seed0" / "metrics.json", out / "ldam-seed0")  # it was, and ended well
     assert compare.failed_methods(out, plan) == []
 
 
@@ -255,6 +259,8 @@ def test_hours_stop_and_what_is_finished_is_compared(done, tmp_path, monkeypatch
         ([], "`methods` must be given"),
         (["--methods", "erm,mm-dwr"], "`methods` must be one of .*Received: methods='mm-dwr'. Did you mean 'mm-drw'?"),
         (["--methods", "erm,rotation"], "`methods` must be one of"),
+        (["--methods", "erm,mine:method"], "must be names of methods; one's own is a name too where"),
+        ([*TWO, "--holdout", "0.2"], "or a share of each class in (0, 1) of own images or with `imbalance` none"),
         (["--methods", "erm"], "`methods` must be two to 20, each once"),
         (["--methods", "erm,mm,erm"], "`methods` must be two to 20, each once"),
         (["--methods", "erm,erm+logit-adjustmant"], "`methods` erm+logit-adjustmant: `decide` must be one of"),
@@ -297,8 +303,76 @@ def test_another_plan_in_the_folder_is_refused(done, tmp_path, capsys, monkeypat
     monkeypatch.setattr(experiment, "run", None)
     assert command.main([*SMALL, "--methods", "erm,mm", "--seeds", "2", "--out", str(out)]) == 2
     assert "holds another comparison (methods differ" in capsys.readouterr().err
-    assert command.main(["--resume", str(out), "--methods", "erm,mm"]) == 2
-    assert "`methods` must not be given with --resume" in capsys.readouterr().err
+    assert command.main(["--resume", str(out), "--seeds", "1"]) == 2
+    assert "holds another comparison (seeds differ" in capsys.readouterr().err
+    assert command.main(["--resume", str(out), "--methods", "mm-dwr"]) == 2
+    assert "Did you mean 'mm-drw'?" in capsys.readouterr().err
+    assert command.main(["--resume", str(out), "--measure", "error"]) == 2
+    assert "`measure` must not be given with --resume" in capsys.readouterr().err
+
+
+def test_seeds_and_methods_are_added(done, tmp_path, monkeypatch, capsys):
+    out, asked = copied(done, tmp_path), []
+
+    def run(config, folder, **_):
+        asked.append(folder.name)
+        raise experiment.RunStoppedError("stopped") if len(asked) in (2, 4) else ResourceExhausted("out of memory")
+
+    monkeypatch.setattr(experiment, "run", run)
+    assert command.main(["--resume", str(out), "--seeds", "3", "--methods", " ldam"]) == 3
+    assert asked == ["ldam-seed0", "ldam-seed1"]
+    printed = capsys.readouterr()
+    assert "ldam-seed0 ended in ResourceExhausted, and is tried again by the next command" in printed.out + printed.err
+    assert "RuntimeError" not in printed.err
+    assert "out of memory" in printed.err  # its traceback
+    assert "not finished: ldam-seed0, ldam-seed1, erm-seed2, mm-drw-seed2, ldam-seed2. Continue" in printed.out
+    plan = compare.read_plan(out)
+    assert (plan.methods, plan.seeds) == (("erm", "mm-drw", "ldam"), 3)
+    assert command.main([*SMALL, "--methods", "mm-drw,erm,ldam", "--seeds", "4", "--out", str(out)]) == 3
+    assert asked[2:] == ["ldam-seed0", "ldam-seed1"]
+
+
+class ResourceExhausted(RuntimeError):  # noqa: N818
+    """As TensorFlow's."""
+
+
+def test_the_choice_can_be_trained_by_the_command_that_is_shown(done):
+    text = (done / "comparison.md").read_text()
+    (shown,) = re.findall(r"^    tf-mmloss fit (.*)$", text, re.M)
+    config = presets.Config(**vars(fit.parser().parse_args(shlex.split(shown))))
+    with open(done / "comparison.csv", newline="") as file:
+        chosen = next(row["method"] for row in csv.DictReader(file) if row["choice"] == "1")
+    expected = read_config(done / f"{chosen}-seed0")
+    assert (config.method, config.holdout, config.depth, config.epochs) == (chosen, 0, 8, 2)
+    assert presets.resolve(config).values() == expected.values() | {"holdout": 0, "eval_every": 1}
+    plan = compare.read_plan(done)
+    fitted = compare._fit(plan, "erm+logit-adjustment")
+    assert (fitted["decide"], fitted["holdout"], fitted["method"]) == ("logit-adjustment", 12, "erm")
+    given = compare._fit(plan, "erm+logit-adjustment:1")
+    assert (given["decide"], given.get("holdout")) == ("logit-adjustment:1", None)
+
+
+def test_the_time_of_a_run_has_that_of_its_backbone(done, tmp_path):
+    config = presets.Config(dataset="digits", ratio=20, depth=8, epochs=2, method="ldam-drw-ssp")
+    backbone = presets.pretraining(presets.resolve(config))
+    for name, one, seconds in (("run", presets.resolve(config), 10.0), (backbone.name, backbone, 3.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(one.values()))
+        metrics = json.loads((done / RUNS[0] / "metrics.json").read_text())
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics | {"seconds": seconds}))
+    assert compare._seconds(tmp_path / "run") == 13.0
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "digits-longtail20"),
+        ({"recipe": "strong"}, "digits-longtail20-strong"),
+        ({"recipe": "strong", "seed": 3}, "digits-longtail20-strong"),
+    ],
+)
+def test_the_folder_is_named_after_no_method(options, name):
+    assert command._name(presets.Config(dataset="digits", ratio=20, method="erm", **options)) == name
 
 
 @pytest.mark.parametrize(
@@ -343,7 +417,7 @@ def test_classes_too_small_for_a_held_out_image_are_refused_or_named(tmp_path, m
     assert not configs
     assert command.main([*given, "--measure", "error"]) == 3
     assert "classes too small for an evaluated image, in no number: 2" in capsys.readouterr().out
-    assert [(config.holdout, config.eval_every) for config in configs] == [(5, 200)]
+    assert [(config.holdout, config.eval_every) for config in configs] == [(0.2, 200)]
     shutil.rmtree(tmp_path / "out")
     assert command.main([*given, "--measure", "few-accuracy", "--epochs", "3"]) == 2
     assert "`measure` few_accuracy needs evaluated images" in capsys.readouterr().err

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tf_mmloss.comparison import MEASURES, _p_value, _parts, _quantile, _strata, chance, compare, simplicity
+from tf_mmloss.comparison import MEASURES, _Design, _p_value, _parts, _quantile, _unstable, chance, compare, points
+from tf_mmloss.methods import METHODS
 
 FEW = np.arange(10) >= 7
 
@@ -81,11 +82,15 @@ def test_a_real_gain_is_found():
 def test_the_simplest_is_taken_where_nothing_is_told_apart():
     labels, predictions = simulate(np.random.default_rng(3), 4, 3, [12] * 10)
     for names in (["ldam-drw", "erm", "mm", "mm-drw"], ["ldam-drw-ssp", "mm-drw", "mm", "ldam"]):
-        found = compare(labels, predictions, names, few=FEW)
+        found = compare(labels, predictions, names, few=FEW, additions=[METHODS[name].additions for name in names])
         assert {found["best"], *found["equal"]} == set(names)
         assert found["choice"] == ("erm" if "erm" in names else "mm")
+        assert compare(labels, predictions, names, few=FEW)["choice"] == names[0]
         assert found["answer"][0].startswith("Not told apart")
-        assert f"Take the simplest of them, {found['choice']}." in found["answer"]
+        choice, best = found["choice"], found["best"]
+        worse = "" if choice == best else f", which may be worse than {best} by up to {points(found['at_most_worse'])}"
+        assert f"Take the simplest of them, {choice}{worse}." in found["answer"]
+        assert f"two methods differ by chance by up to {points(found['least_difference'])}" in found["answer"][-1]
         assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
@@ -124,13 +129,13 @@ def test_values_are_those_of_the_measures():
 
 def test_the_parts_of_the_variance_are_those_of_a_crossed_analysis_of_variance():
     """One class: of seeds and of images, mean squares as in a two-way table without repeats."""
-    z = np.random.default_rng(0).normal(size=(3, 8)) + np.arange(8)
-    parts = _parts(z, np.array([0]))
+    z = np.random.default_rng(0).normal(size=(3, 12)) + np.arange(12)
+    parts = _parts(z, _Design(np.zeros(12, int), None), np.ones(1))
     rows, columns = z.mean(axis=1), z.mean(axis=0)
     residual = z - rows[:, None] - columns + z.mean()
-    mean_square = (residual**2).sum() / (2 * 7)
+    mean_square = (residual**2).sum() / (2 * 11)
     of_images = columns.var(ddof=1) - mean_square / 3  # the variance of an image's own effect
-    np.testing.assert_allclose(parts["of_images"], 8 * of_images, rtol=1e-12)
+    np.testing.assert_allclose(parts["of_images"], 12 * of_images, rtol=1e-12)
     np.testing.assert_allclose(parts["of_seeds"], z.sum(axis=1).var(ddof=1) / 3, rtol=1e-12)
 
 
@@ -178,16 +183,125 @@ def test_a_class_without_images_is_named_and_left_out():
         compare(labels, predictions, ["a", "b"], few=[False, False, True, False], measure="few_accuracy")
 
 
-@pytest.mark.parametrize("sizes", [[1, 1, 5, 3], [1, 4, 3], [1, 1], [2, 2], [0, 1, 7], [1, 1, 1]])
-def test_classes_of_one_image_are_one_class_for_the_variance(sizes):
+@pytest.mark.parametrize("sizes", [[1, 1, 5, 3], [1, 4, 3], [1, 1], [2, 2], [0, 1, 7], [1, 1, 1], [20, 1], [9, 11]])
+def test_small_classes_share_one_variance(sizes):
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
-    order, starts = _strata(labels)
-    assert sorted(order.tolist()) == list(range(len(labels)))
-    groups = np.split(labels[order], starts[1:])
-    assert min(map(len, groups)) > 1
-    assert all(len(set(group)) == 1 or 1 in np.bincount(group) for group in map(list, groups))
+    design = _Design(labels, None)
+    assert sorted(design.order.tolist()) == list(range(len(labels)))
+    there = [size for size in sizes if size]
+    assert design.images.tolist() == design.groups.tolist() == there
+    freedoms = np.array(there) - 1
+    assert design.one == (freedoms.sum() < 10)
+    assert design.small.tolist() == [size < 10 for size in there]
+    assert design.one or freedoms[design.shared].sum() >= 10
+    assert design.one or set(np.flatnonzero(design.small)) <= set(design.shared)
     found = compare(labels, np.zeros((2, 3, len(labels)), int), ["a", "b"], few=np.arange(len(sizes)) < 1)
     assert found["pairs"][0]["p"] == 1
+
+
+@pytest.mark.parametrize("sizes", [[50] * 9 + [1], [50] * 8 + [1, 1], [50] * 8 + [2, 2], [50, 20, 10, 5, 3, 2, 2]])
+def test_a_real_gain_is_found_beside_classes_of_one_image(sizes):
+    rng, names = np.random.default_rng(3), ["erm", "ldam", "mm-drw"]
+    few, right, wrong = np.arange(len(sizes)) > 6, 0, 0
+    for _ in range(40):
+        right += (
+            compare(*simulate(rng, 3, 3, sizes, gain=[0, 0, 2.5], seed_sd=0.1), names, few=few)["choice"] == names[2]
+        )
+        pairs = compare(*simulate(rng, 3, 3, sizes, seed_sd=0.1), names, few=few)["pairs"]
+        wrong += any(pair["p_corrected"] < 0.05 for pair in pairs)
+    assert right >= 24
+    assert wrong <= 2
+
+
+def test_one_method_that_differs_by_seed_does_not_hide_the_others():
+    rng, names, found = np.random.default_rng(2), ["erm", "ldam", "mm-drw", "cb-rs"], []
+    for _ in range(30):
+        labels, predictions = simulate(rng, 4, 3, [100] * 10, gain=[0, 0, 1.2, 0], seed_sd=0.1)
+        predictions[3, 0] = 0  # a seed that predicts one class
+        found.append(compare(labels, predictions, names, few=FEW))
+    assert sum(one["unstable"] == ["cb-rs"] for one in found) >= 28
+    # Its own differences are the least certain, so it is not told apart itself, and is the least simple.
+    assert sum(pair_of(one, "mm-drw", "erm")["p_corrected"] < 0.05 for one in found) >= 27
+    assert "By seed cb-rs differs far more than the other methods." in found[0]["answer"]
+    assert found[0]["least_difference"] < 0.1
+
+
+def pair_of(found, better, worse):
+    return next(pair for pair in found["pairs"] if (pair["better"], pair["worse"]) == (better, worse))
+
+
+def test_methods_alike_are_called_unstable_in_one_of_a_hundred_tries():
+    rng = np.random.default_rng(0)
+    for methods, seeds in ((3, 3), (4, 3), (8, 2), (8, 5)):
+        flagged = sum(bool(_unstable({str(m): rng.normal(size=seeds) for m in range(methods)})) for _ in range(1000))
+        assert 2 <= flagged <= 22
+    assert not _unstable({"a": np.zeros(3), "b": np.arange(3.0)})
+
+
+def test_the_choice_is_no_method_that_another_is_told_apart_from():
+    rng, differing = np.random.default_rng(4), 0
+    names = ["erm", "ldam", "balanced-softmax", "mm-drw", "ldam-drw"]
+    for _ in range(150):
+        labels, predictions = simulate(rng, 5, 3, [100] * 10, gain=[0, 0.3, 0.4, 0.5, 0.4], seed_sd=0.15)
+        found = compare(labels, predictions, names, few=FEW)
+        apart = [pair for pair in found["pairs"] if pair["p_corrected"] < 0.05]
+        assert found["choice"] not in {pair["worse"] for pair in apart}
+        beaten = [pair for pair in apart if pair["worse"] in found["equal"]]
+        differing += bool(beaten)
+        said = " ".join(found["answer"])
+        assert bool(beaten) == ("of them from which no better one is told apart" in said)
+    assert differing
+
+
+def test_what_is_not_told_apart_has_an_interval_with_zero():
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        found = compare(*simulate(rng, 4, 3, [30] * 10, gain=[0, 0.3, 0.6, 1.2], seed_sd=0.1), named(4), few=FEW)
+        for pair in found["pairs"]:
+            assert pair["p_corrected"] < 0.05 or pair["interval"][0] < 0 < pair["interval"][1]
+    worse = pair_of(found, found["best"], found["choice"])["interval"][1] if found["choice"] != found["best"] else 0
+    assert found["at_most_worse"] == worse
+
+
+@pytest.mark.parametrize("size", [5, 20])
+def test_images_that_belong_together_count_as_groups(size):
+    """Two methods that are equally good, each better on some groups of images."""
+    rng, tries = np.random.default_rng(5), 60
+    alone = together = 0
+    for _ in range(tries):
+        groups = np.arange(1000) // size
+        ease = rng.normal(size=1000 // size)[groups] + 1.5 * rng.normal(size=(2, 1, 1000 // size))[:, :, groups]
+        right = rng.random((2, 3, 1000)) < 1 / (1 + np.exp(-np.broadcast_to(ease, (2, 3, 1000))))
+        labels = np.repeat(np.arange(10), 100)
+        answers = np.where(right, labels, (labels + 1) % 10)
+        for key in (None, groups):
+            found = compare(labels, answers, ["a", "b"], few=FEW, groups=key)
+            told = found["pairs"][0]["p_corrected"] < 0.05
+            alone, together = alone + (told and key is None), together + (told and key is not None)
+    assert together <= 5
+    assert size == 5 or alone >= 10
+    assert found["groups"] == 1000 // size
+    assert f"images in {1000 // size} groups" in " ".join(found["answer"])
+
+
+def test_groups_of_one_image_are_images():
+    labels, predictions = simulate(np.random.default_rng(0), 3, 3, [30, 10, 4], gain=[0, 1, 2])
+    alone = compare(labels, predictions, named(3), few=[False, False, True])
+    keyed = compare(labels, predictions, named(3), few=[False, False, True], groups=np.arange(44)[::-1])
+    for one, other in zip(alone["pairs"], keyed["pairs"], strict=True):
+        np.testing.assert_allclose(one["interval"], other["interval"], rtol=1e-9)
+        np.testing.assert_allclose(one["p"], other["p"], rtol=1e-6)
+
+
+def test_error_is_of_the_classes_as_often_as_they_are_to_come():
+    labels, predictions = simulate(np.random.default_rng(0), 2, 3, [10, 10, 10], gain=[0, 1])
+    found = compare(labels, predictions, ["a", "b"], few=[False, False, True], shares=[6, 3, 1], measure="error")
+    wrong = np.stack([(predictions != labels)[:, :, labels == c].mean(axis=2) for c in range(3)])
+    expected = np.average(wrong, axis=0, weights=[6, 3, 1]).mean(axis=1)
+    values = {row["name"]: row["error"]["value"] for row in found["methods"]}
+    np.testing.assert_allclose([values["a"], values["b"]], expected, rtol=1e-12)
+    as_evaluated = compare(labels, predictions, ["a", "b"], few=[False, False, True], shares=[7, 7, 7])
+    assert as_evaluated == compare(labels, predictions, ["a", "b"], few=[False, False, True])
 
 
 @pytest.mark.parametrize(("images", "said"), [(200, "is below 0.1 % for each"), (5, "is 0.7 % or less for each")])
@@ -196,9 +310,7 @@ def test_the_largest_chance_is_said(images, said):
     assert said in compare(np.zeros(images, int), predictions, ["erm", "ldam"], few=[True, False])["answer"][0]
 
 
-def test_simplicity_and_chance():
-    names = ["ldam-drw-ssp", "cb-rs", "erm", "mm-ldam", "hg-drs", "balanced-softmax", "erm+x", "cb-rs+x:1"]
-    assert [simplicity(name) for name in names] == [3, 2, 0, 1, 2, 1, 1, 3]
+def test_chance():
     assert [chance(p) for p in (None, 0.0001, 0.034, 0.5)] == ["unknown", "below 0.1 %", "3.4 %", "50 %"]
 
 
@@ -208,6 +320,13 @@ def test_simplicity_and_chance():
         ({"methods": ["a"]}, "`methods` must be two or more, each once"),
         ({"methods": ["a", "a"]}, "`methods` must be two or more, each once"),
         ({"measure": "balanced"}, "Did you mean 'balanced_accuracy'"),
+        ({"additions": [1]}, "`additions` must be 2 numbers"),
+        ({"additions": [1, -1]}, "`additions` must be an integer >= 0"),
+        ({"shares": [1]}, "`shares` must be 2 numbers"),
+        ({"shares": [1, -1]}, "`shares` must be 2 numbers"),
+        ({"shares": [0, 0], "measure": "error"}, "`measure` error has no images"),
+        ({"groups": [1]}, "`groups` must be one of each of 2 images"),
+        ({"groups": [1, 1], "labels": [0, 0]}, "`groups` must be two or more"),
         ({"level": 0}, "`level` must be a finite number > 0 and < 1"),
         ({"labels": [0]}, "`labels` must be of two images or more"),
         ({"labels": [0, 9]}, "`labels`"),

@@ -561,6 +561,12 @@ def test_hold_out_takes_at_most_half_of_a_class():
     labels = np.repeat([0, 1, 2], [100, 6, 1])
     _, held = splits.hold_out(labels, 10)
     assert np.bincount(labels[held], minlength=3).tolist() == [10, 3, 0]
+    labels = np.repeat([0, 1, 2, 3, 4], [100, 40, 12, 6, 1])
+    _, held = splits.hold_out(labels, 0.2)  # at least five, at most half
+    assert np.bincount(labels[held], minlength=5).tolist() == [20, 8, 5, 3, 0]
+    for per_class in (0, 1.0, 1.5, -0.2):
+        with pytest.raises(ValueError, match="`per_class` must be an integer >= 1"):
+            splits.hold_out(labels, per_class)
 
 
 def test_imbalanced():

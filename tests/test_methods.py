@@ -333,3 +333,18 @@ def test_a_loss_with_noise_or_state_resumes_bit_for_bit(name, tmp_path):
 def test_draws_of_a_loss_take_the_seed_of_the_run():
     for name in ("equalization", "gcl"):
         assert loss(resolve(Config(dataset="digits", method=name, seed=3)), [30] * 10).seed == 3
+
+
+def test_what_a_method_adds_to_plain_training():
+    expected = {
+        "erm": 0,
+        "balanced-softmax": 1,
+        "cb-rs": 1,
+        "crt": 1,
+        "erm-drw": 1,
+        "ldam-drw": 2,
+        "ib": 2,
+        "mislas": 2,
+    }
+    expected |= {"gcl-crt": 2, "hg-drs": 2, "cb-focal": 2, "ldam-drw-ssp": 3}
+    assert {name: METHODS[name].additions for name in expected} == expected

@@ -398,3 +398,10 @@ def test_a_holdout_keeps_groups_together(tmp_path, with_test):
     assert not set(trained) & set(held)
     assert np.bincount(split.eval_labels).tolist() == [6, 6]
     assert len(trained) + len(held) == len(images.train)
+    of_group = {}
+    for key, group in zip(held, split.eval_groups, strict=True):
+        of_group.setdefault(key, set()).add(group)
+    assert [len(groups) for groups in of_group.values()] == [1] * 4
+    assert len(set.union(*of_group.values())) == 4
+    tested = inputs.split(data, dataclasses.replace(config, holdout=0))
+    assert len(tested.eval_groups) == len(tested.eval_labels) == len(images.test)

@@ -59,7 +59,11 @@ def a_comparison(root, num_classes=10, methods=("erm", "mm-drw", "ldam-drw"), se
     for row in found["methods"]:
         row["seconds"] = 7200.0
     more = {"failed": [HOSTILE], "planned_seeds": seeds + 1, "on": "the test split", "label": f"{HOSTILE}, as it is"}
-    found |= more | {"rarest": f"{HOSTILE} and more", "command": f"tf-mmloss compare --dataset '{HOSTILE}'"}
+    found |= more | {
+        "how": f"Few-shot accuracy is of {HOSTILE}.",
+        "command": f"tf-mmloss compare --dataset '{HOSTILE}'",
+    }
+    found |= {"trained_on": "90 training images", "fit": f"tf-mmloss fit --dataset '{HOSTILE}'"}
     run_page.write_comparison(runs, root / "comparison.html", found)
     return root / "comparison.html", found
 

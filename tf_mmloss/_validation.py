@@ -77,7 +77,7 @@ def number(
     raise ValueError(f"`{argument}` must be {expected}. {received(argument, value)}")
 
 
-def integer(argument: str, value: int, *, at_least: int = 0, at_most: int = LARGEST_INTEGER) -> int:
+def integer(argument: str, value: float, *, at_least: int = 0, at_most: int = LARGEST_INTEGER) -> int:
     """Return `value` as an int if it is a whole number in [at_least, at_most] (bools and floats are refused)."""
     whole = _whole(value)
     if whole is not None and at_least <= whole <= at_most:

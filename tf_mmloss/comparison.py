@@ -6,6 +6,7 @@ of readers by cases in diagnostic studies, whose analysis this is. The training 
 training images would do is not part of it.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -14,34 +15,23 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from tf_mmloss._validation import array, choice, number, received
+from tf_mmloss._validation import array, choice, integer, number, received
 from tf_mmloss.data.source import named
 from tf_mmloss.imbalance import check_labels
 
 # What can decide, with its name in texts. All but `error` are better when they are higher.
 MEASURES = {"error": "error", "balanced_accuracy": "balanced accuracy", "few_accuracy": "few-shot accuracy"}
-# Parts of a method's name that stand for a stage, or for another order of the images.
-_STAGES = ("rs", "rw", "drw", "drs", "ssp", "crt", "lws")
+# Degrees of freedom that the variance of images within small classes is estimated from.
+_POOLED = 10
+# The least difference from which on an answer says that hardly any can be told.
+_HARDLY = 0.2
+# The chance of calling one of equally spread methods unstable.
+_UNSTABLE = 0.01
 
 
 def bare(name: str) -> str:
     """METHOD of METHOD+DECISION, which shares its training."""
     return name.partition("+")[0]
-
-
-def simplicity(method: str) -> int:
-    """How much a method adds to plain training.
-
-    0 for erm, 1 for another loss, and 1 more for each stage in its name and for a decision after the training.
-
-    Example:
-        >>> [simplicity(name) for name in ("erm", "balanced-softmax", "ldam-drw", "ldam-drw-ssp")]
-        [0, 1, 2, 3]
-        >>> simplicity("erm+logit-adjustment")
-        1
-    """
-    trained, decided = bare(method), "+" in method
-    return decided + (0 if trained == "erm" else 1 + sum(part in _STAGES for part in trained.split("-")))
 
 
 def compare(
@@ -53,6 +43,9 @@ def compare(
     class_names: Sequence[str] | None = None,
     measure: str = "balanced_accuracy",
     level: float = 0.05,
+    additions: Sequence[int] | None = None,
+    shares: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Compare methods that were trained with the same seeds and evaluated on the same images.
 
@@ -68,29 +61,40 @@ def compare(
 
     As three seeds say little of their own spread, V_seeds is the largest of its own, of the mean over all methods (or
     pairs), and of V_both, at the degrees of freedom of that mean: M (S - 1) for the values of M methods,
-    (M - 1) (S - 1) for their differences. V_images is at least what one image makes. Classes with a single image are
-    one class for V_images. Methods METHOD+DECISION share the trainings of METHOD: M is then the number of methods that
-    were trained, and the differences within one training are a group of their own, at S - 1 degrees of freedom.
+    (M - 1) (S - 1) for their differences. A method whose seeds differ by far more than those of the middle one of
+    the others (tested at 1 %) is `unstable`: it is no part of the means, and has S - 1 degrees of freedom of its own.
+    Methods METHOD+DECISION share the trainings of METHOD: M is then the number of methods that were trained, and the
+    differences within one training are a group of their own.
+
+    Classes with fewer than ten images share one variance within classes, that of the smallest classes that have ten
+    degrees of freedom together; where all classes have fewer, they are one class for V_images. It is at least what one
+    image makes. With `groups`, of pictures of one patient say, V_images is of groups drawn anew instead of images.
 
     The p value of a difference is the chance of one as large, or larger, between two methods that are equally good;
-    it is corrected by Holm for all pairs of methods, as the data say which of them is the best.
+    it is corrected by Holm for all pairs of methods, as the data say which of them is the best. The intervals of the
+    differences hold for all pairs at once (Bonferroni).
 
     Args:
         labels: (N,) true classes, N >= 2.
         predictions: (M, S, N) predicted classes of M methods and S seeds.
-        methods: M names, METHOD or METHOD+DECISION, the simplest first where `simplicity` is the same.
+        methods: M names, METHOD or METHOD+DECISION.
         few: (C,) bool, the rarest classes, of the few-shot accuracy.
         class_names: C names, default the class numbers.
         measure: a key of MEASURES: what decides. Default "balanced_accuracy".
         level: two methods are told apart if the corrected p value is below. Default 0.05.
+        additions: (M,) how much each method adds to plain training, >= 0: the choice among equals has the least, the
+            first of them. Default: the first of `methods` is the simplest.
+        shares: (C,) how often each class comes where `error` is to hold, in any unit. Default: as in `labels`.
+        groups: (N,) keys of images that are alike, each with others of its key. Default: images stand alone.
 
     Returns:
         A dictionary that JSON can hold: `methods`, for each by falling quality its `value`, `interval` (95 %) and
         `by_seed` of each measure; `pairs`, of each two methods `better`, `worse`, `difference` of their values and its
-        `interval` (95 %, of this pair alone), `p` (None of one seed) and `p_corrected`; `best`; `equal`, what is not
-        told apart from it; `choice`, the simplest of these; `least_difference`, from which on two methods would have
-        been told apart; `not_evaluated`, names of the classes without images; `few`, of the rarest that have some;
-        `answer`, sentences.
+        `interval` (95 %, of all pairs at once), `p` (None of one seed) and `p_corrected`; `best`; `equal`, what is not
+        told apart from it; `choice`, the simplest of these that no method is told apart from as better;
+        `at_most_worse`, by how much the best may be better than the choice, the end of its interval; `unstable`,
+        methods that differ much by seed; `least_difference`, from which on two others would have been told apart;
+        `not_evaluated`, names of the classes without images; `few`, of the rarest that have some; `answer`, sentences.
 
     Raises:
         ValueError: arrays of other shapes or values, fewer than two methods or images, a measure without images.
@@ -105,8 +109,8 @@ def compare(
 
     Reference:
         Obuchowski and Rockette 1995 and Hillis 2007 (seeds are the readers, images the cases); Cochran and
-        Cox, Experimental Designs, 1957, 4.14 (two variances); Cochran, Sampling Techniques, 1977, 5A.12 (classes of one
-        image); Holm 1979.
+        Cox, Experimental Designs, 1957, 4.14 (two variances); Cochran, Sampling Techniques, 1977, 5A.12 (small classes
+        put together) and 9.2 (groups); Holm 1979.
     """
     measure, level = choice("measure", measure, MEASURES), number("level", level, above=0, below=1)
     methods, few = [str(method) for method in methods], array("few", few).astype(bool)
@@ -124,55 +128,75 @@ def compare(
     if len(names) != len(few):
         raise ValueError(f"`class_names` must be {len(few)} names. Received: {len(names)} names")
 
+    added = list(range(len(methods))) if additions is None else [integer("additions", one) for one in additions]
+    if len(added) != len(methods):
+        raise ValueError(f"`additions` must be {len(methods)} numbers. Received: {len(added)}")
     images = np.bincount(labels, minlength=len(few))
-    weights = _weights(labels, images, few)
+    weights = _weights(images, few, images if shares is None else _shares(shares, len(few)))
     deciding = weights[measure]
     if deciding is None:
-        raise ValueError(f"`measure` {measure} has no images: no image of the rarest classes is evaluated.")
-    trained = len(set(map(bare, methods)))
-    order, starts = _strata(labels)
-    right = (predictions == labels)[:, :, order]
+        of = "class with a share" if measure == "error" else "class of the rarest"
+        raise ValueError(f"`measure` {measure} has no images: none of a {of} is evaluated.")
+    design = _Design(labels, groups)
+    right = (predictions == labels)[:, :, design.order].astype(float)
+    seeds = predictions.shape[1]
     rows: list[dict[str, Any]] = [{"name": name} for name in methods]
+    unstable: set[str] = set()
     for name, weight in weights.items():
         if weight is None:
             for row in rows:
                 row[name] = None
             continue
-        hits = ~right if name == "error" else right
-        found = [_parts(weight[order] * hit, starts) for hit in hits]
-        for row, one in zip(rows, _estimates(found, trained, weight.max()), strict=True):
-            low, high = one["interval"]
-            row[name] = {"value": one["value"], "interval": [max(low, 0.0), min(high, 1.0)], "by_seed": one["by_seed"]}
+        found = [_parts(1 - hit if name == "error" else hit, design, weight) for hit in right]
+        differing = _unstable({bare(method): part["by_seed"] for method, part in zip(methods, found, strict=True)})
+        if name == measure:
+            unstable = differing
+        stable = [bare(method) not in differing for method in methods]
+        trained = len({bare(method) for method in methods} - differing)
+        for row, one in zip(rows, _estimates(found, stable, trained), strict=True):
+            half = _quantile(0.025, one["freedoms"]) * one["error"]
+            between = [max(one["value"] - half, 0.0), min(one["value"] + half, 1.0)]
+            row[name] = {"value": one["value"], "interval": between, "by_seed": one["by_seed"]}
 
     sign = -1 if measure == "error" else 1
-    ranks = sorted(range(len(methods)), key=lambda m: (-sign * rows[m][measure]["value"], simplicity(methods[m]), m))
-    deciding = deciding[order]
+    ranks = sorted(range(len(methods)), key=lambda m: (-sign * rows[m][measure]["value"], added[m], m))
     contrasts = list(itertools.combinations(ranks, 2))
     differences: dict[tuple[int, int], dict[str, Any]] = {}
-    for within, independent in ((False, trained - 1), (True, 1)):
+    independent = len({bare(method) for method in methods} - unstable) - 1
+    for within in (False, True):
         group = [(a, b) for a, b in contrasts if (bare(methods[a]) == bare(methods[b])) == within]
-        parts = [_parts(sign * deciding * (right[a].astype(float) - right[b]), starts) for a, b in group]
+        parts = [_parts(sign * (right[a] - right[b]), design, deciding) for a, b in group]
+        stable = [not {bare(methods[a]), bare(methods[b])} & unstable for a, b in group]
         if group:
-            differences |= zip(group, _estimates(parts, independent, deciding.max()), strict=True)
-    seeds = predictions.shape[1]
-    pairs = [
-        {"better": methods[a], "worse": methods[b], "difference": one["value"], "interval": one["interval"]}
-        | {"p": _p_value(abs(one["value"]) / one["error_of"][0], one["error_of"][1]) if seeds > 1 else None}
-        | {"error_of": one["error_of"]}
-        for a, b in contrasts
-        for one in (differences[a, b],)
-    ]
-    least = _least_difference(pairs, level) if seeds > 1 else None
+            differences |= zip(group, _estimates(parts, stable, 1 if within else independent), strict=True)
+    pairs = []
+    for a, b in contrasts:
+        one = differences[a, b]
+        half = _quantile(0.025 / len(contrasts), one["freedoms"]) * one["error"]
+        pairs.append(
+            {"better": methods[a], "worse": methods[b], "difference": one["value"]}
+            | {"interval": [one["value"] - half, one["value"] + half]}
+            | {"p": _p_value(abs(one["value"]) / one["error"], one["freedoms"]) if seeds > 1 else None}
+        )
     for pair, corrected in zip(pairs, _holm([pair["p"] for pair in pairs]), strict=True):
-        del pair["error_of"]
         pair["p_corrected"] = corrected
+    least = None
+    if seeds > 1:  # in Holm's first step, of the middle one of the pairs
+        tail = level / 2 / len(pairs)
+        steady = [pair for pair in differences if not {bare(methods[m]) for m in pair} & unstable] or differences
+        ones = [differences[pair] for pair in steady]
+        least = float(np.median([one["error"] * _quantile(tail, one["freedoms"]) for one in ones]))
+    apart = [pair for pair in pairs if _is_told(pair, level)]
     best = methods[ranks[0]]
+    told = {pair["worse"] for pair in apart if pair["better"] == best}
+    equal = [methods[m] for m in ranks[1:] if methods[m] not in told]
+    beaten = {pair["worse"] for pair in apart}
+    chosen = min({best, *equal} - beaten, key=lambda name: (added[methods.index(name)], methods.index(name)))
     against = {pair["worse"]: pair for pair in pairs if pair["better"] == best}
-    equal = [name for name, pair in against.items() if pair["p_corrected"] is None or pair["p_corrected"] >= level]
-    chosen = min([best, *equal], key=lambda name: (simplicity(name), methods.index(name)))
     result = {
         "measure": measure,
         "images": len(labels),
+        "groups": None if groups is None else len(np.unique(groups)),
         "seeds": seeds,
         "level": level,
         "methods": [rows[m] for m in ranks],
@@ -180,6 +204,8 @@ def compare(
         "best": best,
         "equal": equal,
         "choice": chosen,
+        "at_most_worse": 0.0 if chosen == best else max(sign * end for end in against[chosen]["interval"]),
+        "unstable": [name for name in methods if bare(name) in unstable],
         "least_difference": least,
         "few": [names[c] for c in np.flatnonzero(few & (images > 0))],
         "not_evaluated": [names[c] for c in np.flatnonzero(images == 0)],
@@ -187,96 +213,157 @@ def compare(
     return result | {"answer": _answer(result, against)}
 
 
-def _weights(labels: np.ndarray, images: np.ndarray, few: np.ndarray) -> dict[str, np.ndarray | None]:
-    """The weight of every image in each measure; None: the measure has no images."""
+def _shares(shares: np.ndarray, classes: int) -> np.ndarray:
+    """Check them."""
+    shares = array("shares", shares).astype(float)
+    if shares.shape != (classes,) or not np.isfinite(shares).all() or (shares < 0).any():
+        raise ValueError(f"`shares` must be {classes} numbers >= 0. {received('shares', shares)}")
+    return shares
+
+
+def _weights(images: np.ndarray, few: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray | None]:
+    """The weight in each measure of an image of each class that has some, (K,); None: the measure has no images."""
     there = images > 0
 
-    def mean_of(classes: np.ndarray) -> np.ndarray | None:
-        shown = classes & there
-        if not shown.any():
-            return None
-        by_class = np.divide(shown, images * shown.sum(), out=np.zeros(len(images)), where=there)
-        return by_class[labels]
+    def of(wanted: np.ndarray) -> np.ndarray | None:
+        wanted = wanted[there].astype(float)
+        return wanted / wanted.sum() / images[there] if wanted.any() else None
 
-    return {
-        "balanced_accuracy": mean_of(there),
-        "error": np.full(len(labels), 1 / len(labels)),
-        "few_accuracy": mean_of(few),
-    }
+    return {"balanced_accuracy": of(there), "error": of(shares), "few_accuracy": of(few)}
 
 
-def _strata(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An order in which the images of a class stand together, and where each class begins; none has one image."""
-    counts = np.bincount(labels)
-    group = np.arange(len(counts))
-    single = np.flatnonzero(counts == 1)
-    group[single] = -1
-    if len(single) == 1 and (counts > 1).any():
-        group[np.where(counts > 1, counts, counts.max() + 1).argmin()] = -1
-    of_image = group[labels]
-    order = np.argsort(of_image, kind="stable")
-    return order, np.flatnonzero(np.diff(of_image[order], prepend=-2))
+class _Design:
+    """Which images are of one class, and of one group in it.
+
+    Attributes:
+        order: (N,) positions of the images, by class and group.
+        images: (K,) of each class that has some.
+        groups: (K,) of each class.
+        sizes: (G,) images of each group.
+        small: (K,) bool, classes that share one variance; `shared`: those from which it is estimated.
+        one: whether there are too few groups in all, so that they are taken as of one class.
+    """
+
+    def __init__(self, labels: np.ndarray, groups: np.ndarray | None) -> None:
+        count = len(labels)
+        keys = np.arange(count) if groups is None else array("groups", groups)
+        if keys.shape != (count,):
+            raise ValueError(f"`groups` must be one of each of {count} images. Received: shape={keys.shape}")
+        keys = np.unique(keys, return_inverse=True)[1].reshape(-1)
+        self.order = np.lexsort((keys, labels))
+        labels, keys = labels[self.order], keys[self.order]
+        new_class = np.diff(labels, prepend=-1) != 0
+        self.starts = np.flatnonzero(new_class | (np.diff(keys, prepend=-1) != 0))
+        self.sizes = np.diff(self.starts, append=count)
+        self.class_starts = np.flatnonzero(new_class[self.starts])
+        self.groups = np.diff(self.class_starts, append=len(self.starts))
+        self.images = np.add.reduceat(self.sizes, self.class_starts)
+        if len(self.starts) < 2:
+            raise ValueError("`groups` must be two or more. Received: one, of all images")
+        freedoms = self.groups - 1
+        self.one = bool(freedoms.sum() < _POOLED)
+        self.small = freedoms < _POOLED - 1
+        rising = np.argsort(self.groups, kind="stable")
+        needed = int(np.searchsorted(freedoms[rising].cumsum(), _POOLED)) + 1
+        self.shared = rising[: max(needed, int(self.small.sum()))]
+
+    def variance(self, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """The variance of an image of each class, from sums of squares (K,) with one degree less than groups.
+
+        Returns:
+            Variances (K,), degrees of freedom of each (K,), and those of the small classes together.
+        """
+        freedoms = self.groups - 1.0
+        if self.one:
+            total = float(len(self.sizes) - 1)
+            return np.full(len(squares), squares.sum() / total), freedoms, total
+        pooled = float(freedoms[self.shared].sum())
+        own = np.divide(squares, freedoms, out=np.zeros(len(squares)), where=freedoms > 0)
+        return np.where(self.small, squares[self.shared].sum() / pooled, own), freedoms, pooled
 
 
-def _parts(z: np.ndarray, starts: np.ndarray) -> dict[str, Any]:
-    """Value and variance of sums over images, of each seed.
+def _parts(values: np.ndarray, design: _Design, weight: np.ndarray) -> dict[str, Any]:
+    """Value and variance of a weighted sum over images, of each seed.
 
     Args:
-        z: (S, N) weighted values in the order of the classes.
-        starts: where each class begins.
+        values: (S, N) in the order of the design.
+        design: of the images.
+        weight: (K,) of an image of each class.
     """
-    seeds, count = z.shape
-    sizes = np.diff(starts, append=count)
+    seeds, count = values.shape
+    sums = values if len(design.starts) == count else np.add.reduceat(values, design.starts, axis=1)
+    of_class = np.add.reduceat(sums, design.class_starts, axis=1)
+    means = of_class.sum(axis=1, keepdims=True) / count if design.one else of_class / design.images
+    means = np.repeat(np.broadcast_to(means, of_class.shape), design.groups, axis=1)
+    residual = sums - means * design.sizes
+    deviation = residual.mean(axis=0)
+    size = design.images / design.groups  # of a group
 
-    def within(values: np.ndarray) -> np.ndarray:
-        """Values (..., N) less the means of their classes."""
-        return values - np.repeat(np.add.reduceat(values, starts, axis=-1) / sizes, sizes, axis=-1)
+    def squared(rows: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(rows, design.class_starts) / size
 
-    deviation = within(z.mean(axis=0))
-    by_class = sizes * np.add.reduceat(deviation**2, starts) / (sizes - 1)
-    variance, squares = by_class.sum(), (by_class**2 / (sizes - 1)).sum()
-    freedom = variance**2 / squares if squares else float(count - len(starts))
-    by_seed = z.sum(axis=1)
-    both = 0.0
+    scale = weight**2 * design.images
+    variances, freedoms, pooled = design.variance(squared(deviation**2))
+    least = 1 / count  # as if one image were another
+    by_class = scale * np.maximum(variances, least)
+    shared = design.small | design.one
+    together = by_class[shared].sum()
+    squares = (by_class[~shared] ** 2 / freedoms[~shared]).sum() + together**2 / max(pooled, 1.0)
+    by_seed, both = of_class @ weight, 0.0
     if seeds > 1:
-        residual = np.add.reduceat(((within(z) - deviation) ** 2).sum(axis=0), starts)
-        both = (sizes * residual / ((sizes - 1) * (seeds - 1) * seeds)).sum()
+        both = (scale * design.variance(squared(((residual - deviation) ** 2).sum(axis=0)))[0]).sum()
+        both /= (seeds - 1) * seeds
     return {
         "by_seed": by_seed,
-        "of_seeds": by_seed.var(ddof=1) / seeds if seeds > 1 else None,
+        "of_seeds": by_seed.var(ddof=1) / seeds if seeds > 1 else 0.0,
         "of_both": both,
-        "of_images": max(variance - both, 0.0),
-        "freedom": freedom,
+        "of_images": max(by_class.sum() - both, scale.sum() * least),
+        "freedom": by_class.sum() ** 2 / squares,
     }
 
 
-def _estimates(parts: Sequence[dict[str, Any]], independent: int, largest: float) -> list[dict[str, Any]]:
-    """Value, 95 % interval, and standard error with its degrees of freedom, of each of several sums.
+def _unstable(by_seed: dict[str, np.ndarray]) -> set[str]:
+    """Methods whose seeds differ by far more than those of the middle one of the others."""
+    spreads = np.array([values.var(ddof=1) if len(values) > 1 else 0.0 for values in by_seed.values()])
+    seeds = len(next(iter(by_seed.values())))
+    if len(spreads) < 3 or seeds < 2:
+        return set()
+    bound = _bound(len(spreads), seeds)
+    return {name for m, name in enumerate(by_seed) if spreads[m] > bound * np.median(np.delete(spreads, m))}
+
+
+@functools.cache
+def _bound(methods: int, seeds: int) -> float:
+    """The bound that a ratio of `_unstable` exceeds by chance, of methods that are alike: from normal draws."""
+    drawn = np.random.default_rng(0).chisquare(seeds - 1, (20_000, methods))
+    ratios = [drawn[:, m] / np.median(np.delete(drawn, m, axis=1), axis=1) for m in range(methods)]
+    return float(np.quantile(np.max(ratios, axis=0), 1 - _UNSTABLE))
+
+
+def _estimates(parts: Sequence[dict[str, Any]], stable: Sequence[bool], independent: int) -> list[dict[str, Any]]:
+    """Value and standard error of each of several sums, with what the error is made of: (variance, freedom) of each.
 
     Args:
         parts: of each, see `_parts`.
-        independent: so many of them are.
-        largest: weight of an image.
+        stable: of each, whether its seeds differ as those of the others.
+        independent: so many of the stable ones are independent.
 
-    Of one seed the interval is of the images alone.
+    Of one seed the error is of the images alone.
     """
     seeds = len(parts[0]["by_seed"])
-    pooled = np.mean([part["of_seeds"] for part in parts]) if seeds > 1 else 0.0
+    pooled = np.mean([part["of_seeds"] for part, one in zip(parts, stable, strict=True) if one] or [0.0])
     found = []
-    for part in parts:
+    for part, is_stable in zip(parts, stable, strict=True):
         of_seeds = max(part["of_seeds"], part["of_both"], pooled) if seeds > 1 else 0.0
-        of_images = max(part["of_images"], largest**2)
-        value, error = float(part["by_seed"].mean()), float(np.sqrt(of_seeds + of_images))
-        freedoms = [(of_images, part["freedom"])]
+        freedoms = [(part["of_images"], part["freedom"])]
         if seeds > 1:
-            freedoms.append((of_seeds, independent * (seeds - 1)))
-        half = _quantile(0.025, freedoms) * error
+            freedoms.append((of_seeds, (independent if is_stable else 1) * (seeds - 1)))
         found.append(
             {
-                "value": value,
+                "value": float(part["by_seed"].mean()),
                 "by_seed": part["by_seed"].tolist(),
-                "interval": [value - half, value + half],
-                "error_of": (error, freedoms),
+                "error": float(np.sqrt(of_seeds + part["of_images"])),
+                "freedoms": freedoms,
             }
         )
     return found
@@ -309,17 +396,12 @@ def _holm(values: Sequence[float | None]) -> list[float | None]:
     return list(corrected)
 
 
-def _least_difference(pairs: Sequence[dict[str, Any]], level: float) -> float:
-    """The difference at which the middle one of the pairs would just have been told apart, in Holm's first step."""
-    least = [error * _quantile(level / 2 / len(pairs), parts) for error, parts in (pair["error_of"] for pair in pairs)]
-    return float(np.median(least))
-
-
 def _answer(found: dict[str, Any], against: dict[str, dict[str, Any]]) -> list[str]:
     """Sentences that say what was chosen, and how sure it is."""
     measure, best, equal, chosen = MEASURES[found["measure"]], found["best"], found["equal"], found["choice"]
     most = "lowest" if found["measure"] == "error" else "highest"
-    on = f"{found['seeds']} seed{'s' * (found['seeds'] > 1)} and {found['images']:,} images"
+    grouped = f" in {found['groups']:,} groups" if found["groups"] else ""
+    on = f"{found['seeds']} seed{'s' * (found['seeds'] > 1)} and {found['images']:,} images{grouped}"
     if found["seeds"] == 1:
         lines = [
             f"{best} has the {most} {measure}, of one seed. How much another seed would change is unknown, so nothing "
@@ -330,16 +412,22 @@ def _answer(found: dict[str, Any], against: dict[str, dict[str, Any]]) -> list[s
         closest = min(against.values(), key=lambda pair: abs(pair["difference"]))
         lines = [
             f"Take {best}. Its {measure} is the {most}, and it is told apart from every other method: by "
-            f"{points(abs(closest['difference']))} from {closest['worse']}, the nearest; the chance of noise is "
-            f"{largest}{'' if largest.startswith('below') else ' or less'} for each."
+            f"{points(abs(closest['difference']))} from {closest['worse']}, the nearest. The chance of a "
+            f"difference as large between equally good methods is {largest}"
+            f"{'' if largest.startswith('below') else ' or less'} for each."
         ]
     else:
         tied = ", ".join(f"{name} ({chance(against[name]['p_corrected'])})" for name in equal)
         lines = [
-            f"Not told apart: {best} has the {most} {measure}, but the difference to these may be noise, with the "
-            f"chance in brackets: {tied}.",
-            f"Take the simplest of them, {chosen}.",
+            f"Not told apart: {best} has the {most} {measure}, but it may be no better than these. In brackets, the "
+            f"chance of a difference as large between equally good methods: {tied}.",
         ]
+        may = "" if chosen == best else f", which may be worse than {best} by up to {points(found['at_most_worse'])}"
+        beaten = [
+            pair["better"] for pair in found["pairs"] if pair["worse"] in equal and _is_told(pair, found["level"])
+        ]
+        of = " of them" if not beaten else " of them from which no better one is told apart"
+        lines.append(f"Take the simplest{of}, {chosen}{may}.")
         apart = [pair for name, pair in against.items() if name not in equal]
         if apart:
             told = ", ".join(
@@ -347,13 +435,29 @@ def _answer(found: dict[str, Any], against: dict[str, dict[str, Any]]) -> list[s
             )
             lines.append(f"Told apart from {best}: {told}.")
     if found["least_difference"] is not None:
+        least = found["least_difference"]
+        if least > _HARDLY:
+            lines.append(
+                f"With {on}, hardly any difference can be told: two methods differ by chance by up to "
+                f"{points(min(least, 1.0))}. Train more seeds or hold out more images."
+            )
+        else:
+            lines.append(
+                f"With {on}, two methods are told apart from a difference of about {points(least)} on; more seeds or "
+                "more held-out images tell smaller ones."
+            )
+    if found["unstable"]:
         lines.append(
-            f"With {on}, two methods are told apart from a difference of about {points(found['least_difference'])} on; "
-            "more seeds or more held-out images tell smaller ones."
+            f"By seed {' and '.join(found['unstable'])} differ{'s' * (len(found['unstable']) == 1)} far more than the "
+            "other methods."
         )
     if found["not_evaluated"]:
         lines.append(f"Classes without evaluated images are in no number: {listed(found['not_evaluated'])}.")
     return lines
+
+
+def _is_told(pair: dict[str, Any], level: float) -> bool:
+    return pair["p_corrected"] is not None and pair["p_corrected"] < level
 
 
 def listed(names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@
     tf-mmloss compare --dataset digits --ratio 20 --methods erm,mm-drw --epochs 30 --measure error
     tf-mmloss compare --dataset photos/ --methods erm,mm-drw --out runs/which --hours 8
     tf-mmloss compare --dataset photos/ --methods erm,erm+logit-adjustment,balanced-softmax
-    tf-mmloss compare --resume runs/which
+    tf-mmloss compare --resume runs/which --seeds 5
 
 Every method is trained with every seed, all alike: the options of fit that are not of a method are for all. They are
 evaluated on images held out of the training split; the test split is not looked at, unless --final says so. The
@@ -13,8 +13,10 @@ answer weighs two kinds of chance, other seeds and other images, and says so whe
 METHOD+DECISION, as in erm+logit-adjustment, is METHOD decided as fit's --decide does; it shares the runs of METHOD.
 A strength is fitted on the held-out images, of which each half is decided by that of the other half.
 
-The command can be stopped at any moment, with ctrl-C or harder; the same command, or --resume, continues. Several of
-them with one --out, on hosts with one file system, share the runs. What is finished is compared whenever one ends.
+The command can be stopped at any moment, with ctrl-C or harder; the same command, or --resume, continues. --resume
+takes --seeds and --methods too, which then are added; who adds seeds until something is told apart is more often wrong
+than one time in twenty. Several commands with one --out, on hosts with one file system, share the runs. What is
+finished is compared whenever one ends.
 """
 
 import argparse
@@ -101,14 +103,14 @@ def _run(options: dict[str, Any]) -> int:
                 raise ValueError(
                     f"`holdout` is not for --final, which evaluates on the test split. Received: {options['holdout']}"
                 )
-            wanted = tuple(methods.split(","))
+            wanted = tuple(name.strip() for name in methods.split(","))
             seeds, deciding = 3 if seeds is None else seeds, (measure or MEASURE).replace("-", "_")
             compare.check(wanted, seeds, deciding, options)
             plan = compare.Plan(
                 wanted, seeds, presets.Config(**{"method": comparison.bare(wanted[0]), **options}), deciding
             )
             if not final and "holdout" in options:
-                presets.integer("holdout", plan.config.holdout, at_least=1)
+                presets.check_holdout(plan.config, at_least=1)
             folder = out or Path(f"runs/compare-{_name(plan.config)}")
         cli.check_out(folder)
         if not presets.has_gaps(plan.config):  # before images are read, on which the images held out depend
@@ -157,19 +159,23 @@ def _run(options: dict[str, Any]) -> int:
 def _name(config: Any) -> str:
     """Of the comparison's folder: the run's name without its method and seed."""
     name: str = config.name
-    return name.removesuffix(f"-{config.method}-seed{config.seed}")
+    before, _, after = name.removesuffix(f"-seed{config.seed}").rpartition(f"-{config.method}")
+    return before + after
 
 
 def _resumed(
     resume: Path, methods: str | None, seeds: Any, measure: Any, final: Any, out: Any, options: dict[str, Any]
 ) -> Any:
-    """The plan of a folder; nothing that it says may be given again but what names code, which must be."""
+    """The plan of a folder, with more seeds and methods; what names code must be given again, and nothing else may."""
     from tf_mmloss.train import compare, presets
 
     plan = compare.read_plan(resume)
+    wanted = tuple(dict.fromkeys([*plan.methods, *(name.strip() for name in (methods or "").split(",") if name)]))
+    compare.check(wanted, seeds or plan.seeds, plan.measure, {})
+    plan = dataclasses.replace(plan, methods=wanted, seeds=plan.seeds if seeds is None else seeds)
     named = presets.code_named(plan.config)
     again = {name: value for name, value in options.items() if named.get(name) != value}
-    given = {"methods": methods, "seeds": seeds, "measure": measure, "final": final, "out": out, **again}
+    given = {"measure": measure, "final": final, "out": out, **again}
     for name, value in given.items():
         if value is not None:
             raise ValueError(f"`{name}` must not be given with --resume DIR, whose plan says it. Received: {value!r}")

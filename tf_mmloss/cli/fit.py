@@ -81,7 +81,12 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
         "--accept-odd", action="store_true", help="own images: read files of another format than their name says"
     )
     data.add_argument("--subset-seed", type=int, help="choice of the images kept; default 0")
-    data.add_argument("--holdout", type=int, metavar="N", help="evaluate on N training images a class, held out")
+    data.add_argument(
+        "--holdout",
+        type=_images_or_share,
+        metavar="N",
+        help="evaluate on N training images a class, held out, or on a share of each, as 0.2 (of own images)",
+    )
 
     loss = main.add_argument_group("method and loss (defaults: the method's published constants)")
     loss.add_argument(
@@ -208,6 +213,11 @@ def _said_of(by_loss: Mapping[str, methods.Option]) -> str:
             here = "" if preset == option.default else f" Here {preset}."
             said.setdefault(f"{option.help}{here}", []).append(name)
     return " ".join(f"{', '.join(names)}: {text}" for text, names in said.items())
+
+
+def _images_or_share(text: str) -> int | float:
+    """What `--holdout` is given."""
+    return float(text) if "." in text else int(text)
 
 
 def open_method(arguments: list[str] | None) -> None:

@@ -272,7 +272,7 @@ def search(
     presets.choice("search", kind, SEARCHES)
     if trials is None:
         trials = math.prod(len(d.values) for d in dimensions) if kind == "grid" else 10
-    presets.integer("holdout", config.holdout, at_least=1)
+    presets.check_holdout(config, at_least=1)
     if data is None and config.is_own:
         data = inputs.load(config, data_dir)
     config = _with_setting(config, data)
@@ -465,7 +465,7 @@ def _run(options: dict[str, Any], arguments: list[str]) -> int:
         if data is not None:
             progress.tell("\n".join(data.report))
         if "holdout" in options:
-            presets.integer("holdout", config.holdout, at_least=1)
+            presets.check_holdout(config, at_least=1)
         else:
             recipe = presets.own_recipe(data) if data is not None else presets.RECIPES[config.dataset]
             config = dataclasses.replace(config, holdout=recipe.holdout)

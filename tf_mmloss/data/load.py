@@ -87,6 +87,7 @@ class Images:
             fingerprint=self.fingerprint,
             report=self.report,
             train_groups=None if self.groups is None else self.groups[self.train],
+            test_groups=None if self.groups is None else self.groups[self.test],
         )
 
 

@@ -9,6 +9,8 @@ from tf_mmloss import imbalance
 from tf_mmloss._validation import choice, integer, number
 
 IMBALANCES = ("none", *imbalance.IMBALANCES)
+# Of a class of which a share is held out, so many at least where it has twice as many.
+LEAST_HELD = 5
 
 
 def split_by_class(
@@ -44,13 +46,13 @@ def split_by_class(
 
 
 def hold_out(
-    labels: np.ndarray, per_class: int, seed: int = 0, groups: np.ndarray | None = None
+    labels: np.ndarray, per_class: int | float, seed: int = 0, groups: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split off `per_class` examples of every class, at most half of a class.
+    """Split off `per_class` examples of every class, or that share of it, at most half of a class.
 
     Args:
         labels: (N,) whole numbers.
-        per_class: examples, >= 1.
+        per_class: examples, >= 1, or a share in (0, 1): of each class, but at least five examples.
         seed: >= 0.
         groups: as in `split_by_class`.
 
@@ -64,9 +66,18 @@ def hold_out(
         >>> hold_out(np.array([0, 0, 0, 0, 1]), 2)[1].shape
         (2,)
     """
-    per_class = integer("per_class", per_class, at_least=1)
     labels = np.asarray(labels)
-    return _hold_out(labels, np.minimum(per_class, np.bincount(labels) // 2), seed, groups)
+    sizes = np.bincount(labels)
+    if is_share(per_class):
+        wanted = np.maximum(np.round(sizes * per_class), LEAST_HELD).astype(np.int64)
+    else:
+        wanted = np.full(len(sizes), integer("per_class", per_class, at_least=1))
+    return _hold_out(labels, np.minimum(wanted, sizes // 2), seed, groups)
+
+
+def is_share(held_out: object) -> bool:
+    """Whether what is to be held out is a share of each class, not a number of images."""
+    return isinstance(held_out, float) and 0 < held_out < 1
 
 
 def imbalanced(labels: np.ndarray, kind: str = "none", ratio: float = 1, seed: int = 0) -> np.ndarray:

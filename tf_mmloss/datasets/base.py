@@ -32,6 +32,7 @@ class ImageDataset:
         report: Lines about what was found and chosen.
         train_groups: Integers (N,): training images of one number belong together, and are held out together or not at
             all; None where each stands alone.
+        test_groups: The same (M,) of the test images.
 
     Raises:
         TypeError: An array is not a NumPy array of the stated dtype.
@@ -57,6 +58,7 @@ class ImageDataset:
     fingerprint: str = ""
     report: tuple[str, ...] = field(default=(), repr=False)
     train_groups: np.ndarray | None = field(default=None, repr=False)
+    test_groups: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -68,12 +70,12 @@ class ImageDataset:
             raise ValueError(f"`class_names` must be names. Received: class_names={self.class_names!r}")
         for split in ("train", "test"):
             self._check_split(split)
-        groups = self.train_groups
-        if groups is not None and (np.shape(groups) != self.train_labels.shape or np.asarray(groups).dtype.kind != "i"):
-            raise ValueError(
-                f"`train_groups` must be integers of the shape {self.train_labels.shape}, one per image. "
-                f"Received: {np.asarray(groups).dtype} of shape {np.shape(groups)}"
-            )
+            groups, labels = getattr(self, f"{split}_groups"), getattr(self, f"{split}_labels")
+            if groups is not None and (np.shape(groups) != labels.shape or np.asarray(groups).dtype.kind != "i"):
+                raise ValueError(
+                    f"`{split}_groups` must be integers of the shape {labels.shape}, one per image. "
+                    f"Received: {np.asarray(groups).dtype} of shape {np.shape(groups)}"
+                )
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             raise ValueError(
                 "`train_images` and `test_images` must have images of one shape. "

@@ -70,14 +70,14 @@ def parse(spec: str) -> tuple[Decision | None, float | None]:
     return decision, decision.check(value)
 
 
-def check(spec: str, *, head: str, probabilistic: bool, activation: str, holdout: int) -> None:
+def check(spec: str, *, head: str, probabilistic: bool, activation: str, holdout: float) -> None:
     """Refuse a decision that a run cannot have.
 
     Args:
         spec: see `parse`.
         head: of the network, "dense" or "cosine".
         probabilistic, activation: of the loss, see `LongTailLoss`.
-        holdout: images of each class that the run holds out.
+        holdout: images of each class that the run holds out, or a share of it.
 
     Raises:
         ValueError: as `parse`; a decision that is not defined for the head or the loss; nothing to fit it on.

@@ -255,6 +255,15 @@ class Method:
         return found
 
     @property
+    def additions(self) -> int:
+        """How much it adds to plain training: 1 each for another loss, a pre-training, classes that are re-balanced
+        from the start, every later stage, and a loss of a stage's own.
+        """
+        first, *later = self.own_stages
+        others = sum(loss != "CrossEntropyLoss" for loss in self.losses)
+        return others + (self.pretraining != "none") + (first.scheme is not None) + len(later)
+
+    @property
     def has_scales(self) -> bool:
         """Whether a stage trains a factor for each class."""
         return any(stage.trains in ("scales", "classifier") for stage in self.own_stages)

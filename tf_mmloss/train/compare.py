@@ -15,6 +15,7 @@ import dataclasses
 import io
 import os
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,6 @@ from tf_mmloss.train.presets import METHODS, Config, of_a_method
 
 PLAN, VERSION = "compare.json", 1
 MOST_METHODS, MOST_SEEDS = 20, 100
-# Images of each class that are held out at least, where the class has twice as many.
-LEAST_HOLDOUT = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +102,11 @@ class Plan:
         return resolved
 
 
+def additions(name: str) -> int:
+    """How much METHOD or METHOD+DECISION adds to plain training: see `tf_mmloss.methods.Method.additions`."""
+    return METHODS[comparison.bare(name)].additions + (name != comparison.bare(name))
+
+
 def decision(name: str) -> str:
     """What METHOD+DECISION is decided by; "none" of a METHOD."""
     return name.removeprefix(comparison.bare(name)).removeprefix("+") or "none"
@@ -122,6 +126,11 @@ def check(methods: Sequence[str], seeds: int, measure: str, options: dict[str, A
     known = [name for name, method in METHODS.items() if method.task == "class"]
     for name in methods:
         method, plus, spec = str(name).partition("+")
+        if ":" in method:
+            raise ValueError(
+                "`methods` must be names of methods; one's own is a name too where an installed package adds it (an "
+                f"entry point of the group tf_mmloss.methods). {received('methods', name)}"
+            )
         choice("methods", method if plus else name, known)
         try:
             if plus and decide.parse(spec)[0] is None:
@@ -146,10 +155,10 @@ def check(methods: Sequence[str], seeds: int, measure: str, options: dict[str, A
         )
 
 
-def holdout(config: Config, data: ImageDataset) -> int:
-    """Images of each class to hold out: what tuning does, or LEAST_HOLDOUT if that is more; at most half of a class."""
+def holdout(config: Config, data: ImageDataset) -> int | float:
+    """Images of each class to hold out, or a share: what tuning holds out, at most half of a class."""
     recipe = presets.own_recipe(data) if config.is_own else presets.RECIPES[config.dataset]
-    return max(recipe.holdout, LEAST_HOLDOUT)
+    return recipe.holdout
 
 
 def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
@@ -196,6 +205,7 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
         if os.path.lexists(folder / PLAN):
             there = read_json(folder, PLAN)
             differing = [name for name in {**content, **there} if there.get(name) != content.get(name)]
+            differing = [name for name in differing if name not in _longer(there, content)]
             if differing == ["fingerprint"]:
                 raise RunFolderError(
                     f"The images of {data.name}, or their groups, changed since {folder} began: choose another --out."
@@ -203,7 +213,7 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
             if differing:
                 raise RunFolderError(
                     f"{folder} holds another comparison ({', '.join(differing)} differ, see {PLAN}): choose another "
-                    "--out, or continue that one with --resume."
+                    "--out, or continue that one with --resume, to which --seeds and --methods may add."
                 )
         for cell in plan.cells():
             own = cell_folder(folder, cell)
@@ -211,6 +221,13 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
                 asked = presets.resolve(cell, data if cell.is_own else None)
                 check_same(own, read_config(own), asked)
         write_json(folder / PLAN, content)
+
+
+def _longer(there: dict[str, Any], content: dict[str, Any]) -> list[str]:
+    """What of a plan may become more: seeds, and methods beside those that are there."""
+    methods, seeds = there.get("methods"), there.get("seeds")
+    more = ["methods"] if isinstance(methods, list) and set(map(str, methods)) <= set(content["methods"]) else []
+    return [*more, "seeds"] if isinstance(seeds, int) and seeds <= content["seeds"] else more
 
 
 def _options(plan: Plan) -> dict[str, Any]:
@@ -286,7 +303,7 @@ def work(
         if is_failed(own):
             line = cli.resuming("fit", own, data_dir=data_dir, **presets.code_named(cell))
             progress.tell(f"{own.name} failed in an earlier try, and stays left out. To try it again: {line}")
-        if _is_done(own):
+        if _is_done(own) or cell.method in _without(folder, plan):
             continue
         left = [other for other in cells[position:] if not _is_done(cell_folder(folder, other))]
         about = f", about {duration(float(np.median(taken)) * len(left))} left" if taken else ""
@@ -311,16 +328,30 @@ def work(
         except experiment.RunStoppedError as error:
             progress.tell(str(error))
             break
+        except (ValueError, OSError, ImportError):  # what a user can mend
+            raise
+        except Exception as error:  # of one run, an accelerator's memory say: the others go on
+            traceback.print_exc()
+            progress.tell(
+                f"{own.name} ended in {type(error).__name__}, and is tried again by the next command", "error"
+            )
+            continue
         taken.append(time.perf_counter() - began)
         found = read_json(own, "metrics.json", ("error", "balanced_accuracy"))
         line = f"{own.name}: error {found['error']:.2%}, balanced accuracy {found['balanced_accuracy']:.2%}"
         progress.tell(line, event=None)
-    return [own.name for own in (cell_folder(folder, cell) for cell in cells) if not _is_done(own)]
+    without = _without(folder, plan)
+    return [own.name for cell in cells if cell.method not in without and not _is_done(own := cell_folder(folder, cell))]
+
+
+def _without(folder: Path, plan: Plan) -> set[str]:
+    """Methods that are left out, as the loss of one of their runs became NaN."""
+    return {cell.method for cell in plan.cells() if is_failed(cell_folder(folder, cell))}
 
 
 def failed_methods(folder: Path, plan: Plan) -> list[str]:
     """The methods of a plan of which a run's loss became NaN."""
-    without = {cell.method for cell in plan.cells() if is_failed(cell_folder(folder, cell))}
+    without = _without(folder, plan)
     return [name for name in plan.methods if comparison.bare(name) in without]
 
 
@@ -369,13 +400,18 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
             few=rarest(splits.cls_counts),
             class_names=splits.class_names,
             measure=plan.measure,
+            additions=[additions(name) for name in methods],
+            shares=np.bincount(data.test_labels, minlength=data.num_classes),
+            groups=splits.eval_groups,
         )
         for row in found["methods"]:
             own = [folders[comparison.bare(row["name"]), seed] for seed in seeds]
-            runs = [read_json(one, "metrics.json", ("seconds",)) for one in own]
-            row["seconds"] = float(np.mean([run["seconds"] for run in runs]))
+            row["seconds"] = float(np.mean([_seconds(one) for one in own]))
+            row["additions"] = additions(row["name"])
         found["failed"], found["planned_seeds"] = failed, plan.seeds
         found["on"] = "held-out training images" if plan.config.holdout else "the test split"
+        found["how"] = _how(found, len(methods))
+        found["fit"] = page.command_line("fit", _fit(plan, found["choice"]))
         label = data_label(vars(config))
         found["trained_on"] = _training_set(splits.cls_counts)
         found["text"] = text(found, label)
@@ -386,7 +422,6 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
         plots.comparison(found, folder / "comparison", title=label)
         found |= {
             "label": label,
-            "rarest": comparison.listed(found["few"]),
             "command": page.command_line("compare", _again(plan)),
         }
         trained = dict.fromkeys(map(comparison.bare, methods))
@@ -444,7 +479,7 @@ def text(found: dict[str, Any], label: str) -> str:
         if found["seeds"] > 1
         else ""
     )
-    simplest = ", ".join(sorted(names, key=comparison.simplicity))
+    simplest = ", ".join(row["name"] for row in sorted(found["methods"], key=lambda row: row["additions"]))
     shared = (
         " METHOD+DECISION shares the training of METHOD; where its strength is fitted, each half of the images is "
         "decided by that of the other half."
@@ -458,10 +493,28 @@ def text(found: dict[str, Any], label: str) -> str:
         + f"{left_out}\n\n{table}\n\n"
         + f"{seeds}{of} of each method, {found['images']:,} images of {found['on']}; {found['trained_on']}. "
         f"In brackets: 95 % intervals over {spread}. Bold: the choice. Differences are in {measure}, paired by seeds "
-        f"and images, with the interval of this pair alone{chance}. Few-shot accuracy is of "
-        f"{comparison.listed(found['few'])}. What other training images would "
-        f"change is part of no interval. From the simplest: {simplest}.{shared}\n"
+        f"and images, with intervals that hold for all pairs at once{chance}. {found['how']} From the simplest: "
+        f"{simplest}.{shared}\n\nTo train the choice on all training images:\n\n    {found['fit']}\n"
     )
+
+
+def _how(found: dict[str, Any], methods: int) -> str:
+    """How the numbers are to be read."""
+    return (
+        f"Few-shot accuracy is of {comparison.listed(found['few'])}. Error is of images that come from the classes as "
+        f"often as in the test split. The best was picked as the best of {methods} on these images, which flatters its "
+        "values. What other training images would change is part of no interval."
+    )
+
+
+def _fit(plan: Plan, chosen: str) -> dict[str, Any]:
+    """The options of `fit` that train the choice on all training images, evaluated on the test split."""
+    options = {name: value for name, value in _options(plan).items() if name not in ("holdout", "eval_every", "method")}
+    name = decision(chosen)
+    if name != "none" and decide.parse(name)[1] is None:  # its strength is fitted on held-out images
+        options["holdout"] = plan.config.holdout
+    decided = {} if name == "none" else {"decide": name}
+    return {**options, "method": comparison.bare(chosen), **decided}
 
 
 def _training_set(cls_counts: np.ndarray) -> str:
@@ -498,13 +551,22 @@ def _csv(found: dict[str, Any]) -> str:
         line |= {"measure": found["measure"], "difference_to_best": 0.0 if pair is None else -pair["difference"]}
         line |= {"p": pair and pair["p"], "p_corrected": pair and pair["p_corrected"]}
         line |= {"seconds": row["seconds"], "choice": int(row["name"] == found["choice"])}
-        line["simplicity"] = comparison.simplicity(row["name"])
+        line["additions"] = row["additions"]
         rows.append(line)
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
+
+
+def _seconds(own: Path) -> float:
+    """Of training a run, and the backbone that it starts from."""
+    folders = [own]
+    pretrained = presets.pretraining(read_config(own))
+    if pretrained is not None and is_finished(own.parent / pretrained.name):
+        folders.append(own.parent / pretrained.name)
+    return float(sum(read_json(one, "metrics.json", ("seconds",))["seconds"] for one in folders))
 
 
 def _predictions(own: Path, names: Sequence[str], splits: inputs.Splits) -> dict[str, np.ndarray]:

@@ -28,7 +28,8 @@ ROTATIONS = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")
 class Splits:
     """The images of a run: an imbalanced training set, and what it is evaluated on.
 
-    `class_names` and `cls_counts` are those of what is predicted.
+    `class_names` and `cls_counts` are those of what is predicted. `eval_groups` are keys of evaluated images that
+    belong together; None: each stands alone.
     """
 
     train_images: np.ndarray | Rows
@@ -37,6 +38,7 @@ class Splits:
     eval_labels: np.ndarray
     class_names: tuple[str, ...]
     cls_counts: np.ndarray
+    eval_groups: np.ndarray | None = None
 
 
 def split(data: ImageDataset, config: Config) -> Splits:
@@ -48,16 +50,17 @@ def split(data: ImageDataset, config: Config) -> Splits:
     if config.imbalance == "none" or config.is_own:
         return _split_own(data, config)
     available = imbalance.class_counts(data.train_labels, data.num_classes)
-    n_max = int(available.min()) - config.holdout
+    holdout = int(config.holdout)  # no share, see `presets.check_holdout`
+    n_max = int(available.min()) - holdout
     if n_max < 1:
         raise ValueError(
             f"`holdout` must leave training images of every class: at most {available.min() - 1}. "
-            f"Received: holdout={config.holdout}"
+            f"Received: holdout={holdout}"
         )
     images, labels = data.train_images, data.train_labels
     evaluated = (data.test_images, data.test_labels)
-    if config.holdout:
-        held = imbalance.subset_indices(labels, [config.holdout] * data.num_classes, config.subset_seed)
+    if holdout:
+        held = imbalance.subset_indices(labels, [holdout] * data.num_classes, config.subset_seed)
         evaluated = (images[held], labels[held])
         images, labels = np.delete(images, held, axis=0), np.delete(labels, held)
     cls_counts = imbalance.imbalanced_counts(n_max, data.num_classes, config.imbalance, config.ratio)
@@ -68,13 +71,15 @@ def split(data: ImageDataset, config: Config) -> Splits:
 def _split_own(data: ImageDataset, config: Config) -> Splits:
     """The same of classes of any size: of a small class as much is held out as leaves half of it, groups whole."""
     images, labels = data.train_images, data.train_labels
-    evaluated = (data.test_images, data.test_labels)
+    evaluated, groups = (data.test_images, data.test_labels), data.test_groups
     if config.holdout:
         left, held = by_class.hold_out(labels, config.holdout, config.subset_seed, data.train_groups)
         evaluated = (take(images, held), labels[held])
+        groups = None if data.train_groups is None else data.train_groups[held]
         images, labels = take(images, left), labels[left]
     kept = by_class.imbalanced(labels, config.imbalance, config.ratio, config.subset_seed)
-    return _predicted(config, data, take(images, kept), labels[kept], evaluated)
+    splits = _predicted(config, data, take(images, kept), labels[kept], evaluated)
+    return dataclasses.replace(splits, eval_groups=groups)
 
 
 def _predicted(

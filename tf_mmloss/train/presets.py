@@ -12,11 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import tf_mmloss
 from tf_mmloss import _entry_points, augment, methods, mix
 from tf_mmloss._validation import choice, flag, integer, number, received, text
+from tf_mmloss.data.splits import is_share
 from tf_mmloss.imbalance import IMBALANCES, WEIGHT_SCHEMES, Counts
 from tf_mmloss.methods import METHODS, Stage
 from tf_mmloss.methods.base import FIRST_DROP, HEADS, loss_class
@@ -110,7 +109,8 @@ class Config:
             Default: a tenth of the epochs; None without pretrained weights. 0: none.
         seed: of initial weights, order and augmentation. subset_seed: of the choice of training images.
         holdout: images of each class taken from the training split, before it is made imbalanced, and evaluated
-            in place of the test split (for tuning); 0 evaluates on the test split.
+            in place of the test split (for tuning); 0 evaluates on the test split. Of own images, or with `imbalance`
+            none, also a share of each class, as 0.2: at least five images of it, at most half.
         eval_every: evaluate every so many epochs, and after the last one.
         precision: "float32", "bfloat16" or "float16". jit: "auto", "on" or "off" (XLA).
         input: "host" (tf.data), "device" (images lie on the device and are augmented in the compiled step) or "epoch"
@@ -154,7 +154,7 @@ class Config:
     augment: str = _TO_FILL
     seed: int = 0
     subset_seed: int = 0
-    holdout: int = 0
+    holdout: int | float = 0
     eval_every: int = 1
     precision: str = "float32"
     jit: str = "auto"
@@ -235,7 +235,7 @@ class Recipe:
     Attributes:
         epochs: length of the run.
         pad, flip: augmentation.
-        holdout: images of each class that tuning holds out, a tenth of the training split.
+        holdout: what tuning and comparing hold out: images of each class, a tenth of the training split, or a share.
         origin: where the images come from, and their licence.
         batch_size, learning_rate: of a step.
         why: lines that say what was chosen for the data, and why.
@@ -244,7 +244,7 @@ class Recipe:
     epochs: int
     pad: int
     flip: bool
-    holdout: int
+    holdout: int | float
     origin: str
     batch_size: int = 128
     learning_rate: float = 0.1
@@ -398,6 +398,21 @@ def has_gaps(config: Config) -> bool:
     return config.is_own and any(getattr(config, name) is None for name in OF_IMAGES)
 
 
+def check_holdout(config: Config, at_least: int = 0) -> None:
+    """Refuse a holdout that is no number of images, or a share where the training set is made of equal classes.
+
+    Raises:
+        ValueError: it is.
+    """
+    if is_share(config.holdout) and (config.is_own or config.imbalance == "none"):
+        return
+    where = ", or a share of each class in (0, 1) of own images or with `imbalance` none"
+    try:
+        integer("holdout", config.holdout, at_least=at_least, at_most=MOST_IMAGES)
+    except ValueError as error:
+        raise ValueError(str(error).replace(". Received", f"{where}. Received", 1)) from None
+
+
 def own_recipe(data: "ImageDataset") -> Recipe:
     """What images of one's own are trained with by default.
 
@@ -412,12 +427,11 @@ def own_recipe(data: "ImageDataset") -> Recipe:
     number_of_images, side = len(data.train_labels), min(data.train_images.shape[1:3])
     epochs = int(min(max(OWN_PASSES // number_of_images, OWN_EPOCHS[0]), OWN_EPOCHS[1]))
     batch_size = 2 ** round(math.log2(min(max(number_of_images / 40, 16), 128)))
-    rarest = int(min(count for count in np.bincount(data.train_labels) if count))
     return Recipe(
         epochs=epochs,
         pad=side // 8,
         flip=True,
-        holdout=max(1, rarest // 5),
+        holdout=0.2,
         origin=data.origin,
         batch_size=batch_size,
         learning_rate=0.1 * batch_size / 128,
@@ -479,7 +493,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     number("weight_decay", config.weight_decay, at_least=0, at_most=1e3)
     integer("batch_size", config.batch_size, at_least=1, at_most=MOST_IMAGES)
     integer("eval_every", config.eval_every, at_least=1, at_most=MOST_EPOCHS)
-    integer("holdout", config.holdout, at_most=MOST_IMAGES)
+    check_holdout(config)
     integer("pad", config.pad, at_most=1000)
     flag("flip", config.flip)
     augment.check(config.augment)
