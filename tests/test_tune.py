@@ -72,7 +72,7 @@ def test_images_of_ones_own_are_searched(tmp_path, monkeypatch, capsys):
             assert "36 images of 3 classes" in capsys.readouterr().out
             assert {config.beta for config, _ in trials} == {1.0, 2.0}
             assert [(config.imbalance, config.holdout) for config, _ in trials] == [("none", 0.2)] * 2
-            assert np.bincount(trials[0][1].eval_labels).tolist() == [5, 5, 3]
+            assert np.bincount(trials[0][1].eval_labels).tolist() == [5, 4, 2]
     assert status == 2
     assert "holds another search" in capsys.readouterr().err
     assert len(trials) == 2
