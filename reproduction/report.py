@@ -28,7 +28,7 @@ from reproduction.published_code import MM_DRW
 from tf_mmloss import cli, comparison
 from tf_mmloss.files import atomic_path
 from tf_mmloss.imbalance import IMBALANCES
-from tf_mmloss.methods import loss_options, open_function
+from tf_mmloss.methods import open_function, signature
 from tf_mmloss.runs import predictions
 from tf_mmloss.runs.folder import (
     RunFolderError,
@@ -432,7 +432,7 @@ def _searches(runs: Sequence[Run]) -> list[str]:
     lines = []
     for trials in searches.values():
         config = trials[0].config
-        searched = [name for name in loss_options() if len({run.config.values()[name] for run in trials}) > 1]
+        searched = [name for name in _of_loss(config) if len({run.config.values()[name] for run in trials}) > 1]
         if not searched:
             continue
         ranked = sorted(trials, key=lambda run: run.metrics["error"])
@@ -548,14 +548,24 @@ def _options(config: Config, hidden: Sequence[str] = (), named: Sequence[str] = 
     run = (config.dataset, config.imbalance, config.ratio, config.method)
     of_images = {name: getattr(config, name) for name in OF_IMAGES} if config.is_own else {}
     how: dict[str, Any] = {**of_images, "epochs": config.epochs, "recipe": config.recipe}
-    differing = list(differences(config, resolve(Config(*run, **how))))
+    differing = _differing(config, resolve(Config(*run, **how)))
     if "margin_space" in differing:  # its constants are a preset too
         of_space = resolve(Config(*run, **how, margin_space=config.values()["margin_space"]))
-        differing = ["margin_space", *differences(config, of_space)]
+        differing = ["margin_space", *_differing(config, of_space)]
     differing += [name for name in named if name not in differing]
     hidden = ("seed", "eval_every", *(["backbone"] if config.depth is not None else []), *hidden)  # the depth says it
     values = _values(config, [name for name in differing if name not in hidden])
     return ", ".join(filter(None, [f"{config.recipe} recipe" if config.recipe != "paper" else "", values]))
+
+
+def _of_loss(config: Config) -> list[str]:
+    """The options of the method's loss, in its order: that of all methods' options changes with every new method."""
+    return list(signature(METHODS[config.method].loss).options)
+
+
+def _differing(config: Config, preset: Config) -> list[str]:
+    of_loss = _of_loss(config)
+    return sorted(differences(config, preset), key=lambda name: [*of_loss, name].index(name))
 
 
 def _method(run: Run, hidden: Sequence[str] = _UNSEEN) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from reproduction import report
 from reproduction.published_code import MM_DRW
+from tf_mmloss import methods
 from tf_mmloss.methods import open_function
 from tf_mmloss.runs import predictions
 from tf_mmloss.train.presets import Config, resolve
@@ -359,6 +360,17 @@ def test_a_search_is_a_line_best_trial_first(place):
         "**scale 30, margin space cosine: 29.00**; scale 10, margin space logit: 30.00; "
         "scale 10, margin space cosine: 31.00",
     ]
+
+
+def test_options_stand_in_the_order_of_the_loss_whatever_other_methods_there_are(place, monkeypatch):
+    options = dict(reversed(methods.loss_options().items()))
+    monkeypatch.setattr(methods, "loss_options", lambda: options)
+    for trial, beta in enumerate((1.1, 1.2)):
+        write_run(place / "results", folder=f"s/{trial}", holdout=500, epochs=30, delta_neg=0.7 + trial, beta=beta)
+    write_run(place / "results", delta_neg=0.7, beta=1.2, scale=20.0, weights="inverse")
+    assert run_report(place) == 0
+    assert "| MM-DRW, delta neg 0.7, beta 1.2, scale 20, weights inverse | 22.00 (n=1)" in page(place)
+    assert "**delta neg 0.7, beta 1.1: 22.00**; delta neg 1.7, beta 1.2: 22.00" in page(place)
 
 
 def test_held_out_runs_of_other_methods_and_data_are_no_search(place):
