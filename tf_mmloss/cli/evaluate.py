@@ -105,7 +105,9 @@ def _other(
     height, width, channels = model.image_shape
     options = {**decode_options(model.config), **reading}
     images = load_images(source, image_size=(height, width), grey=channels == 1, test_share=None, **options)
-    trained_on = read_json(Path(run).expanduser(), "data.json")["fingerprint"] if model.config.is_own else ""
+    trained_on = ""
+    if model.config.is_own:
+        trained_on = read_json(Path(run).expanduser(), "data.json", ["fingerprint"])["fingerprint"]
     if trained_on.partition("-")[0] == images.fingerprint.partition("-")[0]:  # wherever they are now
         moved = dataclasses.replace(model, config=dataclasses.replace(model.config, dataset=dataset))
         return own_images(run, moved, data_dir, called=True)
