@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import BACKEND
+from PIL import Image, ImageEnhance, ImageOps
 
 from tf_mmloss import augment, normalization
 from tf_mmloss.augment import autoaugment, trivialaugment
@@ -78,6 +79,89 @@ def test_operations_are_those_of_the_published_code(name):
         np.testing.assert_array_equal(found, OUTPUTS[key], err_msg=key)
         if operation in One.values:
             assert One.values[operation][level] == pytest.approx(OUTPUTS[f"{key.rsplit('/', 1)[0]}/value"])
+
+
+# What level 30 means, of shear, translation, rotation, enhancement, posterize and solarize; level 0 is ENDS[0] of both.
+ENDS = {
+    trivialaugment.TrivialAugment: (0.99, 1.0, 135.0, 0.99, 2, 0),
+    trivialaugment.RandAugment: (0.3, 150 / 331, 30.0, 0.9, 4, 0),
+}
+START = (0.0, 0.0, 0.0, 0.0, 8, 255)
+
+
+def shifted(pixels, by, axis):
+    """Pixel x is what was at x + by, nearest; grey beyond."""
+    places = np.floor(np.arange(pixels.shape[axis]) + 0.5 + by * pixels.shape[axis]).astype(int)
+    moved = np.take(pixels, np.clip(places, 0, pixels.shape[axis] - 1), axis)
+    outside = (places < 0) | (places >= pixels.shape[axis])
+    return np.where(np.expand_dims(outside, 1 - axis)[..., None], 128, moved)
+
+
+def by_pillow(change):
+    """An operation of the published code, of a Pillow image and a fill, as one of pixels (height, width, channels)."""
+
+    def of(pixels, value):
+        image = Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0])
+        out = change(image, value, (128,) * 3 if image.mode == "RGB" else 128)
+        return np.asarray(out).reshape(pixels.shape)
+
+    return of
+
+
+def turned(image, value, fill):
+    rotated = image.convert("RGBA").rotate(value)
+    return Image.composite(rotated, Image.new("RGBA", rotated.size, (128,) * 4), rotated).convert(image.mode)
+
+
+def sheared(*matrix):
+    return by_pillow(
+        lambda image, value, fill: image.transform(
+            image.size, Image.AFFINE, tuple(value if m is None else m for m in matrix), Image.BICUBIC, fillcolor=fill
+        )
+    )
+
+
+def enhanced(kind):
+    return by_pillow(lambda image, value, fill: kind(image).enhance(1 + value))
+
+
+# By operation: which of the six values it has, and what it makes of pixels, in NumPy where that is short.
+EXPECTED = {
+    op.identity: (None, lambda pixels, value: pixels),
+    op.shear_x: (0, sheared(1, None, 0, 0, 1, 0)),
+    op.shear_y: (0, sheared(1, 0, 0, None, 1, 0)),
+    op.translate_x: (1, lambda pixels, value: shifted(pixels, value, 1)),
+    op.translate_y: (1, lambda pixels, value: shifted(pixels, value, 0)),
+    op.rotate: (2, by_pillow(turned)),
+    op.brightness: (3, enhanced(ImageEnhance.Brightness)),
+    op.color: (3, enhanced(ImageEnhance.Color)),
+    op.contrast: (3, enhanced(ImageEnhance.Contrast)),
+    op.sharpness: (3, enhanced(ImageEnhance.Sharpness)),
+    op.posterize: (4, lambda pixels, bits: pixels & (256 - 2 ** (8 - bits))),
+    op.solarize: (5, lambda pixels, value: np.where(pixels < value, pixels, 255 - pixels)),
+    op.autocontrast: (None, by_pillow(lambda image, value, fill: ImageOps.autocontrast(image))),
+    op.equalize: (None, by_pillow(lambda image, value, fill: ImageOps.equalize(image))),
+    op.invert: (None, lambda pixels, value: 255 - pixels),
+}
+
+
+@pytest.mark.parametrize("policy", ENDS)
+@pytest.mark.parametrize("operation", op.OPERATIONS)
+def test_operations_at_both_ends_of_their_range(operation, policy):
+    place, expected = EXPECTED[operation]
+    levels = ((0, START), (30, ENDS[policy])) if policy is trivialaugment.TrivialAugment else ((30, ENDS[policy]),)
+    for images in (COLOUR[:6], GREY[:6], np.stack([np.full((12, 10, 3), grey, np.uint8) for grey in (0, 255)])):
+        for level, values in levels:
+            for sign in (-1, 1):
+                value = None if place is None else values[place] * (sign if operation in op.SIGNED else 1)
+                drawn = np.tile(
+                    np.int32([op.OPERATIONS.index(operation), level, sign]), (len(images), policy.operations)
+                )
+                done = policy().apply(images, drawn[:, :3])
+                for found, pixels in zip(done, images, strict=True):
+                    np.testing.assert_array_equal(found, expected(pixels, value))
+                if level == 0 and operation in op.SIGNED:
+                    np.testing.assert_array_equal(done, images)
 
 
 def test_autoaugment_draws_its_policy():

@@ -4,11 +4,15 @@
 Rangwani et al., computed in float64: SGD, rate 0.1, momentum 0.9, coupled weight decay 5e-4, rho 0.05.
 """
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, assert_close, official, to_numpy
+from helpers import BACKEND, assert_close, official, to_numpy, value_and_gradient
+from keras import ops
 
+import tf_mmloss
 from tf_mmloss import (
     SAM,
     SGD,
@@ -19,6 +23,8 @@ from tf_mmloss import (
     SeesawCounts,
     SeesawLoss,
 )
+from tf_mmloss.layers.features import KeepFeatures
+from tf_mmloss.models import with_features
 
 COUNTS = [60, 20, 4]
 RNG = np.random.default_rng(0)
@@ -57,6 +63,43 @@ def test_steps_are_those_of_the_published_optimizers(code, adaptive):
         assert_close(np.asarray(loss), published[f"{key}/loss"], 1e-5)  # at w, before the step
         for name, found in zip("Wb", dense.get_weights(), strict=True):
             np.testing.assert_allclose(found, published[f"{key}/{name}"], rtol=1e-4, atol=2e-6)
+
+
+LOSSES = [
+    getattr(tf_mmloss, name) for name in sorted(tf_mmloss.__all__) if name.endswith("Loss") and name != "LongTailLoss"
+]
+
+
+@pytest.mark.parametrize("of", LOSSES)
+def test_a_step_of_every_loss_is_that_of_the_gradient_where_the_loss_is_larger(of):
+    given = {"cls_counts": COUNTS, "num_examples": 90, "scale": 3.0, "noise": 0.5, "alpha": 2.0}
+    loss = of(**{name: value for name, value in given.items() if name in inspect.signature(of).parameters})
+    labels = np.eye(3)[Y] if of in (tf_mmloss.AsymmetricLoss, tf_mmloss.DistributionBalancedLoss) else Y
+    start = RNG.normal(size=(6, 3)).astype("float32")
+    norms = ops.convert_to_tensor(np.abs(X).sum(axis=1, keepdims=True))
+
+    def step():
+        inputs = keras.Input((6,))
+        model = keras.Model(inputs, keras.layers.Dense(3, use_bias=False)(inputs))
+        model = SAM(with_features(model) if of is tf_mmloss.InfluenceBalancedLoss else model, 0.3)
+        model.set_weights([start, *model.get_weights()[1:]])
+        model.compile(SGD(0.1, 0.0, 0.0), loss, run_eagerly=True)
+        return model.train_on_batch(X, labels), to_numpy(model.trainable_variables[0])
+
+    def of_weights(w):
+        logits = ops.matmul(X, w)
+        return loss(labels, KeepFeatures()([logits, norms]) if of is tf_mmloss.InfluenceBalancedLoss else logits)
+
+    value, moved = step()
+    assert np.abs(moved - start).max() > 1e-6
+    if of in (tf_mmloss.EqualizationLoss, tf_mmloss.GCLLoss):  # they draw by the bits of the logits
+        np.testing.assert_array_equal(step()[1], moved)
+        return
+    expected, gradient = value_and_gradient(of_weights, start)
+    gradient = to_numpy(gradient)
+    _, climbed = value_and_gradient(of_weights, start + 0.3 * gradient / np.linalg.norm(gradient))
+    assert_close(np.float64(value), to_numpy(expected), 1e-5)
+    assert_close(start - moved, 0.1 * to_numpy(climbed), 1e-3)
 
 
 def test_a_radius_of_zero_is_the_plain_step():
