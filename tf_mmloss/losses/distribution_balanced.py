@@ -79,7 +79,8 @@ def _of_counts(
     cls_counts: Sequence[int] | np.ndarray, num_examples: int, kappa: float, negative_scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The counts n_k, and what is added to the logits: -kappa log(N / n_k - 1) / lambda."""
-    if isinstance(cls_counts, (list, tuple, np.ndarray)) and getattr(cls_counts, "ndim", 1) and len(cls_counts) == 1:
+    one = cls_counts.shape == (1,) if isinstance(cls_counts, np.ndarray) else isinstance(cls_counts, (list, tuple))
+    if one and len(cls_counts) == 1:
         raise ValueError(
             "`cls_counts` must be of two or more classes, among which an example shares its weight: for one yes-or-no "
             f"question take AsymmetricLoss. {received('cls_counts', cls_counts)}"

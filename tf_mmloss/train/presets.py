@@ -931,7 +931,7 @@ def first_bias(config: Config, num_classes: int) -> float:
 
     Of C questions one is answered with yes (Cui et al. 2019, section 4.2).
     """
-    asks = METHODS[config.method].loss_class.activation == "sigmoid" and config.classifier == "dense"
+    asks = loss_class(METHODS[config.method].loss).activation == "sigmoid" and config.classifier == "dense"
     return -math.log(num_classes - 1) / config.loss_arguments.get("scale", 1.0) if asks else 0.0
 
 
