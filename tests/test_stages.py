@@ -51,7 +51,7 @@ def test_a_run_resumes_bit_for_bit_before_and_inside_a_stage(method, start, tmp_
     assert type(model.loss) is (losses.CrossEntropyLoss if method == "crt" else losses.LabelAwareSmoothingLoss)
     text = (tmp_path / "whole" / "index.html").read_text()
     part = {"crt": "the head alone", "mislas": "head and class factors alone"}[method]
-    assert f"{part} from epoch {start + 1} on (shaded)" in text
+    assert f"{part}, re-sampled from epoch {start + 1} on (shaded)" in text
 
 
 @pytest.fixture
