@@ -681,6 +681,8 @@ def test_methods_take_the_defaults_of_their_loss(method):
         defaults["class_margin"] = 0.5
     if method == "la-ldam":
         defaults["tau"] = 1.0
+    if method == "cb-sigmoid-focal":
+        defaults["gamma"] = 1.0
     assert arguments == defaults
 
 
