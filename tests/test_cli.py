@@ -3,6 +3,7 @@
 import argparse
 import errno
 import importlib
+import logging
 import os
 import re
 import shlex
@@ -182,15 +183,20 @@ def test_log_lines_of_imports_are_left_out_and_nothing_else(monkeypatch, capfd):
             assert capfd.readouterr().err == ""
             raise ImportError
 
+    logger = logging.getLogger("tensorflow")
+    monkeypatch.setattr(logger, "level", logging.WARNING)
     with pytest.raises(ImportError):
         failing()
     assert capfd.readouterr().err == said.decode()
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3"
+    assert logger.level == logging.ERROR  # else it warns of the second network of a process
+    monkeypatch.setattr(logger, "level", logging.WARNING)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")  # the user's
     monkeypatch.delenv(cli._LOG_LEVEL_IS_OURS)
     with cli.imports():
         os.write(2, lines[0])
     assert capfd.readouterr().err == lines[0].decode()
+    assert logger.level == logging.WARNING
 
 
 def test_nothing_is_printed_before_the_first_word():

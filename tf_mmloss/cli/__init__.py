@@ -7,6 +7,7 @@ Keras' backend was chosen.
 import argparse
 import contextlib
 import importlib
+import logging
 import os
 import re
 import shlex
@@ -220,6 +221,7 @@ def imports() -> Iterator[None]:
     quiet = "TF_CPP_MIN_LOG_LEVEL" not in os.environ or os.environ.get(_LOG_LEVEL_IS_OURS)
     if quiet:
         os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", _LOG_LEVEL_IS_OURS: "1"}  # of the lines that come later
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)  # which warns of every second network of a process
     with contextlib.ExitStack() as stack:
         terminal = stack.enter_context(_without_log_lines()) if quiet else 2
 
