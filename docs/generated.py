@@ -5,7 +5,10 @@ import json
 import re
 import statistics
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+
+from scipy import stats
 
 from tf_mmloss.methods import METHODS, Method, is_function, signature
 from tf_mmloss.methods.options import docstring
@@ -15,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "results.csv"
 COMPARISONS = ROOT / "results" / "comparisons"  # each the comparison.md of a `tf-mmloss compare`
 BENCHMARKS = ROOT / "benchmarks" / "results.json"
+# What is no comparison of methods: runs so short that rounding decides, see results.md.
+_NO_COMPARISON = ("digits",)
 
 
 def methods() -> str:
@@ -77,6 +82,63 @@ def own() -> str:
         for (dataset, method, options, epochs), runs in found.items()
     ]
     return _table(["Images", "Method", "Options", "Error in %", "Balanced accuracy in %", "Runs"], rows)
+
+
+def chosen() -> str:
+    """A row for each set that several methods were run on: what was best there, and by how much."""
+    settings: dict[tuple[str, ...], dict[str, list[dict[str, str]]]] = defaultdict(lambda: defaultdict(list))
+    with RESULTS.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            options = re.sub(r"(precision|margin space) \w+(, )?", "", row["options"]).strip(" ,")
+            if row["dataset"] not in _NO_COMPARISON and "holdout" not in options:
+                of = ("dataset", "imbalance", "ratio", "depth", "epochs")
+                spaces = re.search(r"margin space \w+", row["options"])
+                name = row["method"] + (f", {spaces[0]}" if spaces else "")
+                settings[*(row[key] for key in of), options][name].append(row)
+    rows = []
+    for (dataset, imbalance, ratio, depth, epochs, options), by_method in settings.items():
+        if len(by_method) < 2:
+            continue
+        first = next(iter(by_method.values()))[0]
+        counts = json.loads((RESULTS.parent / first["run"] / "metrics.json").read_text(encoding="utf-8"))["cls_counts"]
+        kind = {"longtail": "long-tailed", "step": "step", "none": "as it is"}[imbalance]
+        recipe = "the strong recipe" if "strong" in options else "the default recipe"
+        rows.append(
+            [
+                f"`{dataset}`, {kind}" + ("" if imbalance == "none" else f" {float(ratio):g}:1"),
+                f"{len(counts):,}; {max(counts):,} to {min(counts):,}",
+                f"ResNet-{depth}, {epochs} epochs, {recipe}",
+                _best(by_method, "last_epoch_error", min),
+                _best(by_method, "balanced_accuracy", max),
+            ]
+        )
+    heads = [
+        "Data",
+        "Classes; training images of one",
+        "Trained",
+        "Lowest error in %",
+        "Highest balanced accuracy in %",
+    ]
+    return _table(heads, rows)
+
+
+def _best(by_method: dict[str, list[dict[str, str]]], column: str, best: Callable) -> str:
+    """The best of a column by the mean, what it gains over erm, and whether seeds tell the two apart."""
+    values = {name: [float(row[column]) for row in runs] for name, runs in by_method.items()}
+    name = best(values, key=lambda one: statistics.mean(values[one]))
+    said = f"`{name}` {_mean(values[name])} (n={len(values[name])})"
+    if name == "erm" or "erm" not in values:
+        others = [other for other in values if other != name]
+        next_one = best(others, key=lambda one: statistics.mean(values[one]))
+    else:
+        next_one = "erm"
+    gain = abs(statistics.mean(values[name]) - statistics.mean(values[next_one]))
+    if min(len(values[name]), len(values[next_one])) < 2:
+        sure = "one seed: not known how sure"
+    else:
+        p = stats.ttest_ind(values[name], values[next_one], equal_var=False).pvalue
+        sure = f"Welch's p {'< 0.01' if p < 0.01 else f'= {p:.2f}'}"
+    return f"{said}, {gain:.2f} points from `{next_one}`; {sure}"
 
 
 def compared() -> str:
@@ -197,6 +259,8 @@ def _errors() -> dict[str, dict[str, list[dict[str, float]]]]:
 def _gains() -> dict[str, list[str]]:
     gains: dict[str, list[str]] = defaultdict(list)
     for setting, by_method in _errors().items():
+        if setting.startswith(_NO_COMPARISON):
+            continue
         for name, runs in by_method.items():
             if name != "erm" and "erm" in by_method:
                 plain = statistics.mean(run["error"] for run in by_method["erm"])

@@ -32,6 +32,6 @@ def on_page_markdown(markdown, page, **_):
         page.meta["hide"] = ["toc"]
     if page.file.src_uri in PAGES:
         markdown = re.sub(r"\[([^]]+)\]\((?!https?:)[^)]*\)", r"\1", markdown)
-    for mark in ("measured", "own", "compared", "costs"):
+    for mark in ("chosen", "measured", "own", "compared", "costs"):
         markdown = markdown.replace(f"<!-- {mark} -->", getattr(generated, mark)())
     return re.sub(rf"\((?:\.\./)?{PICTURES.as_posix()}/", "(figures/", markdown)

@@ -8,6 +8,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from tf_mmloss.methods import METHODS, is_function
 from tf_mmloss.methods.options import docstring
@@ -39,11 +40,13 @@ def test_every_method_has_its_section_and_an_equation(generated):
 
 def test_gains_are_those_of_the_results(generated):
     with (ROOT / "results" / "results.csv").open() as file:
-        rows = [r for r in csv.DictReader(file) if r["dataset"] == "digits"]
+        rows = [r for r in csv.DictReader(file) if (r["dataset"], r["options"]) == ("cifar10", "precision bfloat16")]
     errors = {m: [float(r["last_epoch_error"]) for r in rows if r["method"] == m] for m in ("erm", "ldam-drw")}
     gain = statistics.mean(errors["erm"]) - statistics.mean(errors["ldam-drw"])
     sections = generated.methods()
-    assert f"{gain:+.2f} (digits, long-tailed 20:1; n=3, erm n=3)" in sections
+    counts = f"n={len(errors['ldam-drw'])}, erm n={len(errors['erm'])}"
+    assert f"{gain:+.2f} (cifar10, long-tailed 100:1; {counts})" in sections
+    assert "(digits" not in sections  # no comparison of methods
     assert "Gain over erm" not in sections.partition("\n## lade\n")[2].partition("\n## ")[0]
 
 
@@ -55,6 +58,36 @@ def test_measured_tables_leave_other_options_out(generated):
     assert 0 < len(own) < len(rows)
     row = next(line for line in tables.splitlines() if "`mm-drw`" in line)
     assert row.endswith(f"| {len(own)} |")
+
+
+def test_what_was_best_is_said_with_how_sure_it_is(generated):
+    with (ROOT / "results" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    table = generated.chosen()
+    assert "digits" not in table
+    emoji = {
+        (method, column): [float(r[column]) for r in rows if (r["dataset"], r["method"]) == ("data/emoji", method)]
+        for method in ("erm", "balanced-softmax")
+        for column in ("last_epoch_error", "balanced_accuracy")
+    }
+    (line,) = (line for line in table.splitlines() if "`data/emoji`" in line)
+    plain, other = (emoji[name, "last_epoch_error"] for name in ("erm", "balanced-softmax"))
+    gain = abs(statistics.mean(plain) - statistics.mean(other))
+    p = stats.ttest_ind(plain, other, equal_var=False).pvalue
+    n = len(plain)
+    assert statistics.mean(plain) < statistics.mean(other)
+    assert f"`erm` {statistics.mean(plain):.2f} ± {statistics.stdev(plain):.2f} (n={n}), {gain:.2f} points from" in line
+    assert f"`balanced-softmax`; Welch's p = {p:.2f} |" in line
+    counts = json.loads((ROOT / "results" / "emoji-erm-seed0" / "metrics.json").read_text())["cls_counts"]
+    assert f"| {len(counts)}; {max(counts):,} to {min(counts):,} |" in line
+    (line,) = (line for line in table.splitlines() if "`cifar10`" in line and "the default recipe" in line)
+    best = min(
+        statistics.mean(float(r["last_epoch_error"]) for r in rows if (r["dataset"], r["method"], r["options"]) == key)
+        for key in {(r["dataset"], r["method"], r["options"]) for r in rows}
+        if key[0] == "cifar10" and "strong" not in key[2]
+    )
+    assert f"{best:.2f}" in line.split("|")[4]
+    assert "one seed: not known how sure" in line
 
 
 def test_images_of_ones_own_are_those_of_the_results(generated):
