@@ -125,7 +125,14 @@ class _AveragedAdamW(_WarmAverage, keras.optimizers.AdamW):
 
 
 def averaged(optimizer: keras.optimizers.Optimizer, decay: float) -> keras.optimizers.Optimizer:
-    """An optimizer like an `SGD` or an AdamW, with a moving average of the weights that begins fast."""
+    """An optimizer like an `SGD` or an AdamW, with a moving average of the weights that begins fast.
+
+    Raises:
+        ValueError: another optimizer, or a decay outside [0, 1).
+    """
+    decay = number("decay", decay, at_least=0, below=1)
+    if not isinstance(optimizer, (SGD, keras.optimizers.AdamW)):
+        raise ValueError(f"`optimizer` must be an SGD or an AdamW. {received('optimizer', optimizer)}")
     kind = _AveragedSGD if isinstance(optimizer, SGD) else _AveragedAdamW
     return kind.from_config({**optimizer.get_config(), "use_ema": True, "ema_momentum": decay})
 

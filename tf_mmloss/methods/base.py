@@ -22,7 +22,11 @@ _PARTS = {"head": "the head alone", "scales": "class factors alone", "classifier
 
 
 def _mapping(argument: str, value: Any) -> None:
-    if not isinstance(value, Mapping):
+    try:
+        readable = isinstance(value, Mapping) and list(value.items()) is not None
+    except Exception:  # of somebody else's mapping
+        readable = False
+    if not readable:
         raise ValueError(f"`{argument}` must be a mapping of names to values. {received(argument, value)}")
 
 
