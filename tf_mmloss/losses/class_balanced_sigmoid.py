@@ -58,7 +58,7 @@ def class_balanced_sigmoid(
 
 def _check_questions(y_pred: Any) -> None:
     """Refuse one logit: the published loss asks a question for each class, and weighs an example by its class."""
-    shape = tuple(ops.shape(y_pred))
+    shape = tuple(as_logits(y_pred).shape)
     if shape[-1:] == (1,):
         raise ValueError(
             "`y_pred` must have a logit for each of two or more classes, as this loss asks a question of each "
