@@ -4,13 +4,12 @@ On a network of one convolution, and without the pages and pictures of a run, so
 """
 
 import shutil
-import types
 
 import keras
 import pytest
-from helpers import BACKEND
+from helpers import BACKEND, use_backbone
 
-from tf_mmloss import BatchNormalization, backbones
+from tf_mmloss import BatchNormalization
 from tf_mmloss.methods import METHODS, is_function
 from tf_mmloss.runs.folder import epochs_saved
 from tf_mmloss.train import experiment
@@ -33,14 +32,7 @@ def tiny(monkeypatch):
         x = BatchNormalization(name="bn")(keras.layers.Conv2D(8, 3, use_bias=False, name="conv")(images))
         return keras.Model(images, keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x)), name="tiny")
 
-    kind = types.SimpleNamespace(
-        FORM="tiny",
-        matches=lambda spec: spec == "tiny",
-        check=lambda spec, weights: None,
-        statistics=lambda spec, channels: None,
-        build=build,
-    )
-    monkeypatch.setattr(backbones, "_KINDS", (*backbones._KINDS, kind))
+    use_backbone(build, monkeypatch)
     monkeypatch.setattr(experiment.plots, "plot_run", lambda folder: None)
     monkeypatch.setattr(experiment.page, "write", lambda folder: None)
     monkeypatch.setattr(experiment, "_keep_predictions", lambda *_: None)

@@ -2,15 +2,14 @@
 
 import errno
 import json
-import types
 import warnings
 
 import keras
 import numpy as np
 import pytest
-from helpers import to_numpy
+from helpers import to_numpy, use_backbone
 
-from tf_mmloss import BatchNormalization, ClassScale, CosineSchedule, WarmupStepSchedule, backbones, losses, resnet
+from tf_mmloss import BatchNormalization, ClassScale, CosineSchedule, WarmupStepSchedule, losses, resnet
 from tf_mmloss.methods import METHODS, Method, Stage
 from tf_mmloss.runs import saved
 from tf_mmloss.runs.folder import read_config, read_history
@@ -238,14 +237,7 @@ def pretrained(monkeypatch):
         x = BatchNormalization(name="bn")(keras.layers.Conv2D(4, 3, use_bias=False, kernel_initializer=kernel)(images))
         return keras.Model(images, keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x)), name="tiny")
 
-    kind = types.SimpleNamespace(
-        FORM="tiny",
-        matches=lambda spec: spec == "tiny",
-        check=lambda spec, weights: None,
-        statistics=lambda spec, channels: None,
-        build=build,
-    )
-    monkeypatch.setattr(backbones, "_KINDS", (*backbones._KINDS, kind))
+    use_backbone(build, monkeypatch)
     return Config(
         **{**SMALL.values(), "depth": None, "backbone": "tiny", "pretrained": "imagenet", "method": "erm-drw"}
     )

@@ -123,7 +123,7 @@ def _run(options: dict[str, Any]) -> int:
             epochs = presets.resolve(config, data if config.is_own else None).epochs
             config = dataclasses.replace(
                 config,
-                holdout=0 if final else config.holdout or compare.holdout(config, data),
+                holdout=0 if final else config.holdout or presets.holdout(config, data),
                 eval_every=options.get("eval_every", epochs),  # what is compared is the end
             )
         plan = dataclasses.replace(plan, config=config)

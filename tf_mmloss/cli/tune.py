@@ -467,8 +467,7 @@ def _run(options: dict[str, Any], arguments: list[str]) -> int:
         if "holdout" in options:
             presets.check_holdout(config, at_least=1)
         else:
-            recipe = presets.own_recipe(data) if data is not None else presets.RECIPES[config.dataset]
-            config = dataclasses.replace(config, holdout=recipe.holdout)
+            config = dataclasses.replace(config, holdout=presets.holdout(config, data))
         config = _with_setting(config, data)
         if over == ["tables-2-and-3"]:
             if presets.choice("search", kind or "grid", SEARCHES) != "grid":

@@ -155,12 +155,6 @@ def check(methods: Sequence[str], seeds: int, measure: str, options: dict[str, A
         )
 
 
-def holdout(config: Config, data: ImageDataset) -> int | float:
-    """Images of each class to hold out, or a share: what tuning holds out, at most half of a class."""
-    recipe = presets.own_recipe(data) if config.is_own else presets.RECIPES[config.dataset]
-    return recipe.holdout
-
-
 def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
     """Check a plan and write it, or refuse a folder that has another one.
 
@@ -303,7 +297,7 @@ def work(
         if is_failed(own):
             line = cli.resuming("fit", own, data_dir=data_dir, **presets.code_named(cell))
             progress.tell(f"{own.name} failed in an earlier try, and stays left out. To try it again: {line}")
-        if _is_done(own) or cell.method in _without(folder, plan):
+        if _is_done(own) or any(is_failed(cell_folder(folder, one)) for one in cells if one.method == cell.method):
             continue
         left = [other for other in cells[position:] if not _is_done(cell_folder(folder, other))]
         about = f", about {duration(float(np.median(taken)) * len(left))} left" if taken else ""

@@ -413,6 +413,16 @@ def check_holdout(config: Config, at_least: int = 0) -> None:
         raise ValueError(str(error).replace(". Received", f"{where}. Received", 1)) from None
 
 
+def holdout(config: Config, data: "ImageDataset | None") -> int | float:
+    """What tuning and comparing hold out of a data set: images of each class, or a share.
+
+    Args:
+        config: for its data set.
+        data: the images, if they are one's own.
+    """
+    return (own_recipe(data) if config.is_own and data is not None else RECIPES[config.dataset]).holdout
+
+
 def own_recipe(data: "ImageDataset") -> Recipe:
     """What images of one's own are trained with by default.
 
