@@ -14,16 +14,19 @@ if os.environ["KERAS_BACKEND"] == "jax" and "JAX_COMPILATION_CACHE_DIR" not in o
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
-# Keras has no part in these. In the environment of TensorFlow and JAX they pass or fail alike; in that of PyTorch,
-# which has neither, they run again.
+# The backend has no part in these: in the environment of TensorFlow and JAX they pass or fail alike. In that of
+# PyTorch, which has neither, they run again.
 if os.environ["KERAS_BACKEND"] == "jax":
-    alike = "comparison data_images data_load data_sources datasets datasets_untrusted doc_generated evaluation files"
-    alike += " functions imbalance page plots processor report site"
+    alike = "benchmarks cli cluster compare comparison data_images data_load data_sources datasets datasets_untrusted"
+    alike += " doc_examples doc_generated evaluation files functions imbalance methods_contract package page plots"
+    alike += " processor progress recipes report runs sampling site table tune validation wheel"
     collect_ignore = [f"test_{name}.py" for name in alike.split()]
 
 import keras
 import pytest
 from browser import CHROMIUM, Browser
+from helpers import savefig
+from matplotlib.figure import Figure
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +41,15 @@ def dtype_policy():
     yield
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def figures_as_text(request):
+    """Runs write their figures as a line of text, but in a module with `DRAWS`: to draw one takes a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not getattr(request.module, "DRAWS", False):
+            patch.setattr(Figure, "savefig", savefig)
+        yield
 
 
 @pytest.fixture(scope="module")

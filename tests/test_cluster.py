@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import BACKEND, in_new_process, interrupts
+from helpers import in_new_process, interrupts
 from test_fit import epochs_done
 
 from reproduction import table
@@ -26,7 +26,6 @@ from tf_mmloss.train import cluster
 from tf_mmloss.train.presets import Config, resolve
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
-once = pytest.mark.skipif(BACKEND == "jax", reason="what becomes of workers is the same on every backend: minutes")
 
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=12, jit="off")
 CELLS = [Cell(method, resolve(dataclasses.replace(SMALL, method=method))) for method in ("erm", "mm-drw")]
@@ -164,7 +163,6 @@ def test_the_recipe_starts_ray_by_options_that_it_has():
 
 
 @needs_ray
-@once
 def test_an_interrupt_stops_the_workers_and_says_that_the_same_command_continues(hosts, results, monkeypatch, capfd):
     monkeypatch.setattr(table, "plan", lambda: LONG)
     folder = results / CELLS[0].name
@@ -181,7 +179,6 @@ def test_an_interrupt_stops_the_workers_and_says_that_the_same_command_continues
 
 
 @needs_ray
-@once
 def test_a_worker_that_dies_too_often_is_a_failed_cell(environment, results, monkeypatch, capfd):
     monkeypatch.setattr(cluster, "RETRIES", 0)
     monkeypatch.setattr(table, "plan", lambda: LONG)
@@ -196,7 +193,6 @@ def test_a_worker_that_dies_too_often_is_a_failed_cell(environment, results, mon
 
 
 @needs_ray
-@pytest.mark.skipif(BACKEND == "jax", reason="every trial compiles anew; cells are tested")
 def test_two_workers_share_a_search(hosts, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     small = ["--dataset", "digits", "--ratio", "20", "--depth", "8", "--epochs", "2"]

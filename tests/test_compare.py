@@ -20,8 +20,6 @@ from tf_mmloss.runs.folder import locked, note_failure, read_config
 from tf_mmloss.runs.model import RunModel, own_images
 from tf_mmloss.train import compare, experiment, presets
 
-pytestmark = pytest.mark.skipif(BACKEND == "jax", reason="every run compiles anew, minutes; runs are tested")
-
 SMALL = ["--dataset", "digits", "--ratio", "20", "--depth", "8", "--epochs", "2"]
 TWO = ["--methods", "erm,mm-drw", "--seeds", "2"]
 RUNS = ["erm-seed0", "mm-drw-seed0", "erm-seed1", "mm-drw-seed1"]

@@ -13,8 +13,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, copied_at_renames, interrupts, savefig
-from matplotlib.figure import Figure
+from helpers import BACKEND, copied_at_renames, interrupts
 
 import tf_mmloss
 from tf_mmloss import decide, pipeline
@@ -409,13 +408,22 @@ def test_a_program_reads_how_a_run_goes(tmp_path, compiled_once, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow traces a step anew when it made variables")
+@pytest.mark.parametrize("mixing", ["none", "mixup"])
+def test_a_step_of_training_is_traced_once(mixing, tmp_path, monkeypatch):
+    loss = tf_mmloss.CrossEntropyLoss
+    call, traced = loss.call, []
+    monkeypatch.setattr(loss, "call", lambda self, *args: traced.append(1) or call(self, *args))
+    experiment.run(dataclasses.replace(SMALL, method="erm", epochs=1, mix=mixing), tmp_path)
+    assert len(traced) == 2  # in training and in evaluation
+
+
 def test_a_figure_that_cannot_be_drawn_is_named_and_drawn_by_a_resume(tmp_path, monkeypatch, compiled_once, capsys):
     config = dataclasses.replace(SMALL, method="erm", learning_rate=0.01)
 
     def broken(*_, **__):
         raise OSError("cannot open resource")  # a font, of Pillow
 
-    monkeypatch.setattr(Figure, "savefig", savefig)
     monkeypatch.setattr(experiment.plots, "mistakes", broken)
     monkeypatch.setattr(experiment.plots, "per_class_error", broken)
     metrics = experiment.run(config, tmp_path)
@@ -428,7 +436,6 @@ def test_a_figure_that_cannot_be_drawn_is_named_and_drawn_by_a_resume(tmp_path, 
         assert f"warning: plots/{name} of {tmp_path} cannot be drawn (OSError: cannot open resource)" in printed
     environment = (tmp_path / "environment.json").read_bytes()
     monkeypatch.undo()
-    monkeypatch.setattr(Figure, "savefig", savefig)
     assert experiment.run(config, tmp_path, resume=True) == metrics
     assert {path.name for path in (tmp_path / "plots").glob("*.png")} == names
     assert (tmp_path / "environment.json").read_bytes() == environment  # nothing was trained again
@@ -458,7 +465,6 @@ def test_killed_at_any_write_a_run_ends_with_the_same_files(tmp_path, monkeypatc
     config = dataclasses.replace(SMALL, method="erm", learning_rate=0.01)
 
     whole = tmp_path / "whole"
-    monkeypatch.setattr(Figure, "savefig", savefig)
     followed = ("latest.json", "per_class_error.png")
     with copied_at_renames(whole, tmp_path, monkeypatch, after=lambda name: name in followed) as killed:
         experiment.run(config, whole)

@@ -19,6 +19,8 @@ from tf_mmloss.runs.folder import RunFolderError, locked, read_config
 from tf_mmloss.runs.predictions import Predictions
 from tf_mmloss.train.presets import Config, resolve
 
+DRAWS = True  # see conftest
+
 HOSTILE = "<script>alert(1)</script>"
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -14,6 +14,8 @@ from tf_mmloss.methods import open_function
 from tf_mmloss.runs import predictions
 from tf_mmloss.train.presets import Config, resolve
 
+DRAWS = True  # see conftest
+
 NAMES = [f"class{c}" for c in range(10)]
 PAGE = "# Title\n\n<!-- results:begin -->\nold\n<!-- results:end -->\n\nThe rest.\n"
 

@@ -11,7 +11,7 @@ import shutil
 import signal
 
 import pytest
-from helpers import BACKEND, copied_at_renames, epochs_done, files_of, wait_for_epoch
+from helpers import copied_at_renames, epochs_done, files_of, wait_for_epoch
 from test_report import PAGE, write_run
 
 from reproduction import report, table
@@ -25,12 +25,9 @@ from tf_mmloss.train import experiment
 from tf_mmloss.train.inputs import has_tensorflow
 from tf_mmloss.train.presets import TABLE_1, Config, resolve
 
-ELSEWHERE = "mirrored" if BACKEND == "jax" else "data-parallel"  # a strategy that this backend lacks
 INPUT = "host" if has_tensorflow() else "device"
 RUN = ("run", "--input", INPUT)
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=4, jit="off", input=INPUT)
-# What is done of a plan, and by whom, is the same on every backend, and on JAX every process compiles anew.
-once = pytest.mark.skipif(BACKEND == "jax", reason="how cells are shared out is the same on every backend: minutes")
 CELLS = [Cell(method, resolve(dataclasses.replace(SMALL, method=method))) for method in ("erm", "mm-drw")]
 
 
@@ -166,9 +163,9 @@ def test_report_is_the_report_of_the_same_folder(results, monkeypatch, capsys):
         (["--precision", "half"], "`precision` must be one of"),
         (["--eval-every", "0"], "`eval_every` must be an integer >= 1"),
         (["--strategy", "mirror"], "`strategy` must be one of .* Did you mean 'mirrored'"),
-        (["--strategy", ELSEWHERE], f"`strategy` {ELSEWHERE} needs the"),
+        (["--strategy", "data-parallel"], "`strategy` data-parallel needs the"),
         (["--gpus", "0.5"], "`gpus` is an option of a cluster, which needs --ray"),
-        *([] if BACKEND == "jax" else [(["--input", "epoch"], "`input` epoch needs the JAX backend")]),
+        (["--input", "epoch"], "`input` epoch needs the JAX backend"),
     ],
 )
 def test_bad_options_are_refused_before_any_work(options, said, results, fake, capsys):
@@ -297,7 +294,6 @@ def test_what_is_no_fault_of_the_cell_stops_the_work(error, results, fake):
     assert states(CELLS, results) == ["missing", "missing"]
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="JAX has every input")
 def test_what_the_backend_lacks_is_no_fault_of_the_cell(results, fake):
     """A cell that another backend began."""
     folder = results / CELLS[0].name
@@ -390,7 +386,6 @@ def test_a_cell_that_became_busy_is_left_for_others(results, fake):
     assert states(CELLS, results) == ["missing", "done"]
 
 
-@once
 def test_time_limit_stops_after_an_epoch_and_the_next_call_continues(results, whole, capsys):
     folder = results / CELLS[1].name
     for epoch in (1, 2):
@@ -426,7 +421,6 @@ def children():
     return context
 
 
-@once
 def test_killed_work_ends_like_uninterrupted_work(results, whole, children):
     for cell, epoch in ((CELLS[0], 1), (CELLS[1], 2)):
         child = children.Process(target=work_in_child, args=(results,))
@@ -441,7 +435,6 @@ def test_killed_work_ends_like_uninterrupted_work(results, whole, children):
     assert not list(results.rglob("*partial*"))
 
 
-@once
 def test_two_processes_do_each_cell_once(results, whole, children):
     meeting = children.Barrier(2)
     both = [children.Process(target=work_in_child, args=(results, meeting)) for _ in range(2)]

@@ -12,8 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import BACKEND, copied_at_renames, files_of, savefig
-from matplotlib.figure import Figure
+from helpers import copied_at_renames, files_of
 
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
 
@@ -24,8 +23,6 @@ from tf_mmloss.runs import plots
 from tf_mmloss.runs.folder import RunBusyError, locked, read_config
 from tf_mmloss.train import experiment, inputs, presets
 from tf_mmloss.train.presets import Config
-
-pytestmark = pytest.mark.skipif(BACKEND == "jax", reason="every trial compiles anew, many minutes; runs are tested")
 
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2, holdout=12)
 ARGUMENTS = ["--dataset", "digits", "--ratio", "20", "--depth", "8", "--epochs", "2"]
@@ -258,7 +255,6 @@ def test_killed_at_any_write_a_search_ends_with_the_same_files(kind, tmp_path, m
 
     monkeypatch.setattr(experiment, "run", run)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(Figure, "savefig", savefig)
     whole = tmp_path / "whole"
     with copied_at_renames(whole, tmp_path, monkeypatch) as killed:
         table = tune.search(SMALL, dimensions, whole, kind=kind, trials=2)

@@ -7,10 +7,9 @@ numbers give the same bytes.
 """
 
 import io
-import itertools
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -194,11 +193,12 @@ def examples(images: np.ndarray | Rows, labels: np.ndarray, class_names: Sequenc
     """
     chosen = [np.flatnonzero(labels == c)[:8] for c in range(min(len(class_names), NAMED_CLASSES))]
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(8, 0.7 * len(chosen)), layout="constrained")
-        for row, positions in zip(figure.subplots(len(chosen), 8, squeeze=False), chosen, strict=True):
-            _tiles(row, images[positions])
-        for axes, name in zip(figure.axes[::8], class_names, strict=False):
-            axes.set_title(_short(name), loc="left", fontsize=7, pad=2)
+        figure = Figure(figsize=(8, 0.7 * len(chosen)))
+        sheet = _sheet(figure)
+        for row, (positions, name) in enumerate(zip(chosen, class_names, strict=False)):
+            sheet.text(0.03, 0.7 * row + 0.13, _short(name), fontsize=7)
+            for column, image in enumerate(np.asarray(images[positions])):
+                _tile(sheet, image, (column + 0.03, 0.7 * row + 0.16, 0.94, 0.52))
         _save_images(figure, path)
 
 
@@ -222,30 +222,42 @@ def mistakes(
     if not len(wrong):
         return
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(8, 1.7 * -(-len(wrong) // 6)), layout="constrained")
-        tiles = figure.subplots(-(-len(wrong) // 6), 6, squeeze=False).ravel()
-        _tiles(tiles, images[wrong])
-        for axes, i in zip(tiles, wrong, strict=False):
-            true, taken = (_short(class_names[c]) for c in (found.labels[i], found.predicted[i]))
-            lines = [true, f"taken for {taken}", f"{confidence[i]:.0%} sure"]
+        figure = Figure(figsize=(8, 1.7 * -(-len(wrong) // 6)))
+        sheet, width = _sheet(figure), 8 / 6
+        for place, (i, image) in enumerate(zip(wrong, np.asarray(images[wrong]), strict=True)):
+            left, top = place % 6 * width, place // 6 * 1.7
+            true, taken = (class_names[c] for c in (found.labels[i], found.predicted[i]))
+            lines = [_short(true), f"taken for {_short(taken, 16)}", f"{confidence[i]:.0%} sure"]
             if isinstance(images, Rows) and images.names is not None:
                 lines.append(_end(os.path.basename(images.names[images.positions[i]])))
-            axes.set_title("\n".join(lines), fontsize=6, pad=2)
+            sheet.text(left + 0.06, top + 0.47, "\n".join(lines), fontsize=6, va="bottom")
+            _tile(sheet, image, (left + 0.06, top + 0.5, width - 0.12, 1.17))
         _save_images(figure, path)
 
 
-def _tiles(places: Iterable[Axes], images: np.ndarray) -> None:
-    """Show images, uint8 (n, height, width, channels), each in a place; leave the others empty."""
-    for axes, image in itertools.zip_longest(places, np.asarray(images)):
-        axes.set_axis_off()
-        if image is None:
-            continue
-        grey = image.shape[-1] == 1
-        axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
+def _sheet(figure: Figure) -> Axes:
+    """All of a figure, in inches from its upper left: many images in one such are drawn sooner than each in axes."""
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set(xlim=(0, figure.get_figwidth()), ylim=(figure.get_figheight(), 0))
+    return axes
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 20 else f"{name[:19]}…"
+def _tile(sheet: Axes, image: np.ndarray, box: tuple[float, float, float, float]) -> None:
+    """Show an image, uint8 (height, width, channels), as large as it goes into a box, from its upper left.
+
+    The box is left, top, width and height.
+    """
+    left, top, width, height = box
+    scale = min(width / image.shape[1], height / image.shape[0])
+    extent = (left, left + image.shape[1] * scale, top + image.shape[0] * scale, top)
+    grey = image.shape[-1] == 1
+    cmap = "gray" if grey else None
+    sheet.imshow(image[..., 0] if grey else image, cmap=cmap, vmin=0, vmax=255, extent=extent, aspect="auto")
+
+
+def _short(name: str, most: int = 20) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _end(name: str) -> str:
