@@ -41,6 +41,7 @@ pytest.importorskip("tensorflow", reason="runs read their images through tf.data
 
 RESULTS = Path(__file__).parents[1] / "results"
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2)
+once = pytest.mark.skipif(BACKEND == "jax", reason="the same code, and every run compiles anew")
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,7 @@ def test_finished_run_resumes_to_itself(finished):
     assert experiment.run(SMALL, folder, resume=True)["checksum"] == metrics["checksum"]
 
 
+@once
 def test_a_longer_run_is_that_of_as_many_epochs_whenever_it_is_killed(tmp_path, monkeypatch):
     config = dataclasses.replace(SMALL, method="erm", schedule="constant", jit="off", epochs=1)
     longer = dataclasses.replace(config, epochs=2)
@@ -211,6 +213,7 @@ def test_systems_weights_and_drawing(method, scheme, monkeypatch, tmp_path):
             assert sorted(drawn[epoch][:, 0]) == list(range(len(labels)))
 
 
+@once
 def test_ssp_starts_from_the_rotation_run_beside_it_and_makes_it_once(tmp_path, monkeypatch):
     config = dataclasses.replace(SMALL, method="ldam-drw-ssp")
     started = []
@@ -460,6 +463,7 @@ def test_a_run_that_diverges_in_the_last_step_of_an_epoch_saves_nothing_of_it(tm
     assert said[0] == said[1]
 
 
+@once
 def test_killed_at_any_write_a_run_ends_with_the_same_files(tmp_path, monkeypatch, compiled_once):
     """The folder as a kill before each rename would leave it, and after it where something follows that is no write."""
     config = dataclasses.replace(SMALL, method="erm", learning_rate=0.01)
