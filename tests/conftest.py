@@ -18,8 +18,8 @@ if os.environ["KERAS_BACKEND"] == "jax" and "JAX_COMPILATION_CACHE_DIR" not in o
 # PyTorch, which has neither, they run again.
 if os.environ["KERAS_BACKEND"] == "jax":
     alike = "benchmarks cli cluster compare comparison data_images data_load data_sources datasets datasets_untrusted"
-    alike += " doc_examples doc_generated evaluation files functions imbalance methods_contract package page plots"
-    alike += " processor progress recipes report runs sampling site table tune validation wheel"
+    alike += " doc_examples doc_generated evaluation files functions imbalance methods_contract own_data package page"
+    alike += " plots processor progress recipes report runs sampling site table tune validation wheel"
     collect_ignore = [f"test_{name}.py" for name in alike.split()]
 
 import keras

@@ -23,6 +23,7 @@ BACKEND = keras.backend.backend()
 DATA = Path(__file__).parent / "data"
 
 needs_jit = pytest.mark.skipif(BACKEND == "torch", reason="jit_compile is tested on TensorFlow and JAX")
+once = pytest.mark.skipif(BACKEND == "jax", reason="the same code, and every run compiles anew")
 
 
 def to_numpy(x):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, to_numpy
+from helpers import BACKEND, once, to_numpy
 
 from tf_mmloss import models, normalization
 from tf_mmloss.backbones import BackboneError, applications, check, open_backbone, statistics
@@ -141,6 +141,7 @@ def test_statistics_of_a_network_that_takes_pixels():
     assert statistics("keras:VGG16", 1) == ((0.5,), (0.5,))
 
 
+@once
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "VGG16"])
 def test_a_saved_run_of_it_is_loaded_again(tmp_path, name):
     """Of one that computes with plain operations, and of one whose channels are turned."""
@@ -256,6 +257,7 @@ def test_without_keras_hub(monkeypatch):
         check("hub:resnet_18_imagenet", "preset")
 
 
+@once
 def test_training_on_a_network_of_keras_hub(presets_of_hub, tmp_path, capsys, monkeypatch):
     folder, _ = presets_of_hub
     spec = f"hub:{folder / 'resnet'}"

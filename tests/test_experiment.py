@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, copied_at_renames, interrupts
+from helpers import BACKEND, copied_at_renames, interrupts, once
 
 import tf_mmloss
 from tf_mmloss import decide, pipeline
@@ -41,7 +41,6 @@ pytest.importorskip("tensorflow", reason="runs read their images through tf.data
 
 RESULTS = Path(__file__).parents[1] / "results"
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2)
-once = pytest.mark.skipif(BACKEND == "jax", reason="the same code, and every run compiles anew")
 
 
 @pytest.fixture(scope="module")
