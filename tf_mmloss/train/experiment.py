@@ -262,8 +262,7 @@ def _train(
         feed = make_feed(config, data, splits, model, first_epoch=first_epoch, resampling=resampling)
         if first_epoch == epochs:
             break
-        if config.strategy == "none":
-            _make_variables(feed.model)
+        _make_variables(config, feed.model)
         training = [
             keras.callbacks.LearningRateScheduler(presets.schedule(config)),
             *([reweighting] if reweighting else []),
@@ -335,9 +334,9 @@ def _next_phase(
     return _callbacks_of_loss(model)
 
 
-def _make_variables(model: keras.Model) -> None:
+def _make_variables(config: Config, model: keras.Model) -> None:
     """Make what TensorFlow otherwise makes in the first step, whose program it then has to trace a second time."""
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() == "tensorflow" and config.strategy == "none":  # under others, Keras makes them itself
         model.optimizer.build(model.trainable_variables)
         model.compute_metrics(None, np.zeros(1, np.int32), np.zeros((1, *model.output_shape[1:]), np.float32))
         model.reset_metrics()
