@@ -84,7 +84,7 @@ def test_a_killed_comparison_ends_with_everything(done):
             assert 0 <= float(row[f"{name}_low"]) <= float(row[name]) <= float(row[f"{name}_high"]) <= 1
     text = (done / "comparison.md").read_text()
     assert "| method | error (%) | balanced accuracy (%) | few-shot accuracy (%) |" in text
-    assert "2 seeds of each method, 120 images of held-out training images; " in text
+    assert "2 seeds of each method, 120 held-out training images; " in text
     counts = json.loads((done / RUNS[0] / "metrics.json").read_text())["cls_counts"]
     assert f"{sum(counts)} training images of 10 classes, {max(counts)} of the largest and {min(counts)} of the" in text
     assert "Few-shot accuracy is of 6, 7, 8, 9." in text
@@ -134,6 +134,23 @@ def test_a_decision_shares_the_runs_of_its_method(done, tmp_path, monkeypatch, c
         errors.append(np.mean(scores.argmax(axis=1) != labels))
     assert float(rows["erm+logit-adjustment"]["error"]) == pytest.approx(np.mean(errors))
     assert rows["erm+logit-adjustment"]["error"] != rows["erm"]["error"]
+
+
+def test_priors_that_are_taken_out_twice_are_named_before_any_work_and_in_the_result(
+    done, tmp_path, monkeypatch, capsys
+):
+    out = copied(done, tmp_path)
+    monkeypatch.setattr(experiment, "run", None)
+    names = "erm+logit-adjustment:1,mm-drw+logit-adjustment:1"
+    assert command.main(["--resume", str(out), "--methods", names]) == 0
+    plan, result = capsys.readouterr().out.split("# digits", maxsplit=1)
+    said = "mm-drw+logit-adjustment:1: the training balances the classes already; --decide logit-adjustment:1 does so"
+    for text in (plan, result, (out / "comparison.html").read_text()):
+        assert said in text
+        assert "erm+logit-adjustment:1: " not in text
+    assert "4 methods, 2 of them trained, by 2 seeds: " in plan
+    assert re.search(r"\n4 runs of 2 epochs on \d+ training images of 10 classes, ", plan)
+    assert "Balanced accuracy on 120 held-out training images decides." in plan
 
 
 def test_what_another_process_trains_is_left_to_it(done, tmp_path, capsys):

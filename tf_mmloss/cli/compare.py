@@ -127,9 +127,7 @@ def _run(options: dict[str, Any]) -> int:
                 eval_every=options.get("eval_every", epochs),  # what is compared is the end
             )
         plan = dataclasses.replace(plan, config=config)
-        compare.begin(folder, plan, data)
-        trained = "" if len(plan.trained) == len(plan.methods) else f", {len(plan.trained)} of them trained,"
-        progress.tell(f"{len(plan.methods)} methods{trained} by {plan.seeds} seeds: {folder}")
+        progress.tell(compare.begin(folder, plan, data))
         left = compare.work(folder, plan, data, data_dir=data_dir, hours=hours)
         found = compare.report(folder, plan, data)
     except KeyboardInterrupt:

@@ -106,7 +106,7 @@ def _comparison(found: Mapping[str, Any]) -> dict[str, Any]:
         "methods": methods,
         "pairs": pairs,
         "measures": comparison.MEASURES,
-        "of": f"{seeds}{planned} of each method, {found['images']:,} images of {found['on']}; {found['trained_on']}",
+        "of": f"{seeds}{planned} of each method, {found['on']}; {found['trained_on']}",
         "over": "seeds and images both"
         if found["seeds"] > 1
         else "the images alone, as one seed says nothing of others",

@@ -79,8 +79,8 @@ class Plan:
             for method in self.trained
         ]
 
-    def resolve(self, data: ImageDataset | None = None, holdout: int | None = None) -> Config:
-        """Check the config of every run and decision; return a run's.
+    def resolve(self, data: ImageDataset | None = None, holdout: int | None = None) -> dict[str, Config]:
+        """Check the config of every method and decision; return those of the last seed by the names in `methods`.
 
         Args:
             data: the images, if they are one's own.
@@ -91,15 +91,22 @@ class Plan:
         """
         last = self.config.seed + self.seeds - 1
         held = self.config.holdout if holdout is None else holdout
-        for name in self.methods:
-            chosen: dict[str, Any] = {
-                "method": comparison.bare(name),
-                "decide": decision(name),
-                "holdout": held,
-                "seed": last,
-            }
-            resolved = presets.resolve(dataclasses.replace(self.config, **chosen), data)
-        return resolved
+        given = dataclasses.replace(self.config, seed=last, holdout=held)
+        resolved = [
+            presets.resolve(dataclasses.replace(given, method=comparison.bare(name), decide=decision(name)), data)
+            for name in self.methods
+        ]
+        return dict(zip(self.methods, resolved, strict=True))
+
+
+def remarks(configs: dict[str, Config]) -> list[str]:
+    """Sentences about methods that are not compared as their names say.
+
+    Args:
+        configs: see `Plan.resolve`.
+    """
+    twice = {name: presets.adjusted_twice(config, config.decide) for name, config in configs.items()}
+    return [f"{name}: {said}." for name, said in twice.items() if said]
 
 
 def additions(name: str) -> int:
@@ -155,8 +162,8 @@ def check(methods: Sequence[str], seeds: int, measure: str, options: dict[str, A
         )
 
 
-def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
-    """Check a plan and write it, or refuse a folder that has another one.
+def begin(folder: Path, plan: Plan, data: ImageDataset) -> str:
+    """Check a plan and write it, or refuse a folder that has another one; return the plan in words.
 
     Raises:
         ValueError: a run that could not be trained, or images that cannot be split.
@@ -167,7 +174,8 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
             "A comparison is shared among processes that each train whole runs: start it in each without "
             f"{', '.join(strategy.VARIABLES)}. Received: {strategy.variables_given()}"
         )
-    resolved = plan.resolve(data if plan.config.is_own else None)
+    configs = plan.resolve(data if plan.config.is_own else None)
+    resolved = next(iter(configs.values()))
     strategy.join(resolved)
     strategy.check(resolved)
     inputs.check_input(resolved)
@@ -215,6 +223,15 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> None:
                 asked = presets.resolve(cell, data if cell.is_own else None)
                 check_same(own, read_config(own), asked)
         write_json(folder / PLAN, content)
+    trained = "" if len(plan.trained) == len(plan.methods) else f", {len(plan.trained)} of them trained,"
+    measure = comparison.MEASURES[plan.measure]
+    lines = [
+        f"{len(plan.methods)} methods{trained} by {plan.seeds} seed{'s' * (plan.seeds > 1)}: {folder}",
+        f"{len(plan.cells())} runs of {resolved.epochs} epochs on {_training_set(splits.cls_counts)}.",
+        f"{measure.capitalize()} on {_evaluated(plan, int(evaluated.sum()))} decides.",
+        *remarks(configs),
+    ]
+    return "\n".join(lines)
 
 
 def _longer(there: dict[str, Any], content: dict[str, Any]) -> list[str]:
@@ -378,7 +395,8 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
         seeds = [seed for seed, done in by_seed.items() if all(done)]
         if len(methods) < 2 or not seeds:
             return None
-        config = presets.resolve(cells[0], data if cells[0].is_own else None)
+        configs = plan.resolve(data if plan.config.is_own else None)
+        config = configs[methods[0]]
         splits = inputs.split(data, config)
         folders = {(cell.method, cell.seed): cell_folder(folder, cell) for cell in cells}
         predicted: dict[tuple[str, int], np.ndarray] = {}
@@ -403,7 +421,8 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
             row["seconds"] = float(np.mean([_seconds(one) for one in own]))
             row["additions"] = additions(row["name"])
         found["failed"], found["planned_seeds"] = failed, plan.seeds
-        found["on"] = "held-out training images" if plan.config.holdout else "the test split"
+        found["on"] = _evaluated(plan, found["images"])
+        found["remarks"] = remarks({name: configs[name] for name in methods})
         found["how"] = _how(found, len(methods))
         found["fit"] = page.command_line("fit", _fit(plan, found["choice"]))
         label = data_label(vars(config))
@@ -481,11 +500,12 @@ def text(found: dict[str, Any], label: str) -> str:
         else ""
     )
     left_out = f"\n\nLeft out, as a loss became NaN: {', '.join(found['failed'])}." if found["failed"] else ""
+    remarked = "".join(f"\n\n{remark}" for remark in found["remarks"])
     return (
         f"# {label}: which method?\n\n"
         + " ".join(found["answer"])
-        + f"{left_out}\n\n{table}\n\n"
-        + f"{seeds}{of} of each method, {found['images']:,} images of {found['on']}; {found['trained_on']}. "
+        + f"{left_out}{remarked}\n\n{table}\n\n"
+        + f"{seeds}{of} of each method, {found['on']}; {found['trained_on']}. "
         f"In brackets: 95 % intervals over {spread}. Bold: the choice. Differences are in {measure}, paired by seeds "
         f"and images, with intervals that hold for all pairs at once{chance}. {found['how']} From the simplest: "
         f"{simplest}.{shared}\n\nTo train the choice on all training images:\n\n    {found['fit']}\n"
@@ -509,6 +529,11 @@ def _fit(plan: Plan, chosen: str) -> dict[str, Any]:
         options["holdout"] = plan.config.holdout
     decided = {} if name == "none" else {"decide": name}
     return {**options, "method": comparison.bare(chosen), **decided}
+
+
+def _evaluated(plan: Plan, images: int) -> str:
+    """What is evaluated, in words."""
+    return f"{images:,} {'held-out training images' if plan.config.holdout else 'images of the test split'}"
 
 
 def _training_set(cls_counts: np.ndarray) -> str:
