@@ -1,6 +1,7 @@
 """The command that compares methods: its runs, its answer, how it is stopped and shared, and what it refuses."""
 
 import csv
+import dataclasses
 import json
 import re
 import shlex
@@ -16,6 +17,7 @@ pytest.importorskip("matplotlib")
 from tf_mmloss import NonFiniteLossError, cli, decide
 from tf_mmloss.cli import compare as command
 from tf_mmloss.cli import fit
+from tf_mmloss.runs import plots
 from tf_mmloss.runs.folder import locked, note_failure, read_config
 from tf_mmloss.runs.model import RunModel, own_images
 from tf_mmloss.train import compare, experiment, presets
@@ -48,6 +50,7 @@ def done(tmp_path_factory):
         with pytest.raises(Killed):
             command.main([*SMALL, *TWO, "--out", str(out)])
         assert begun == RUNS[:3]
+        assert "1 seed of 2 planned of each method" in (out / "comparison.md").read_text()  # what was finished
         for name in ("comparison.md", "comparison.csv"):  # as if it had been killed while it wrote them
             path = out / name
             path.with_name(f"{path.stem}.partial-{7:018d}{path.suffix}").write_text("half a")
@@ -79,6 +82,8 @@ def test_a_killed_comparison_ends_with_everything(done):
     assert sum(int(row["choice"]) for row in rows.values()) == 1
     for method, row in rows.items():
         found = [json.loads((done / f"{method}-seed{seed}" / "metrics.json").read_text()) for seed in (0, 1)]
+        low, high = (float(row[f"difference_to_best_{end}"]) for end in ("low", "high"))
+        assert low <= float(row["difference_to_best"]) <= high
         for name in ("error", "balanced_accuracy"):  # of the same predictions, computed elsewhere
             assert float(row[name]) == pytest.approx(sum(one[name] for one in found) / 2, abs=0.005)
             assert 0 <= float(row[f"{name}_low"]) <= float(row[name]) <= float(row[f"{name}_high"]) <= 1
@@ -87,7 +92,7 @@ def test_a_killed_comparison_ends_with_everything(done):
     assert "2 seeds of each method, 120 held-out training images; " in text
     counts = json.loads((done / RUNS[0] / "metrics.json").read_text())["cls_counts"]
     assert f"{sum(counts)} training images of 10 classes, {max(counts)} of the largest and {min(counts)} of the" in text
-    assert "Few-shot accuracy is of 6, 7, 8, 9." in text
+    assert "Few-shot accuracy is that of the rarest classes, 6, 7, 8, 9." in text
     html = (done / "comparison.html").read_text()
     (again,) = re.findall(r"<pre>tf-mmloss compare (.*)</pre>", html)
     options = vars(command.parser().parse_args(shlex.split(again)))
@@ -206,6 +211,58 @@ def test_a_finished_run_of_another_config_is_not_compared(done, tmp_path, monkey
     assert not (out / "compare.json").exists()
 
 
+def test_a_finished_run_of_other_images_is_not_compared(done, tmp_path, monkeypatch, capsys):
+    out = copied(done, tmp_path)
+    (out / "erm-seed0" / "data.json").write_text('{"fingerprint": "other", "origin": "", "report": []}')
+    monkeypatch.setattr(experiment, "run", None)
+    assert command.main(["--resume", str(out)]) == 2
+    assert "The images of digits changed since the run in" in capsys.readouterr().err
+
+
+def test_what_other_processes_added_to_the_plan_stays_in_the_report(done, tmp_path, monkeypatch, capsys):
+    out = copied(done, tmp_path)
+
+    def work(folder, plan, data, **_):
+        content = json.loads((out / "compare.json").read_text())
+        (out / "compare.json").write_text(json.dumps(content | {"seeds": 5}))
+        return []
+
+    monkeypatch.setattr(compare, "work", work)
+    assert command.main(["--resume", str(out)]) == 0
+    assert "2 seeds of 5 planned of each method" in capsys.readouterr().out
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_numbers(done, tmp_path, monkeypatch, capsys):
+    def fails(*_, **__):
+        raise RuntimeError("no font")
+
+    out = copied(done, tmp_path)
+    (out / "comparison.html").unlink()
+    monkeypatch.setattr(plots, "comparison", fails)
+    assert command.main(["--resume", str(out)]) == 0
+    assert "comparison.svg cannot be drawn (RuntimeError: no font)" in capsys.readouterr().out
+    assert (out / "comparison.html").exists()
+
+
+def test_the_runs_of_a_final_comparison_are_not_to_be_trained_again(done, tmp_path, monkeypatch, capsys):
+    """The same runs as if they were of --final: what they were evaluated on is taken for the test split."""
+    out, splits = copied(done, tmp_path), compare.inputs.split
+    plan = json.loads((out / "compare.json").read_text())
+    del plan["options"]["holdout"]
+    (out / "compare.json").write_text(json.dumps(plan))
+    for name in RUNS:
+        config = json.loads((out / name / "config.json").read_text())
+        (out / name / "config.json").write_text(json.dumps(config | {"holdout": 0}))
+    monkeypatch.setattr(experiment, "run", None)
+    monkeypatch.setattr(compare.inputs, "split", lambda data, c: splits(data, dataclasses.replace(c, holdout=12)))
+    assert command.main(["--resume", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "Balanced accuracy on 120 images of the test split decides." in printed
+    assert "All of these runs are trained on all training images: those of the choice are " in printed
+    for text in (printed, (out / "comparison.html").read_text()):
+        assert "tf-mmloss fit" not in text
+
+
 def test_what_is_not_finished_is_continued_with_the_same_data_and_backend(done, tmp_path, monkeypatch, capsys):
     out = tmp_path / "which one"
     shutil.copytree(done, out)
@@ -285,6 +342,7 @@ def test_hours_stop_and_what_is_finished_is_compared(done, tmp_path, monkeypatch
             "`methods` must be one of .*Received: methods='emr'. Did you mean 'erm'?",
         ),
         (["--methods", "erm,erm+none"], "`methods` erm+none: the decision none is erm alone"),
+        (["--methods", "erm,erm+temperature"], "the answers are those of erm alone, and answers are what is compared"),
         (["--methods", "erm,erm+logit-adjustment:x"], "must be logit-adjustment, or logit-adjustment:NUMBER"),
         (["--methods", "erm,mm-drw+tau-normalisation"], "tau-normalisation needs a dense head"),
         (["--methods", "erm,erm+logit-adjustment", "--final"], "none are held out: give a strength"),
@@ -317,9 +375,16 @@ def test_another_plan_in_the_folder_is_refused(done, tmp_path, capsys, monkeypat
     out = copied(done, tmp_path)
     monkeypatch.setattr(experiment, "run", None)
     assert command.main([*SMALL, "--methods", "erm,mm", "--seeds", "2", "--out", str(out)]) == 2
-    assert "holds another comparison (methods differ" in capsys.readouterr().err
+    assert (
+        "holds another comparison (methods: ['erm', 'mm-drw'] there, ['erm', 'mm'] asked for)"
+        in capsys.readouterr().err
+    )
     assert command.main(["--resume", str(out), "--seeds", "1"]) == 2
-    assert "holds another comparison (seeds differ" in capsys.readouterr().err
+    assert "holds another comparison (seeds: 2 there, 1 asked for)" in capsys.readouterr().err
+    assert command.main([*SMALL, *TWO, "--batch-size", "64", "--out", str(out)]) == 2
+    assert "holds another comparison (batch_size: None there, 64 asked for)" in capsys.readouterr().err
+    assert command.main(["--resume", str(out), "--seeds", "0"]) == 2
+    assert "`seeds` must be an integer >= 1" in capsys.readouterr().err
     assert command.main(["--resume", str(out), "--methods", "mm-dwr"]) == 2
     assert "Did you mean 'mm-drw'?" in capsys.readouterr().err
     assert command.main(["--resume", str(out), "--measure", "error"]) == 2
@@ -431,7 +496,7 @@ def test_classes_too_small_for_a_held_out_image_are_refused_or_named(tmp_path, m
     assert not (tmp_path / "out").exists()
     assert not configs
     assert command.main([*given, "--measure", "error"]) == 3
-    assert "classes too small for an evaluated image, in no number: 2" in capsys.readouterr().out
+    assert "classes too small for an evaluated image, left out of every number: 2" in capsys.readouterr().out
     assert [(config.holdout, config.eval_every) for config in configs] == [(0.2, 200)]
     shutil.rmtree(tmp_path / "out")
     assert command.main([*given, "--measure", "few-accuracy", "--epochs", "3"]) == 2

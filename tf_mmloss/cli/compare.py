@@ -16,7 +16,7 @@ A strength is fitted on the held-out images, of which each half is decided by th
 The command can be stopped at any moment, with ctrl-C or harder; the same command, or --resume, continues. --resume
 takes --seeds and --methods too, which then are added; who adds seeds until something is told apart is more often wrong
 than one time in twenty. Several commands with one --out, on hosts with one file system, share the runs. What is
-finished is compared whenever one ends.
+finished is compared after every seed and whenever one ends.
 """
 
 import argparse
@@ -47,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
         "--measure", help="what decides: balanced-accuracy (default), error or few-accuracy (the rarest classes)"
     )
     group.add_argument(
-        "--final", action="store_true", help="evaluate on the test split: once, for a choice that is not made by it"
+        "--final",
+        action="store_true",
+        help="evaluate on the test split: once, to report methods that were chosen before",
     )
     group.add_argument("--hours", type=float, metavar="H", help="stop at the end of the epoch in which they are over")
     group.add_argument(
@@ -129,12 +131,15 @@ def _run(options: dict[str, Any]) -> int:
         plan = dataclasses.replace(plan, config=config)
         progress.tell(compare.begin(folder, plan, data))
         left = compare.work(folder, plan, data, data_dir=data_dir, hours=hours)
-        found = compare.report(folder, plan, data)
+        found = compare.report(folder, data)
     except KeyboardInterrupt:
         if folder is None or not (folder / compare.PLAN).exists():
             print("\nStopped: nothing was begun.", file=sys.stderr)
         else:
-            progress.tell(f"\nStopped. Every complete epoch is saved. Continue: {again(folder)}", "stopped")
+            so_far = folder / "comparison.md"
+            there = f" What was compared before is in {so_far}." if so_far.exists() else ""
+            said = f"\nStopped. Every complete epoch is saved.{there} Continue: {again(folder)}"
+            progress.tell(said, "stopped")
         return 130
     except cli.USER_ERRORS as error:
         return cli.failed(error)
@@ -169,8 +174,9 @@ def _resumed(
 
     plan = compare.read_plan(resume)
     wanted = tuple(dict.fromkeys([*plan.methods, *(name.strip() for name in (methods or "").split(",") if name)]))
-    compare.check(wanted, seeds or plan.seeds, plan.measure, {})
-    plan = dataclasses.replace(plan, methods=wanted, seeds=plan.seeds if seeds is None else seeds)
+    seeds = plan.seeds if seeds is None else seeds
+    compare.check(wanted, seeds, plan.measure, {})
+    plan = dataclasses.replace(plan, methods=wanted, seeds=seeds)
     named = presets.code_named(plan.config)
     again = {name: value for name, value in options.items() if named.get(name) != value}
     given = {"measure": measure, "final": final, "out": out, **again}

@@ -78,6 +78,7 @@ class Decision(abc.ABC):
     strengths: ClassVar[tuple[float, ...]]  # that `fit` tries, the weakest first
     least: ClassVar[float] = 0.0
     most: ClassVar[float] = 100.0
+    changes_answers: ClassVar[bool] = True  # not the probabilities alone
     of_scores: ClassVar[bool] = False  # whether it is defined for a hinge, whose outputs are scores
 
     def check(self, strength: float) -> float:

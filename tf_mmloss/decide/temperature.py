@@ -18,6 +18,7 @@ class Temperature(Decision):
     strengths = ()
     least, most = 1e-3, 1e3
     of_scores = True
+    changes_answers = False
 
     def affine(self, trained: Trained, strength: float) -> Affine:
         return trained.scale / strength, 0.0

@@ -140,8 +140,11 @@ def check(methods: Sequence[str], seeds: int, measure: str, options: dict[str, A
             )
         choice("methods", method if plus else name, known)
         try:
-            if plus and decide.parse(spec)[0] is None:
+            found = decide.parse(spec)[0] if plus else None
+            if plus and found is None:
                 raise ValueError(f"the decision none is {method} alone.")
+            if found is not None and not found.changes_answers:
+                raise ValueError(f"the answers are those of {method} alone, and answers are what is compared.")
         except ValueError as error:
             raise ValueError(f"`methods` {name}: {error}") from None
     if not 2 <= len(methods) <= MOST_METHODS or len(set(methods)) < len(methods):
@@ -193,8 +196,10 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> str:
             f"--measure error, in which they have no part. Received: none of {comparison.listed(missing)}"
         )
     if missing:
-        progress.tell(f"classes too small for an evaluated image, in no number: {comparison.listed(missing)}")
-    content = {
+        progress.tell(
+            f"classes too small for an evaluated image, left out of every number: {comparison.listed(missing)}"
+        )
+    content: dict[str, Any] = {
         "version": VERSION,
         "methods": list(plan.methods),
         "seeds": plan.seeds,
@@ -202,26 +207,31 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> str:
         "options": _options(plan),
         "fingerprint": data.fingerprint,
     }
-    with locked(folder, patience=60):
+    with locked(folder, patience=600):
         remove_partial(folder)  # what a killed command left: all of them write under this lock
         if os.path.lexists(folder / PLAN):
             there = read_json(folder, PLAN)
             differing = [name for name in {**content, **there} if there.get(name) != content.get(name)]
             differing = [name for name in differing if name not in _longer(there, content)]
-            if differing == ["fingerprint"]:
+            options = _changed(there.get("options"), content["options"])
+            if "fingerprint" in differing and "dataset" not in options:
                 raise RunFolderError(
                     f"The images of {data.name}, or their groups, changed since {folder} began: choose another --out."
                 )
             if differing:
+                named = [f"{name}: {there.get(name)!r} there, {content.get(name)!r} asked for" for name in differing]
+                named = [one for one in named if not one.startswith(("options:", "fingerprint:"))]
+                named += [f"{name}: {a!r} there, {b!r} asked for" for name, (a, b) in options.items()]
                 raise RunFolderError(
-                    f"{folder} holds another comparison ({', '.join(differing)} differ, see {PLAN}): choose another "
-                    "--out, or continue that one with --resume, to which --seeds and --methods may add."
+                    f"{folder} holds another comparison ({'; '.join(named)}): choose another --out, or continue that "
+                    "one with --resume, to which --seeds and --methods may add."
                 )
         for cell in plan.cells():
             own = cell_folder(folder, cell)
             if is_finished(own):  # it would be compared as it is; `run` refuses the others
                 asked = presets.resolve(cell, data if cell.is_own else None)
                 check_same(own, read_config(own), asked)
+                experiment.check_data(own, data)
         write_json(folder / PLAN, content)
     trained = "" if len(plan.trained) == len(plan.methods) else f", {len(plan.trained)} of them trained,"
     measure = comparison.MEASURES[plan.measure]
@@ -232,6 +242,13 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> str:
         *remarks(configs),
     ]
     return "\n".join(lines)
+
+
+def _changed(there: Any, options: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The options of a plan that are others now, with what they were and are; None: the default."""
+    before = there if isinstance(there, dict) else {}
+    pairs = {name: (before.get(name), options.get(name)) for name in {**before, **options}}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _longer(there: dict[str, Any], content: dict[str, Any]) -> list[str]:
@@ -291,6 +308,8 @@ def work(
 ) -> list[str]:
     """Train what is not finished, in order, and leave out what other processes train.
 
+    What is finished is compared before every further seed: a process that is killed leaves that.
+
     Args:
         folder: of the comparison, see `begin`.
         plan: its plan.
@@ -314,9 +333,15 @@ def work(
         if is_failed(own):
             line = cli.resuming("fit", own, data_dir=data_dir, **presets.code_named(cell))
             progress.tell(f"{own.name} failed in an earlier try, and stays left out. To try it again: {line}")
-        if _is_done(own) or any(is_failed(cell_folder(folder, one)) for one in cells if one.method == cell.method):
+        if position % len(plan.trained) == 0 and taken:
+            try:
+                report(folder, data)
+            except RunFolderError as error:  # of a run that is damaged: the others go on, and the end says it again
+                progress.tell(str(error), "error")
+        without = _without(folder, plan)
+        if _is_done(own) or cell.method in without:
             continue
-        left = [other for other in cells[position:] if not _is_done(cell_folder(folder, other))]
+        left = [one for one in cells[position:] if one.method not in without and not _is_done(cell_folder(folder, one))]
         about = f", about {duration(float(np.median(taken)) * len(left))} left" if taken else ""
         progress.tell(f"\nrun {position + 1} of {len(cells)}: {cell.method}, seed {cell.seed}{about}")
         began = time.perf_counter()
@@ -366,14 +391,14 @@ def failed_methods(folder: Path, plan: Plan) -> list[str]:
     return [name for name in plan.methods if comparison.bare(name) in without]
 
 
-def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | None:
+def report(folder: Path, data: ImageDataset) -> dict[str, Any] | None:
     """Compare what is finished, and write comparison.md, .csv, .html, .svg and .png.
 
-    Compared are the seeds that all methods finished; a method with a run whose loss became NaN is left out and named.
+    The plan is that of the folder, to which other processes may have added. Compared are the seeds that all methods
+    finished; a method with a run whose loss became NaN is left out and named.
 
     Args:
         folder: of the comparison.
-        plan: its plan.
         data: its images.
 
     Returns:
@@ -384,6 +409,7 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
         RunFolderError: a run that is damaged.
     """
     with locked(folder, patience=600):  # of several processes, the last one writes last
+        plan = read_plan(folder)
         cells = plan.cells()
         failed = failed_methods(folder, plan)
         without = set(map(comparison.bare, failed))
@@ -422,9 +448,11 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
             row["additions"] = additions(row["name"])
         found["failed"], found["planned_seeds"] = failed, plan.seeds
         found["on"] = _evaluated(plan, found["images"])
+        chosen = [folders[comparison.bare(found["choice"]), seed].name for seed in seeds]
+        found["choice_runs"] = ", ".join(chosen)
         found["remarks"] = remarks({name: configs[name] for name in methods})
         found["how"] = _how(found, len(methods))
-        found["fit"] = page.command_line("fit", _fit(plan, found["choice"]))
+        found["fit"] = page.command_line("fit", _fit(plan, found["choice"])) if plan.config.holdout else ""
         label = data_label(vars(config))
         found["trained_on"] = _training_set(splits.cls_counts)
         found["text"] = text(found, label)
@@ -432,7 +460,10 @@ def report(folder: Path, plan: Plan, data: ImageDataset) -> dict[str, Any] | Non
             temporary.write_text(found["text"], encoding="utf-8")
         with atomic_path(folder / "comparison.csv") as temporary:
             temporary.write_text(_csv(found), encoding="utf-8")
-        plots.comparison(found, folder / "comparison", title=label)
+        try:
+            plots.comparison(found, folder / "comparison", title=label)
+        except Exception as error:  # no font, say: the numbers stay
+            progress.tell(f"warning: {folder}/comparison.svg cannot be drawn ({type(error).__name__}: {error})")
         found |= {
             "label": label,
             "command": page.command_line("compare", _again(plan)),
@@ -508,16 +539,24 @@ def text(found: dict[str, Any], label: str) -> str:
         + f"{seeds}{of} of each method, {found['on']}; {found['trained_on']}. "
         f"In brackets: 95 % intervals over {spread}. Bold: the choice. Differences are in {measure}, paired by seeds "
         f"and images, with intervals that hold for all pairs at once{chance}. {found['how']} From the simplest: "
-        f"{simplest}.{shared}\n\nTo train the choice on all training images:\n\n    {found['fit']}\n"
+        f"{simplest}.{shared}\n\n{_trained(found)}\n"
     )
+
+
+def _trained(found: dict[str, Any]) -> str:
+    """How the choice is trained on all training images."""
+    if found["fit"]:
+        return f"To train the choice on all training images:\n\n    {found['fit']}"
+    return f"All of these runs are trained on all training images: those of the choice are {found['choice_runs']}."
 
 
 def _how(found: dict[str, Any], methods: int) -> str:
     """How the numbers are to be read."""
     return (
-        f"Few-shot accuracy is of {comparison.listed(found['few'])}. Error is of images that come from the classes as "
-        f"often as in the test split. The best was picked as the best of {methods} on these images, which flatters its "
-        "values. What other training images would change is part of no interval."
+        f"Few-shot accuracy is that of the rarest classes, {comparison.listed(found['few'])}. Error is of images that "
+        "come from the classes as often as in the test split. The best was picked as the best of "
+        f"{methods} on these images, which flatters its values. What other training images would change is part of no "
+        "interval."
     )
 
 
@@ -568,6 +607,8 @@ def _csv(found: dict[str, Any]) -> str:
             low, high = row[name]["interval"] if row[name] else (None, None)
             line |= {name: row[name] and row[name]["value"], f"{name}_low": low, f"{name}_high": high}
         line |= {"measure": found["measure"], "difference_to_best": 0.0 if pair is None else -pair["difference"]}
+        low, high = (-end for end in reversed(pair["interval"])) if pair else (0.0, 0.0)
+        line |= {"difference_to_best_low": low, "difference_to_best_high": high}
         line |= {"p": pair and pair["p"], "p_corrected": pair and pair["p_corrected"]}
         line |= {"seconds": row["seconds"], "choice": int(row["name"] == found["choice"])}
         line["additions"] = row["additions"]
