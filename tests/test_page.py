@@ -60,8 +60,9 @@ def a_comparison(root, num_classes=10, methods=("erm", "mm-drw", "ldam-drw"), se
     found = compare(labels, np.where(wrong, (labels + 1) % num_classes, labels), methods, few=few)
     for row in found["methods"]:
         row["seconds"] = 7200.0
-    more = {"failed": [HOSTILE], "planned_seeds": seeds + 1, "on": "the test split", "label": f"{HOSTILE}, as it is"}
-    found |= more | {
+    found |= {"failed": [HOSTILE], "remarks": [HOSTILE], "planned_seeds": seeds + 1, "label": f"{HOSTILE}, as it is"}
+    found |= {
+        "on": f"{len(labels):,} images of the test split",
         "how": f"Few-shot accuracy is of {HOSTILE}.",
         "command": f"tf-mmloss compare --dataset '{HOSTILE}'",
     }
