@@ -219,6 +219,21 @@ def test_a_finished_run_of_other_images_is_not_compared(done, tmp_path, monkeypa
     assert "The images of digits changed since the run in" in capsys.readouterr().err
 
 
+def test_what_tells_runs_apart_beside_their_methods_is_said(done, tmp_path, monkeypatch, capsys):
+    out = copied(done, tmp_path)
+    assert "Heads: dense of erm; cosine of mm-drw." in (done / "comparison.md").read_text()
+    assert "same program" not in (done / "comparison.md").read_text()
+    path = out / "mm-drw-seed1" / "environment.json"
+    start = json.loads(path.read_text())["starts"][0]
+    path.write_text(json.dumps({"starts": [start | {"backend": "other", "processor": "a slow one"}]}))
+    monkeypatch.setattr(experiment, "run", None)
+    assert command.main(["--resume", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert f"by the same program, which may make a difference: backend {BACKEND}, other." in printed
+    assert "Times are of several processors: " in printed
+    assert "a slow one." in printed
+
+
 def test_what_other_processes_added_to_the_plan_stays_in_the_report(done, tmp_path, monkeypatch, capsys):
     out = copied(done, tmp_path)
 
@@ -335,6 +350,7 @@ def test_hours_stop_and_what_is_finished_is_compared(done, tmp_path, monkeypatch
         ([*TWO, "--holdout", "0.2"], "or a share of each class in (0, 1) of own images or with `imbalance` none"),
         (["--methods", "erm"], "`methods` must be two to 20, each once"),
         (["--methods", "erm,mm,erm"], "`methods` must be two to 20, each once"),
+        (["--methods", "erm+logit-adjustment:1,erm+logit-adjustment:1.0"], "`methods` must be two to 20, each once"),
         (["--methods", "erm,erm+logit-adjustmant"], "`methods` erm+logit-adjustmant: `decide` must be one of"),
         (["--methods", "erm,erm+logit-adjustmant"], "Did you mean 'logit-adjustment'?"),
         (

@@ -187,6 +187,7 @@ def test_split_of_the_data_is_kept(tmp_path):
     for part in ("train", "test", "val"):
         assert {images.names[i].split("/")[0] for i in getattr(images, part)} == {part}
     assert any(line.startswith("The 2 validation images are not used: `holdout`") for line in images.report)
+    assert any(line.endswith("training split. To use them, move them there.") for line in images.report)
     grouped = load_images(tmp_path / "set", group_by="^.").report
     assert "Where `holdout` takes images from the training split, 2 groups of names (^.) stay together." in grouped
     (tmp_path / "set" / "test").rename(tmp_path / "away")

@@ -334,7 +334,7 @@ def _split(
         if len(parts["val"]):
             notes.append(
                 f"The {len(parts['val']):,} validation images are not used: `holdout` takes its images from the "
-                "training split."
+                "training split. To use them, move them there."
             )
         if why:
             notes.append(f"Where `holdout` takes images from the training split, {why} stay together.")

@@ -100,13 +100,18 @@ class Plan:
 
 
 def remarks(configs: dict[str, Config]) -> list[str]:
-    """Sentences about methods that are not compared as their names say.
+    """Sentences about what tells methods apart beside their names.
 
     Args:
         configs: see `Plan.resolve`.
     """
-    twice = {name: presets.adjusted_twice(config, config.decide) for name, config in configs.items()}
-    return [f"{name}: {said}." for name, said in twice.items() if said]
+    heads: dict[str | None, dict[str, None]] = {}
+    for name, config in configs.items():
+        heads.setdefault(config.classifier, {})[comparison.bare(name)] = None
+    said = {name: presets.adjusted_twice(config, config.decide) for name, config in configs.items()}
+    twice = [f"{name}: {remark}." for name, remark in said.items() if remark]
+    of_heads = "; ".join(f"{head} of {', '.join(names)}" for head, names in heads.items())
+    return [f"Heads: {of_heads}.", *twice] if len(heads) > 1 else twice
 
 
 def additions(name: str) -> int:
@@ -131,6 +136,7 @@ def check(methods: Sequence[str], seeds: int, measure: str, options: dict[str, A
             option of a method.
     """
     known = [name for name, method in METHODS.items() if method.task == "class"]
+    named = set()
     for name in methods:
         method, plus, spec = str(name).partition("+")
         if ":" in method:
@@ -140,14 +146,15 @@ def check(methods: Sequence[str], seeds: int, measure: str, options: dict[str, A
             )
         choice("methods", method if plus else name, known)
         try:
-            found = decide.parse(spec)[0] if plus else None
+            found, strength = decide.parse(spec) if plus else (None, None)
             if plus and found is None:
                 raise ValueError(f"the decision none is {method} alone.")
             if found is not None and not found.changes_answers:
                 raise ValueError(f"the answers are those of {method} alone, and answers are what is compared.")
         except ValueError as error:
             raise ValueError(f"`methods` {name}: {error}") from None
-    if not 2 <= len(methods) <= MOST_METHODS or len(set(methods)) < len(methods):
+        named.add((method, found, strength))
+    if not 2 <= len(methods) <= MOST_METHODS or len(named) < len(methods):
         raise ValueError(
             f"`methods` must be two to {MOST_METHODS}, each once: NAME,NAME. {received('methods', ','.join(methods))}"
         )
@@ -450,7 +457,8 @@ def report(folder: Path, data: ImageDataset) -> dict[str, Any] | None:
         found["on"] = _evaluated(plan, found["images"])
         chosen = [folders[comparison.bare(found["choice"]), seed].name for seed in seeds]
         found["choice_runs"] = ", ".join(chosen)
-        found["remarks"] = remarks({name: configs[name] for name in methods})
+        compared = [folders[method, seed] for seed in seeds for method in dict.fromkeys(map(comparison.bare, methods))]
+        found["remarks"] = remarks({name: configs[name] for name in methods}) + _unlike(compared)
         found["how"] = _how(found, len(methods))
         found["fit"] = page.command_line("fit", _fit(plan, found["choice"])) if plan.config.holdout else ""
         label = data_label(vars(config))
@@ -468,8 +476,6 @@ def report(folder: Path, data: ImageDataset) -> dict[str, Any] | None:
             "label": label,
             "command": page.command_line("compare", _again(plan)),
         }
-        trained = dict.fromkeys(map(comparison.bare, methods))
-        compared = [folders[method, seed] for seed in seeds for method in trained]
         page.write_comparison(compared, folder / "comparison.html", found)
         return found
 
@@ -618,6 +624,28 @@ def _csv(found: dict[str, Any]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
+
+
+def _unlike(folders: Sequence[Path]) -> list[str]:
+    """Sentences about what runs were trained by, where that is not one for all."""
+    there = [one for one in folders if os.path.lexists(one / "environment.json")]
+    starts = [start for one in there for start in read_json(one, "environment.json", ["starts"])["starts"]]
+    several = {
+        what: values
+        for what, of in (
+            ("version", lambda start: start["versions"].get("tf_mmloss")),
+            ("commit", lambda start: start.get("commit")),
+            ("backend", lambda start: start.get("backend")),
+            ("processor", lambda start: start.get("processor")),
+        )
+        if len(values := {str(of(start) or "unknown"): None for start in starts}) > 1
+    }
+    processors = several.pop("processor", None)
+    lines = [f"Times are of several processors: {', '.join(processors)}."] if processors else []
+    if several:
+        found = "; ".join(f"{what} {', '.join(values)}" for what, values in several.items())
+        lines.insert(0, f"The runs were not all trained by the same program, which may make a difference: {found}.")
+    return lines
 
 
 def _seconds(own: Path) -> float:
