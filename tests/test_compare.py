@@ -298,7 +298,8 @@ def test_what_is_not_finished_is_continued_with_the_same_data_and_backend(done, 
 
     monkeypatch.setattr(experiment, "run", interrupted)
     assert command.main(["--resume", str(out), *given]) == 130
-    assert capsys.readouterr().out.endswith(continued)
+    assert (printed := capsys.readouterr().out).endswith(continued)
+    assert f"What was compared before is in {out}/comparison.md. Continue: " in printed
 
 
 def test_nothing_to_compare_is_said_with_its_reason(done, tmp_path, monkeypatch, capsys):
