@@ -183,6 +183,11 @@ def differences(one: "Config", other: "Config") -> dict[str, tuple[Any, Any]]:
     return {name: (a[name], b[name]) for name in a if a[name] != b.get(name)}
 
 
+def differences_in_words(differing: Mapping[str, tuple[Any, Any]]) -> str:
+    """Values that differ, by name: what is there and what was asked for."""
+    return "; ".join(f"{name}: {there!r} there, {asked!r} asked for" for name, (there, asked) in differing.items())
+
+
 def check_same(folder: Path, there: "Config", asked: "Config", *, or_longer: bool = False) -> None:
     """Refuse a config that is not the one of the run in a folder.
 
@@ -197,7 +202,7 @@ def check_same(folder: Path, there: "Config", asked: "Config", *, or_longer: boo
     differing = differences(there, asked)
     if not differing:
         return
-    named = "; ".join(f"{name}: {a!r} there, {b!r} asked for" for name, (a, b) in differing.items())
+    named = differences_in_words(differing)
     longer = ""
     if (
         or_longer

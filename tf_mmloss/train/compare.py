@@ -34,6 +34,7 @@ from tf_mmloss.runs.folder import (
     RunFolderError,
     check_same,
     data_label,
+    differences_in_words,
     duration,
     is_failed,
     is_finished,
@@ -226,12 +227,11 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> str:
                     f"The images of {data.name}, or their groups, changed since {folder} began: choose another --out."
                 )
             if differing:
-                named = [f"{name}: {there.get(name)!r} there, {content.get(name)!r} asked for" for name in differing]
-                named = [one for one in named if not one.startswith(("options:", "fingerprint:"))]
-                named += [f"{name}: {a!r} there, {b!r} asked for" for name, (a, b) in options.items()]
+                named = [name for name in differing if name not in ("options", "fingerprint")]
+                changed = {name: (there.get(name), content.get(name)) for name in named} | options
                 raise RunFolderError(
-                    f"{folder} holds another comparison ({'; '.join(named)}): choose another --out, or continue that "
-                    "one with --resume, to which --seeds and --methods may add."
+                    f"{folder} holds another comparison ({differences_in_words(changed)}): choose another --out, or "
+                    "continue that one with --resume, to which --seeds and --methods may add."
                 )
         for cell in plan.cells():
             own = cell_folder(folder, cell)
