@@ -15,7 +15,7 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 @pytest.fixture
 def data():
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (50, 6, 6, 3), dtype=np.uint8), rng.integers(0, 4, 50)
+    return rng.integers(0, 256, (53, 6, 6, 3), dtype=np.uint8), rng.integers(0, 4, 53)
 
 
 @pytest.mark.parametrize("rotate", [False, True])
@@ -53,11 +53,12 @@ def test_rows_are_what_sampling_draws():
     assert not draw_rows(labels, 3, 2)[:, 4].any()
 
 
-def test_same_batches_as_the_pipeline(data):
+@pytest.mark.parametrize("n", [53, 50], ids=["whole", "rest-left-out"])
+def test_same_batches_as_the_pipeline(data, n):
     pytest.importorskip("tensorflow")
     from tf_mmloss.pipeline import train_dataset
 
-    images, labels = data
+    images, labels = data[0][:n], data[1][:n]
     layer = DeviceImages(images, normalization(MEAN, STD))
     epochs = EpochRows(labels, num_classes=4, batch_size=16, seed=5)
     stream = iter(
@@ -87,6 +88,27 @@ def test_a_model_on_rows_trains_and_saves_without_the_images(data, tmp_path):
     np.testing.assert_array_equal(to_numpy(model.layers[1].pixels), before)
     model.save_weights(tmp_path / "m.weights.h5")
     assert (tmp_path / "m.weights.h5").stat().st_size < 40_000
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="whole epochs need JAX")
+@pytest.mark.parametrize("n", [53, 49], ids=["whole", "rest-left-out"])
+def test_whole_epochs_have_the_steps_of_fit(data, n):
+    images, labels = data[0][:n], data[1][:n]
+
+    def trained(build, batch_size):
+        keras.utils.set_random_seed(0)
+        rows = keras.Input((5,), dtype="int32")
+        x = keras.layers.Flatten()(DeviceImages(images, normalization(MEAN, STD))(rows))
+        model = build(rows, keras.layers.Dense(4)(x))
+        model.compile(SGD(0.01), LDAMLoss(np.bincount(labels)))
+        epochs = EpochRows(labels, num_classes=4, batch_size=batch_size)
+        model.fit(epochs, steps_per_epoch=epochs.steps_per_epoch, epochs=2, shuffle=False, verbose=0)
+        return int(model.optimizer.iterations), to_numpy(model.layers[-1].kernel)
+
+    steps, kernel = trained(keras.Model, 16)
+    ours, whole = trained(lambda *parts: EpochModel(*parts, scan_batch_size=16), n)
+    assert steps == ours == 2 * (n // 16 + (n == 53))
+    np.testing.assert_allclose(whole, kernel, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="several runs in one program need JAX")

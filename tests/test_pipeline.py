@@ -17,7 +17,7 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 @pytest.fixture
 def data():
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (50, 6, 5, 3), dtype=np.uint8), rng.integers(0, 4, 50)
+    return rng.integers(0, 256, (53, 6, 5, 3), dtype=np.uint8), rng.integers(0, 4, 53)
 
 
 def batches(dataset, count):
@@ -30,14 +30,26 @@ def test_an_epoch_is_what_sampling_draws(data, pad, flip):
     dataset = train_dataset(
         images, labels, num_classes=4, normalize=normalization(MEAN, STD), batch_size=16, seed=3, pad=pad, flip=flip
     )
-    got = batches(dataset, 2 * steps_per_epoch(50, 16))
-    assert [len(y) for _, y in got] == [16, 16, 16, 2] * 2
+    got = batches(dataset, 2 * steps_per_epoch(53, 16))
+    assert [len(y) for _, y in got] == [16, 16, 16, 5] * 2
     for epoch in (0, 1):
         rows = draw_rows(labels, 3, epoch, pad=pad, flip=flip)
         expected = (augmented_by_hand(images, rows, pad) - MEAN) / STD
         part = got[4 * epoch : 4 * epoch + 4]
         np.testing.assert_array_equal(np.concatenate([y for _, y in part]), labels[rows[:, 0]])
         np.testing.assert_allclose(np.concatenate([x for x, _ in part]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("n", "lengths"), [(50, [16, 16, 16]), (51, [16, 16, 16, 3]), (3, [3])])
+def test_a_last_batch_of_few_images_is_left_out(data, n, lengths):
+    images, labels = data[0][:n], data[1][:n]
+    dataset = train_dataset(images, labels, num_classes=4, normalize=normalization(MEAN, STD), batch_size=16, seed=3)
+    got = batches(dataset, 2 * len(lengths))
+    assert [len(y) for _, y in got] == 2 * lengths
+    for epoch in (0, 1):
+        rows = draw_rows(labels, 3, epoch)[: sum(lengths)]
+        shown = np.concatenate([y for _, y in got[epoch * len(lengths) :][: len(lengths)]])
+        np.testing.assert_array_equal(shown, labels[rows[:, 0]])
 
 
 def test_a_batch_of_large_images_is_cropped_some_at_a_time():
@@ -98,7 +110,7 @@ def test_resampling_starts_at_its_epoch_and_balances(data):
     labels = np.repeat([0, 1], [45, 5])
     resampling = DeferredResampling(1, [45, 5], "inverse")
     dataset = train_dataset(
-        images, labels, num_classes=2, normalize=normalization(MEAN, STD), batch_size=50, resampling=resampling
+        images[:50], labels, num_classes=2, normalize=normalization(MEAN, STD), batch_size=50, resampling=resampling
     )
     counts = [int(y.sum()) for _, y in batches(dataset, 41)]
     assert counts[0] == 5
@@ -108,7 +120,7 @@ def test_resampling_starts_at_its_epoch_and_balances(data):
 def test_evaluation_shows_every_image_once_in_order(data):
     images, labels = data
     got = batches(eval_dataset(images, labels, num_classes=4, normalize=normalization(MEAN, STD), batch_size=20), 9)
-    assert [len(y) for _, y in got] == [20, 20, 10]
+    assert [len(y) for _, y in got] == [20, 20, 13]
     np.testing.assert_array_equal(np.concatenate([y for _, y in got]), labels)
     np.testing.assert_allclose(np.concatenate([x for x, _ in got]), (images / 255 - MEAN) / STD, atol=1e-5)
 
@@ -159,7 +171,8 @@ def test_bad_arguments_are_refused(data, name, value):
 
 
 def test_steps_per_epoch():
-    assert [steps_per_epoch(n, 128) for n in (0, 1, 128, 129)] == [0, 1, 1, 2]
+    assert [steps_per_epoch(n, 128) for n in (0, 1, 128, 144, 145, 272, 273)] == [0, 1, 1, 1, 2, 2, 3]
+    assert [steps_per_epoch(n, 4) for n in (4, 5)] == [1, 2]
     with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
         steps_per_epoch(1, 0)
     with pytest.raises(ValueError, match="`num_examples` must be an integer >= 0"):

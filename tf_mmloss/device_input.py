@@ -101,7 +101,7 @@ class EpochRows(keras.utils.PyDataset):
         mix_batch: images of a mixed batch, where `batch_size` is the epoch's. Default: `batch_size`.
 
     Attributes:
-        steps_per_epoch: batches of an epoch, the last partial one counted.
+        steps_per_epoch: batches of an epoch, see `tf_mmloss.pipeline.steps_per_epoch`.
 
     Raises:
         ValueError: other labels, numbers out of range.
@@ -197,7 +197,7 @@ class EpochModel(keras.Model):
 
     Small networks on a GPU wait for the host between steps; here the host is asked once an epoch. `fit` must be given
     whole epochs as batches, such as those of `EpochRows(..., batch_size=N)`; the model cuts them. Callbacks see one
-    batch an epoch. The steps are those of the usual `fit`, a last smaller one included.
+    batch an epoch. The steps are those of the usual `fit`, of `steps_per_epoch` batches.
 
     Args:
         inputs, outputs: as for `keras.Model`.
@@ -235,10 +235,11 @@ class EpochModel(keras.Model):
         def step(state: Any, batch: Any) -> tuple[Any, None]:
             return self.train_step(state, batch)[1], None
 
-        scanned = (jax.tree.leaves(data)[0].shape[0] - 1) // size
+        steps = steps_per_epoch(jax.tree.leaves(data)[0].shape[0], size)
+        scanned = steps - 1
         batches = jax.tree.map(lambda a: a[: scanned * size].reshape(scanned, size, *a.shape[1:]), data)
         state, _ = jax.lax.scan(step, state, batches)
-        return self.train_step(state, jax.tree.map(lambda a: a[scanned * size :], data))
+        return self.train_step(state, jax.tree.map(lambda a: a[scanned * size : steps * size], data))
 
 
 class SeveralRuns:

@@ -21,7 +21,10 @@ _PADDED_BYTES = 2**19
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Batches of an epoch, the last partial one counted.
+    """Batches of an epoch: the last partial one counts, unless it has at most an eighth of the others' images.
+
+    So few images, at worst one, are no base for a batch normalisation, and their step is as large as any other. They
+    are left out of that epoch; the next one is in another order.
 
     Args:
         num_examples: N >= 0.
@@ -31,10 +34,11 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
         ValueError: a number out of range.
 
     Example:
-        >>> steps_per_epoch(129, 128)
-        2
+        >>> steps_per_epoch(145, 128), steps_per_epoch(144, 128)
+        (2, 1)
     """
-    return -(-integer("num_examples", num_examples) // integer("batch_size", batch_size, at_least=1))
+    steps, rest = divmod(integer("num_examples", num_examples), integer("batch_size", batch_size, at_least=1))
+    return steps + bool(rest) if not steps or 8 * rest > batch_size else steps
 
 
 def train_dataset(
@@ -101,7 +105,8 @@ def train_dataset(
         raise ValueError(f"`images` must be square to be rotated. Received: shape={images.shape}")
     augment = _augmentations(augment, channels, rotate)
     mixing: Any = None if mix is None else check_mix(mix, num_classes, rotate)
-    announce(resampling, first_epoch, steps_per_epoch(len(labels), batch_size), num_classes)
+    steps = steps_per_epoch(len(labels), batch_size)
+    announce(resampling, first_epoch, steps, num_classes)
 
     def rows(epoch: np.int64) -> np.ndarray:
         weights = resampling_weights(resampling, int(epoch), num_classes)
@@ -124,7 +129,7 @@ def train_dataset(
 
     def table_of(draw_table: Callable[[np.int64], np.ndarray], epoch: tf.Tensor) -> tf.data.Dataset:
         table = tf.ensure_shape(tf.numpy_function(draw_table, [epoch], tf.int32), (len(labels), 5 + sum(width_of)))
-        return tf.data.Dataset.from_tensor_slices(table).batch(batch_size)
+        return tf.data.Dataset.from_tensor_slices(table[: steps * batch_size]).batch(batch_size)
 
     def draw(epoch: tf.Tensor) -> tf.data.Dataset:
         if mix is None:

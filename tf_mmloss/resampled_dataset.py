@@ -38,7 +38,7 @@ class ResampledDataset(keras.utils.PyDataset):
         num_replicas, rank: number of processes that share out each batch, and of this one. Default 1 and 0.
 
     Attributes:
-        steps_per_epoch: batches of an epoch, the last partial one counted.
+        steps_per_epoch: batches of an epoch, see `tf_mmloss.pipeline.steps_per_epoch`.
 
     Raises:
         ValueError: arrays of different lengths, labels of no class, a number out of range.

@@ -22,6 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_mmloss.pipeline import steps_per_epoch
 from tf_mmloss.train import progress
 from tf_mmloss.train.presets import Config
 
@@ -81,19 +82,20 @@ def check_images(config: Config, images: int) -> None:
     """
     if config.strategy != "mirrored":
         return
-    devices, rest = num_devices(config), images % config.batch_size
-    if config.batch_size > images:
+    devices, batch = num_devices(config), config.batch_size
+    if batch > images:
         raise ValueError(
             f"`batch_size` must not exceed the {images} training images with `strategy` mirrored. "
-            f"Received: batch_size={config.batch_size}"
+            f"Received: batch_size={batch}"
         )
+    rest = min(images, steps_per_epoch(images, batch) * batch) % batch
     share = -(-rest // devices)  # the last devices get what is left
     # oneDNN gives the convolution of no images a wrong shape.
     fails = "CPU" in _local_devices()[-1] and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
     if rest and share * (devices - 1) >= rest and fails:
         raise ValueError(
             f"`batch_size` must leave every device an image of the last batch of {images}: convolutions on CPUs fail "
-            f"without one, unless TF_ENABLE_ONEDNN_OPTS=0. Received: batch_size={config.batch_size}"
+            f"without one, unless TF_ENABLE_ONEDNN_OPTS=0. Received: batch_size={batch}"
         )
 
 
