@@ -27,7 +27,7 @@ from tf_mmloss.train.presets import Config, resolve
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
-SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=12, jit="off")
+SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=12, batch_size=128, learning_rate=0.1, jit="off")
 CELLS = [Cell(method, resolve(dataclasses.replace(SMALL, method=method))) for method in ("erm", "mm-drw")]
 # For runs that are stopped: so long that they do not end first.
 LONG = [Cell(cell.system, resolve(dataclasses.replace(SMALL, method=cell.system, epochs=2000))) for cell in CELLS]

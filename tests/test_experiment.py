@@ -40,7 +40,7 @@ from tf_mmloss.train.strategy import Accelerator
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
 
 RESULTS = Path(__file__).parents[1] / "results"
-SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2)
+SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2, batch_size=128, learning_rate=0.1)
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ def test_interrupt_finishes_the_save_and_says_how_to_resume(tmp_path):
     assert not list(out.rglob("*partial*"))
 
 
-KILLED = Config(dataset="digits", ratio=20, depth=8, epochs=150, eval_every=10)
+KILLED = Config(dataset="digits", ratio=20, depth=8, epochs=150, batch_size=128, learning_rate=0.1, eval_every=10)
 
 
 def resume_in_child(folder):

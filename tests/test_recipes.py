@@ -26,6 +26,13 @@ def test_strong_is_what_son_et_al_train_with(method):
     assert strong.name == f"cifar10-longtail100-{method}-strong-seed0"
 
 
+@pytest.mark.parametrize("recipe", TRAININGS)
+def test_the_digits_keep_their_batch_and_rate_in_every_recipe(recipe):
+    config = resolve(Config(dataset="digits", ratio=20, recipe=recipe))
+    assert (config.batch_size, config.learning_rate) == (16, 0.03)
+    assert resolve(Config(dataset="digits", ratio=20, recipe=recipe, batch_size=64)).batch_size == 64
+
+
 def test_balanced_softmax_with_a_cosine_head_has_its_published_scale():
     assert resolve(Config(method="balanced-softmax", recipe="strong")).scale == 32
     assert resolve(Config(method="balanced-softmax")).scale == 1
@@ -138,5 +145,5 @@ def test_a_run_of_it_builds_the_head_and_records_every_value(tmp_path):
     assert isinstance(model.get_layer("head"), CosineDense)
     assert model.loss.scale == 32
     written = read_json(tmp_path / "run", "config.json")
-    assert {name: written[name] for name in TRAININGS["strong"]} == TRAININGS["strong"]
+    assert {name: written[name] for name in TRAININGS["strong"]} == TRAININGS["strong"] | {"batch_size": 16}
     assert (written["recipe"], written["classifier"], written["scale"]) == ("strong", "cosine", 32)

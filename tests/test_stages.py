@@ -18,7 +18,15 @@ from tf_mmloss.train.inputs import has_tensorflow
 from tf_mmloss.train.presets import Config, mixed_epochs, phases, resolve, schedule, show
 
 SMALL = Config(
-    dataset="digits", ratio=20, depth=8, epochs=3, seed=3, input="host" if has_tensorflow() else "device", jit="off"
+    dataset="digits",
+    ratio=20,
+    depth=8,
+    epochs=3,
+    batch_size=128,
+    learning_rate=0.1,
+    seed=3,
+    input="host" if has_tensorflow() else "device",
+    jit="off",
 )
 PARTS = {"head": ("head",), "scales": ("scales",), "classifier": ("head", "scales")}
 

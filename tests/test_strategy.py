@@ -21,7 +21,7 @@ from tf_mmloss.train.presets import Config, resolve
 from tf_mmloss.train.strategy import Accelerator
 
 HERE = {"tensorflow": "mirrored", "jax": "data-parallel"}.get(BACKEND)
-SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2, input="device")
+SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2, batch_size=128, learning_rate=0.1, input="device")
 
 on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="MirroredStrategy is TensorFlow's")
 on_jax = pytest.mark.skipif(BACKEND != "jax", reason="data-parallel needs JAX")

@@ -28,7 +28,7 @@ from tf_mmloss.train.presets import TABLE_1, Config, resolve
 ELSEWHERE = "mirrored" if BACKEND == "jax" else "data-parallel"  # a strategy that this backend lacks
 INPUT = "host" if has_tensorflow() else "device"
 RUN = ("run", "--input", INPUT)
-SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=4, jit="off", input=INPUT)
+SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=4, batch_size=128, learning_rate=0.1, jit="off", input=INPUT)
 CELLS = [Cell(method, resolve(dataclasses.replace(SMALL, method=method))) for method in ("erm", "mm-drw")]
 
 

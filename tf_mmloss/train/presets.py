@@ -35,8 +35,8 @@ SCHEDULES = ("step", "cosine", "constant")
 OPTIMIZERS = ("sgd", "adamw")
 
 # What `--recipe` fills in where nothing is given. "strong" is what long-tail papers train this network with today, in
-# 200 epochs; batch and rate of CIFAR alone, as those of one's own images follow from their number. "record" takes twice
-# the epochs, and SAM.
+# 200 epochs; batch and rate of CIFAR alone, as the digits have their own and those of one's own images follow from
+# their number. "record" takes twice the epochs, and SAM.
 _POLICY = "autoaugment,cutout"
 TRAININGS: dict[str, dict[str, Any]] = {
     "paper": {"schedule": "step", "augment": "none", "sam": 0.0},
@@ -45,7 +45,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
 }
 _SEARCHED = "The policy of autoaugment was searched on balanced CIFAR-10, with all of its labels."
 TRAINING_SOURCES = {
-    "strong": f"Son et al., AAAI 2025, their code: batch, rate, heads and scale of a cosine head. {_SEARCHED}",
+    "strong": f"Son et al., AAAI 2025, their code: CIFAR's batch, rate, heads and scale of a cosine head. {_SEARCHED}",
     "record": "Wang et al., NeurIPS 2023, their scripts of 400 epochs: radii, and weight decay of the first stage; for "
     "another training set those of CIFAR-10, long-tailed 100:1. Their losses (VS, and ADRW with TLA from 4/5 of the "
     "epochs on) are no part of it: without them their errors, as 13.2 % there, are not to be expected. "
@@ -253,7 +253,9 @@ class Recipe:
 
 _CIFAR = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; published without a licence"
 
-# Section 4, implementation details; digits are no paper's: small enough for minutes on two cores.
+# Section 4, implementation details; digits are no paper's: small enough for minutes on two cores. Their batch and rate
+# are, of seven pairs and schedules, those of the lowest error on 120 held-out images (5.7 %; 10.0 with the paper's 128
+# and 0.1; five seeds of ERM, long-tailed 20:1), with which rounding alone changes the fewest predictions but one.
 RECIPES = {
     "cifar10": Recipe(epochs=200, pad=4, flip=True, holdout=500, origin=f"CIFAR-10: {_CIFAR}"),
     "cifar100": Recipe(epochs=200, pad=4, flip=True, holdout=50, origin=f"CIFAR-100: {_CIFAR}"),
@@ -263,6 +265,8 @@ RECIPES = {
         flip=False,
         holdout=12,
         origin="Optical Recognition of Handwritten Digits: Alpaydin and Kaynak, UCI, 1998; CC BY 4.0",
+        batch_size=16,
+        learning_rate=0.03,
     ),
 }
 
@@ -635,7 +639,7 @@ def training(config: Config) -> dict[str, Any]:
         ValueError: an unknown recipe.
     """
     method, filled = METHODS[config.method], dict(TRAININGS[choice("recipe", config.recipe, TRAININGS)])
-    if config.is_own:
+    if config.is_own or RECIPES[config.dataset].batch_size != Recipe.batch_size:
         filled.pop("batch_size", None)
     if config.recipe == "record":
         setting = config.dataset, config.imbalance or "longtail", 100 if config.ratio is None else config.ratio
