@@ -246,17 +246,16 @@ def pretrained(monkeypatch):
         return keras.Model(images, keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x)), name="tiny")
 
     use_backbone(build, monkeypatch)
-    return Config(
-        **{**SMALL.values(), "depth": None, "backbone": "tiny", "pretrained": "imagenet", "method": "erm-drw"}
-    )
+    network = {"depth": None, "backbone": "tiny", "pretrained": "imagenet"}
+    return Config(**{**SMALL.values(), **network, "method": "erm-drw", "learning_rate": None})
 
 
 def test_the_head_of_pretrained_weights_is_trained_first(pretrained, tmp_path):
     whole = experiment.run(pretrained, tmp_path / "whole")
     config = read_config(tmp_path / "whole")
-    assert (config.frozen_epochs, config.learning_rate) == (1, 0.01)
+    assert (config.frozen_epochs, config.learning_rate) == (1, 0.003)
     rows = read_history(tmp_path / "whole")
-    assert [row["learning_rate"] for row in rows] == pytest.approx([0.1, *map(schedule(config), (1, 2))])
+    assert [row["learning_rate"] for row in rows] == pytest.approx([0.03, *map(schedule(config), (1, 2))])
     assert [row["reweighting"] for row in rows] == [0, 0, 1]
     states = [stopped(config, tmp_path / "stopped", 1), stopped(config, tmp_path / "stopped", 1)]
     assert experiment.run(config, tmp_path / "stopped", resume=True)["checksum"] == whole["checksum"]
@@ -277,12 +276,12 @@ def test_frozen_epochs_of_a_config(pretrained, tmp_path):
     assert [(phase.start, phase.stop) for phase in phases(of(epochs=20, method="crt"))] == [(0, 2), (2, 18), (18, 20)]
     off = of(frozen_epochs=0)
     assert len(phases(off)) == 1
-    assert schedule(off)(0) == WarmupStepSchedule.published(3, 0.01)(0)
+    assert schedule(off)(0) == WarmupStepSchedule.published(3, 0.003)(0)
     assert resolve(SMALL).frozen_epochs is None
-    assert resolve(SMALL).learning_rate == 0.1
+    assert resolve(Config(dataset="digits", ratio=20)).learning_rate == 0.03
     text = show(of(epochs=20))
-    assert "from epoch 0: the head alone, at a learning rate of 0.1" in text
-    assert "from epoch 2: the whole network, at a learning rate of 0.01" in text
+    assert "from epoch 0: the head alone, at a learning rate of 0.03" in text
+    assert "from epoch 2: the whole network, at a learning rate of 0.003" in text
     with pytest.raises(ValueError, match="`frozen_epochs` needs pretrained weights"):
         resolve(Config(frozen_epochs=3))
     with pytest.raises(ValueError, match="`frozen_epochs` must leave epochs for the whole network: at most 2"):
