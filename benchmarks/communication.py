@@ -26,9 +26,10 @@ def program(devices: int, batch_size: int) -> str:
     import numpy as np
 
     import tf_mmloss
-    from tf_mmloss.train import presets, strategy
+    from tf_mmloss.train import strategy
+    from tf_mmloss.train.config import Config
 
-    with strategy.scope(presets.Config(strategy="data-parallel")):
+    with strategy.scope(Config(strategy="data-parallel")):
         network, images = tf_mmloss.resnet32(10), keras.Input((32, 32, 3))
         model = keras.Model(images, strategy.spread(network, images))
         model.compile(tf_mmloss.SGD(), tf_mmloss.MaxMarginLoss([100] * 10))

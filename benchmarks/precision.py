@@ -31,7 +31,8 @@ def train(runs: Path, data_dir: str | None, seeds: tuple[int, ...] = SEEDS, **op
         options: of the runs' `Config`, beside method and seed.
     """
     from reproduction import table  # here: the report needs no Keras
-    from tf_mmloss.train.presets import Config, resolve
+    from tf_mmloss.train.config import Config
+    from tf_mmloss.train.resolve import resolve
 
     cells = [table.Cell("mm-drw", resolve(Config(method="mm-drw", seed=seed, **options))) for seed in seeds]
     how = {"eval_every": cells[0].config.epochs}

@@ -28,7 +28,7 @@ from reproduction.published_code import MM_DRW
 from tf_mmloss import cli, comparison
 from tf_mmloss.files import atomic_path
 from tf_mmloss.imbalance import IMBALANCES
-from tf_mmloss.methods import open_function, signature
+from tf_mmloss.methods import METHODS, open_function, signature
 from tf_mmloss.runs import predictions
 from tf_mmloss.runs.folder import (
     RunFolderError,
@@ -42,7 +42,9 @@ from tf_mmloss.runs.folder import (
     run_folders,
 )
 from tf_mmloss.runs.predictions import Predictions
-from tf_mmloss.train.presets import HOW, METHODS, OF_IMAGES, RECIPES, TABLE_1, Config, resolve
+from tf_mmloss.train.config import HOW, Config
+from tf_mmloss.train.presets import RECIPES, TABLE_1
+from tf_mmloss.train.resolve import OF_IMAGES, resolve
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 PAPER = "MM paper Table 1"

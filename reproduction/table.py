@@ -54,8 +54,10 @@ from tf_mmloss.runs.folder import (
     run_folders,
 )
 from tf_mmloss.train import cluster, experiment, strategy
+from tf_mmloss.train.config import HOW, INPUTS, PRECISIONS, STRATEGIES, Config
 from tf_mmloss.train.inputs import check_input
-from tf_mmloss.train.presets import HOW, INPUTS, PRECISIONS, STRATEGIES, TABLE_1, Config, resolve
+from tf_mmloss.train.presets import TABLE_1
+from tf_mmloss.train.resolve import resolve
 
 # What the paper leaves open: other readings of the same systems; and the rival that it leaves out.
 VARIANTS: tuple[tuple[str, Mapping[str, Any]], ...] = (

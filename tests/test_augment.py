@@ -13,7 +13,7 @@ from tf_mmloss.augment import autoaugment, trivialaugment
 from tf_mmloss.augment import operations as op
 from tf_mmloss.augment.cutout import Cutout
 from tf_mmloss.augment.policy import Policy
-from tf_mmloss.train.presets import Config, code_named
+from tf_mmloss.train.config import Config, code_named
 
 NAMES = sorted(augment.augmentations())
 RNG = np.random.default_rng(0)

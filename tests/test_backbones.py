@@ -10,7 +10,9 @@ from tf_mmloss.backbones import BackboneError, applications, check, open_backbon
 from tf_mmloss.cli import fit
 from tf_mmloss.runs import saved
 from tf_mmloss.runs.folder import read_config, read_json
-from tf_mmloss.train.presets import Config, code_named, optimizer, resolve
+from tf_mmloss.train.config import Config, code_named
+from tf_mmloss.train.resolve import resolve
+from tf_mmloss.train.stages import optimizer
 
 OWN = """
 import keras

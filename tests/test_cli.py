@@ -18,7 +18,8 @@ import pytest
 from tf_mmloss import cli, methods
 from tf_mmloss.cli import COMMANDS, SCRIPTS, fit, main, program
 from tf_mmloss.files import write_json
-from tf_mmloss.train import experiment, presets
+from tf_mmloss.train import experiment, resolve, stages
+from tf_mmloss.train.config import Config
 
 ROOT = Path(__file__).parents[1]
 
@@ -141,7 +142,7 @@ print("went on")
         raise KeyboardInterrupt
 
     handler = signal.getsignal(signal.SIGINT)
-    for module, function in ((experiment, "run"), (presets, "resolve")):  # while images are read, and before
+    for module, function in ((experiment, "run"), (resolve, "resolve")):  # while images are read, and before
         monkeypatch.setattr(module, function, interrupted)
         assert fit.main(["--dataset", "digits", "--quiet"]) == 130
         assert signal.getsignal(signal.SIGINT) is handler
@@ -396,7 +397,7 @@ def test_documented_commands_and_their_options_exist(words, monkeypatch):
     ],
 )
 def test_a_run_that_is_to_be_longer_is_told_why_not(tmp_path, capsys, options, reason):
-    config = presets.resolve(presets.Config(**{"dataset": "digits", "epochs": 40, "method": "erm", **options}))
+    config = resolve.resolve(Config(**{"dataset": "digits", "epochs": 40, "method": "erm", **options}))
     write_json(tmp_path / "config.json", config.values())
     (tmp_path / "checkpoint").mkdir()
     write_json(tmp_path / "checkpoint" / "latest.json", {"history": [{"epoch": epoch} for epoch in range(40)]})
@@ -420,8 +421,8 @@ def test_a_run_that_is_to_be_longer_is_told_why_not(tmp_path, capsys, options, r
     ],
 )
 def test_a_run_can_be_longer_where_its_epochs_are_those_of_the_longer_one(options, done, given):
-    config = presets.resolve(presets.Config(**{"dataset": "digits", "epochs": 40, "method": "erm", **options}))
+    config = resolve.resolve(Config(**{"dataset": "digits", "epochs": 40, "method": "erm", **options}))
     given = {"epochs": 80, **given}
-    longer = presets.lengthened(config, **given)
-    presets.check_lengthened(config, longer, done)
-    assert longer == presets.resolve(presets.Config(**{"dataset": "digits", "method": "erm", **options, **given}))
+    longer = resolve.lengthened(config, **given)
+    stages.check_lengthened(config, longer, done)
+    assert longer == resolve.resolve(Config(**{"dataset": "digits", "method": "erm", **options, **given}))

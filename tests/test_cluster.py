@@ -23,7 +23,8 @@ from reproduction import table
 from reproduction.table import Cell
 from tf_mmloss.cli import tune
 from tf_mmloss.train import cluster
-from tf_mmloss.train.presets import Config, resolve
+from tf_mmloss.train.config import Config
+from tf_mmloss.train.resolve import resolve
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 

@@ -20,7 +20,9 @@ from tf_mmloss.cli import fit
 from tf_mmloss.runs import plots
 from tf_mmloss.runs.folder import locked, note_failure, read_config
 from tf_mmloss.runs.model import RunModel, own_images
-from tf_mmloss.train import compare, experiment, presets
+from tf_mmloss.train import compare, experiment
+from tf_mmloss.train.config import Config
+from tf_mmloss.train.resolve import pretraining, resolve
 
 SMALL = ["--dataset", "digits", "--ratio", "20", "--depth", "8", "--epochs", "2"]
 TWO = ["--methods", "erm,mm-drw", "--seeds", "2"]
@@ -97,7 +99,7 @@ def test_a_killed_comparison_ends_with_everything(done):
     (again,) = re.findall(r"<pre>tf-mmloss compare (.*)</pre>", html)
     options = vars(command.parser().parse_args(shlex.split(again)))
     methods, seeds, measure = (options.pop(name) for name in ("methods", "seeds", "measure"))
-    plan = compare.Plan(tuple(methods.split(",")), seeds, presets.Config(**options), measure.replace("-", "_"))
+    plan = compare.Plan(tuple(methods.split(",")), seeds, Config(**options), measure.replace("-", "_"))
     assert plan == compare.read_plan(done)
     assert html.count(">MM-DRW<") >= 2 + 2  # two runs, the difference, the classes
 
@@ -436,12 +438,12 @@ class ResourceExhausted(RuntimeError):  # noqa: N818
 def test_the_choice_can_be_trained_by_the_command_that_is_shown(done):
     text = (done / "comparison.md").read_text()
     (shown,) = re.findall(r"^    tf-mmloss fit (.*)$", text, re.M)
-    config = presets.Config(**vars(fit.parser().parse_args(shlex.split(shown))))
+    config = Config(**vars(fit.parser().parse_args(shlex.split(shown))))
     with open(done / "comparison.csv", newline="") as file:
         chosen = next(row["method"] for row in csv.DictReader(file) if row["choice"] == "1")
     expected = read_config(done / f"{chosen}-seed0")
     assert (config.method, config.holdout, config.depth, config.epochs) == (chosen, 0, 8, 2)
-    assert presets.resolve(config).values() == expected.values() | {"holdout": 0, "eval_every": 1}
+    assert resolve(config).values() == expected.values() | {"holdout": 0, "eval_every": 1}
     plan = compare.read_plan(done)
     fitted = compare._fit(plan, "erm+logit-adjustment")
     assert (fitted["decide"], fitted["holdout"], fitted["method"]) == ("logit-adjustment", 12, "erm")
@@ -450,9 +452,9 @@ def test_the_choice_can_be_trained_by_the_command_that_is_shown(done):
 
 
 def test_the_time_of_a_run_has_that_of_its_backbone(done, tmp_path):
-    config = presets.Config(dataset="digits", ratio=20, depth=8, epochs=2, method="ldam-drw-ssp")
-    backbone = presets.pretraining(presets.resolve(config))
-    for name, one, seconds in (("run", presets.resolve(config), 10.0), (backbone.name, backbone, 3.0)):
+    config = Config(dataset="digits", ratio=20, depth=8, epochs=2, method="ldam-drw-ssp")
+    backbone = pretraining(resolve(config))
+    for name, one, seconds in (("run", resolve(config), 10.0), (backbone.name, backbone, 3.0)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(one.values()))
         metrics = json.loads((done / RUNS[0] / "metrics.json").read_text())
@@ -469,7 +471,7 @@ def test_the_time_of_a_run_has_that_of_its_backbone(done, tmp_path):
     ],
 )
 def test_the_folder_is_named_after_no_method(options, name):
-    assert command._name(presets.Config(dataset="digits", ratio=20, method="erm", **options)) == name
+    assert command._name(Config(dataset="digits", ratio=20, method="erm", **options)) == name
 
 
 @pytest.mark.parametrize(
@@ -528,7 +530,7 @@ def test_help_has_the_defaults_of_a_comparison():
 
 
 def test_runs_are_seed_by_seed_so_that_every_stop_is_fair():
-    plan = compare.Plan(("erm", "mm"), 2, presets.Config(dataset="digits", seed=5))
+    plan = compare.Plan(("erm", "mm"), 2, Config(dataset="digits", seed=5))
     assert [(cell.method, cell.seed) for cell in plan.cells()] == [("erm", 5), ("mm", 5), ("erm", 6), ("mm", 6)]
     plan = compare.Plan(("erm+temperature", "mm", "erm"), 1, plan.config)
     assert [cell.method for cell in plan.cells()] == ["erm", "mm"]

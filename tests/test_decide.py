@@ -18,8 +18,9 @@ from tf_mmloss.runs import model as run_model
 from tf_mmloss.runs import predictions
 from tf_mmloss.runs.model import RunModel
 from tf_mmloss.train import experiment
+from tf_mmloss.train.config import Config
 from tf_mmloss.train.inputs import has_tensorflow
-from tf_mmloss.train.presets import Config, resolve
+from tf_mmloss.train.resolve import resolve
 
 PUBLISHED = np.load(Path(__file__).parent / "data" / "published_decisions.npz")
 INPUT = "host" if has_tensorflow() else "device"

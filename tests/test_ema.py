@@ -11,8 +11,8 @@ from tf_mmloss import SGD
 from tf_mmloss.runs.folder import read_history, read_json
 from tf_mmloss.train import Config, run
 from tf_mmloss.train.experiment import RunStoppedError
-from tf_mmloss.train.presets import optimizer as optimizer_of
-from tf_mmloss.train.presets import resolve
+from tf_mmloss.train.resolve import resolve
+from tf_mmloss.train.stages import optimizer as optimizer_of
 
 CONFIG = Config(dataset="digits", ratio=20, method="ldam-drw", depth=8, epochs=2, sam=0.05, ema=0.9, input="device")
 

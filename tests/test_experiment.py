@@ -20,21 +20,15 @@ from tf_mmloss import decide, pipeline
 from tf_mmloss.cli import fit
 from tf_mmloss.datasets import load
 from tf_mmloss.files import write_json
+from tf_mmloss.methods import METHODS
 from tf_mmloss.methods.base import loss_class
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs.folder import RunFolderError, epochs_saved, read_config, read_history, read_json
 from tf_mmloss.train import experiment
-from tf_mmloss.train.presets import (
-    METHODS,
-    RECIPES,
-    SEARCHED_CONSTANTS,
-    TABLE_1,
-    WITH_PRETRAINING,
-    Config,
-    pretraining,
-    resolve,
-    show,
-)
+from tf_mmloss.train.config import Config
+from tf_mmloss.train.presets import RECIPES, SEARCHED_CONSTANTS, TABLE_1
+from tf_mmloss.train.resolve import WITH_PRETRAINING, pretraining, resolve
+from tf_mmloss.train.show import show
 from tf_mmloss.train.strategy import Accelerator
 
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")

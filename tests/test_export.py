@@ -27,7 +27,8 @@ from tf_mmloss.runs import saved
 from tf_mmloss.runs.model import RunModel
 from tf_mmloss.runs.saved import load as load_saved
 from tf_mmloss.train import experiment
-from tf_mmloss.train.presets import RECIPES, Config
+from tf_mmloss.train.config import Config
+from tf_mmloss.train.presets import RECIPES
 
 tf = pytest.importorskip("tensorflow", reason="a SavedModel is TensorFlow's")
 

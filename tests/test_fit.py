@@ -16,7 +16,7 @@ from helpers import BACKEND, epochs_done, interrupts, wait_for_epoch
 from reproduction import table
 from tf_mmloss.cli import backend, fit
 from tf_mmloss.train import experiment
-from tf_mmloss.train.presets import Config
+from tf_mmloss.train.config import Config
 
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
 

@@ -5,7 +5,7 @@ import pytest
 from tf_mmloss.backbones import function as backbone_function
 from tf_mmloss.data import DataError, open_source
 from tf_mmloss.functions import FunctionError, function_of, is_function
-from tf_mmloss.train.presets import Config, code_named
+from tf_mmloss.train.config import Config, code_named
 
 
 # The second is an identifier of Python that a regular expression of letters does not find.

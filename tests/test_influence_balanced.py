@@ -15,8 +15,8 @@ from tf_mmloss import DeferredInfluence, InfluenceBalancedLoss, with_features
 from tf_mmloss.layers.features import KeepFeatures
 from tf_mmloss.losses import influence_balanced
 from tf_mmloss.train import experiment
+from tf_mmloss.train.config import Config
 from tf_mmloss.train.inputs import has_tensorflow
-from tf_mmloss.train.presets import Config
 
 COUNTS = [500, 50, 5]
 RNG = np.random.default_rng(0)

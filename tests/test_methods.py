@@ -19,8 +19,11 @@ from tf_mmloss.methods import METHODS, Method, Stage, find, loss_options, named,
 from tf_mmloss.methods.base import loss_class
 from tf_mmloss.runs.folder import RunFolderError, read_config
 from tf_mmloss.train import experiment
+from tf_mmloss.train.config import Config, code_named
 from tf_mmloss.train.inputs import has_tensorflow
-from tf_mmloss.train.presets import Config, begins, code_named, loss, resolve, show
+from tf_mmloss.train.resolve import resolve
+from tf_mmloss.train.show import show
+from tf_mmloss.train.stages import begins, loss
 
 ROOT = Path(tf_mmloss.__file__).resolve().parent.parent
 INPUT = "host" if has_tensorflow() else "device"

@@ -13,7 +13,9 @@ from tf_mmloss import BatchNormalization
 from tf_mmloss.methods import METHODS, is_function
 from tf_mmloss.runs.folder import epochs_saved
 from tf_mmloss.train import experiment
-from tf_mmloss.train.presets import Config, resolve, stages
+from tf_mmloss.train.config import Config
+from tf_mmloss.train.resolve import resolve
+from tf_mmloss.train.stages import stages
 
 # Runs of these are resumed in test_experiment.py, test_stages.py, test_methods.py, test_ema.py and
 # test_influence_balanced.py; `ldam-drw-ssp` trains rotations before.

@@ -138,7 +138,8 @@ def test_bad_arguments_are_refused(arguments, said):
     ],
 )
 def test_what_cannot_be_mixed_is_refused_before_any_work(more, said):
-    from tf_mmloss.train.presets import Config, resolve
+    from tf_mmloss.train.config import Config
+    from tf_mmloss.train.resolve import resolve
 
     with pytest.raises(ValueError, match=said):
         resolve(Config(**{"method": "ldam-drw", "mix": "mixup", **more}))
@@ -218,7 +219,7 @@ def test_a_run_of_the_device_input(tmp_path):
     """Of any backend; the evaluated images are not mixed."""
     from tf_mmloss.train import Config, run
     from tf_mmloss.train.inputs import load, split
-    from tf_mmloss.train.presets import resolve
+    from tf_mmloss.train.resolve import resolve
 
     config = Config(dataset="digits", ratio=20, method="erm", depth=8, epochs=1, mix="cutmix", input="device")
     error, data = run(config, tmp_path / "run")["error"], load(config)

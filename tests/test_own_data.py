@@ -23,7 +23,9 @@ from tf_mmloss.pipeline import eval_dataset, train_dataset
 from tf_mmloss.runs import model as run_model
 from tf_mmloss.runs.folder import RunFolderError, data_label, read_config, read_history, read_json
 from tf_mmloss.train import experiment, inputs
-from tf_mmloss.train.presets import Config, image_size, own_recipe, resolve
+from tf_mmloss.train.config import Config, image_size
+from tf_mmloss.train.presets import own_recipe
+from tf_mmloss.train.resolve import resolve
 
 COUNTS = {"a cat": 12, "chien é": 6, "rare": 1}
 SMALL = ["--epochs", "2", "--depth", "8", "--jit", "off", "--input", "host" if BACKEND == "tensorflow" else "device"]

@@ -17,7 +17,8 @@ from tf_mmloss.runs import page as run_page
 from tf_mmloss.runs import predictions
 from tf_mmloss.runs.folder import RunFolderError, locked, read_config
 from tf_mmloss.runs.predictions import Predictions
-from tf_mmloss.train.presets import Config, resolve
+from tf_mmloss.train.config import Config
+from tf_mmloss.train.resolve import resolve
 
 DRAWS = True  # see conftest
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tf_mmloss.train import experiment, processor, strategy
-from tf_mmloss.train.presets import Config
+from tf_mmloss.train.config import Config
 from tf_mmloss.train.strategy import Accelerator
 
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")

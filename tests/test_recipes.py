@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 
 from tf_mmloss.methods import METHODS
-from tf_mmloss.train import presets
-from tf_mmloss.train.presets import TRAININGS, Config, pretraining, resolve, show
+from tf_mmloss.train.config import Config
+from tf_mmloss.train.presets import TRAININGS
+from tf_mmloss.train.resolve import pretraining, resolve, training
+from tf_mmloss.train.show import show
 
 
 @pytest.mark.parametrize("method", ["ldam-drw", "mm-drw", "balanced-softmax"])
@@ -89,7 +91,7 @@ def test_own_images_keep_the_batch_that_follows_from_their_number(tmp_path):
     given = {"epochs": 20, "pad": 1, "flip": True, "batch_size": 16, "learning_rate": 0.0125, "image_size": "8"}
     own = resolve(Config(dataset=str(tmp_path), recipe="strong", **given))
     assert (own.batch_size, own.schedule) == (16, "cosine")
-    assert "batch_size" not in presets.training(own)
+    assert "batch_size" not in training(own)
 
 
 def test_the_backbone_of_rotations_is_trained_without_augmentation():

@@ -12,7 +12,8 @@ from reproduction.published_code import MM_DRW
 from tf_mmloss import methods
 from tf_mmloss.methods import open_function
 from tf_mmloss.runs import predictions
-from tf_mmloss.train.presets import Config, resolve
+from tf_mmloss.train.config import Config
+from tf_mmloss.train.resolve import resolve
 
 DRAWS = True  # see conftest
 

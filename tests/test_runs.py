@@ -19,7 +19,8 @@ from tf_mmloss.files import JSON_BYTES, write_json
 from tf_mmloss.runs import fields, plots
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs.folder import RunFolderError
-from tf_mmloss.train.presets import Config, resolve
+from tf_mmloss.train.config import Config
+from tf_mmloss.train.resolve import resolve
 
 RESULTS = Path(__file__).parents[1] / "results"
 FILES = ("config.json", "metrics.json", "environment.json", "history.csv", "checkpoint/latest.json")

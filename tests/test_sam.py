@@ -272,7 +272,9 @@ class TestRuns:
             np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-3)
 
     def test_the_radius_changes_at_the_first_drop(self):
-        from tf_mmloss.train.presets import Config, resolve, rho
+        from tf_mmloss.train.config import Config
+        from tf_mmloss.train.resolve import resolve
+        from tf_mmloss.train.stages import rho
 
         config = resolve(Config(epochs=200, sam=0.1, sam_late=0.2))
         assert [rho(config, epoch) for epoch in (0, 159, 160, 199)] == [0.1, 0.1, 0.2, 0.2]
@@ -288,7 +290,8 @@ class TestRuns:
         ],
     )
     def test_what_cannot_be_is_refused(self, more, said):
-        from tf_mmloss.train.presets import Config, resolve
+        from tf_mmloss.train.config import Config
+        from tf_mmloss.train.resolve import resolve
 
         with pytest.raises(ValueError, match=said):
             resolve(Config(**{**self.OPTIONS, **more}))

@@ -14,8 +14,11 @@ from tf_mmloss.methods import METHODS, Method, Stage
 from tf_mmloss.runs import saved
 from tf_mmloss.runs.folder import read_config, read_history
 from tf_mmloss.train import experiment
+from tf_mmloss.train.config import Config
 from tf_mmloss.train.inputs import has_tensorflow
-from tf_mmloss.train.presets import Config, mixed_epochs, phases, resolve, schedule, show
+from tf_mmloss.train.resolve import resolve
+from tf_mmloss.train.show import show
+from tf_mmloss.train.stages import mixed_epochs, phases, schedule
 
 SMALL = Config(
     dataset="digits",
@@ -210,7 +213,7 @@ def test_a_drop_of_the_rate_is_that_of_the_stages_schedule(monkeypatch):
     )
     monkeypatch.setitem(METHODS, "drw-crt", Method("drw-crt", "CrossEntropyLoss", "mine", stages=stages))
     config = resolve(Config(method="drw-crt", epochs=200))
-    assert [start for start, _ in experiment.presets.stages(config)] == [0, 80, 100]
+    assert [start for start, _ in stages(config)] == [0, 80, 100]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from helpers import BACKEND, epochs_done, in_new_process, wait_for_epoch
 from tf_mmloss.cli import fit
 from tf_mmloss.runs.folder import read_history
 from tf_mmloss.train import experiment, strategy
-from tf_mmloss.train.presets import Config, resolve
+from tf_mmloss.train.config import Config
+from tf_mmloss.train.resolve import resolve
 from tf_mmloss.train.strategy import Accelerator
 
 HERE = {"tensorflow": "mirrored", "jax": "data-parallel"}.get(BACKEND)
@@ -397,7 +398,9 @@ def test_a_config_is_checked_before_jax_starts():
     code = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from tf_mmloss.train.presets import METHODS, Config, resolve
+from tf_mmloss.methods import METHODS
+from tf_mmloss.train.config import Config
+from tf_mmloss.train.resolve import resolve
 for method in METHODS:
     resolve(Config(method=method))
 from jax._src import xla_bridge

@@ -22,8 +22,10 @@ from tf_mmloss.files import write_json
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs.folder import RunBusyError, RunFolderError, epochs_saved, locked, method_label, remove_partial
 from tf_mmloss.train import experiment
+from tf_mmloss.train.config import Config
 from tf_mmloss.train.inputs import has_tensorflow
-from tf_mmloss.train.presets import TABLE_1, Config, resolve
+from tf_mmloss.train.presets import TABLE_1
+from tf_mmloss.train.resolve import resolve
 
 ELSEWHERE = "mirrored" if BACKEND == "jax" else "data-parallel"  # a strategy that this backend lacks
 INPUT = "host" if has_tensorflow() else "device"

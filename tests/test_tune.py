@@ -21,8 +21,8 @@ from tf_mmloss.cli.tune import Dimension
 from tf_mmloss.files import read_json, write_json
 from tf_mmloss.runs import plots
 from tf_mmloss.runs.folder import RunBusyError, locked, read_config
-from tf_mmloss.train import experiment, inputs, presets
-from tf_mmloss.train.presets import Config
+from tf_mmloss.train import experiment, inputs, presets, resolve
+from tf_mmloss.train.config import Config
 
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2, holdout=12)
 ARGUMENTS = ["--dataset", "digits", "--ratio", "20", "--depth", "8", "--epochs", "2"]
@@ -56,7 +56,7 @@ def test_images_of_ones_own_are_searched(tmp_path, monkeypatch, capsys):
     trials = []
 
     def run(config, folder, *, data, **_):
-        trials.append((presets.resolve(config, data), inputs.split(data, config)))
+        trials.append((resolve.resolve(config, data), inputs.split(data, config)))
         return {"error": 0.5}
 
     monkeypatch.setattr(experiment, "run", run)

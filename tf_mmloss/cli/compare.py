@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from tf_mmloss import cli
+from tf_mmloss._validation import number
 from tf_mmloss.cli import backend, fit
-from tf_mmloss.train import progress
-from tf_mmloss.train.presets import of_a_method
+from tf_mmloss.train import progress, resolve, show
+from tf_mmloss.train.config import Config, code_named, of_a_method
 
 MEASURE = "balanced-accuracy"
 
@@ -81,7 +82,7 @@ def _run(options: dict[str, Any]) -> int:
     try:
         with cli.imports():  # here: --help needs no Keras
             from tf_mmloss import comparison
-            from tf_mmloss.train import compare, inputs, presets
+            from tf_mmloss.train import compare, inputs
     except cli.USER_ERRORS as error:
         return cli.failed(error)
     names = ("methods", "seeds", "measure", "final", "hours", "out", "resume", "data_dir", "backend")
@@ -89,12 +90,12 @@ def _run(options: dict[str, Any]) -> int:
     folder: Path | None = None
 
     def again(folder: Path) -> str:
-        return cli.resuming("compare", folder, data_dir=data_dir, backend=chosen, **presets.code_named(plan.config))
+        return cli.resuming("compare", folder, data_dir=data_dir, backend=chosen, **code_named(plan.config))
 
     try:
         backend.check(chosen)
         if hours is not None:
-            presets.number("hours", hours, above=0)
+            number("hours", hours, above=0)
         if resume is not None:
             plan = _resumed(resume, methods, seeds, measure, final, out, options)
             folder = resume
@@ -108,24 +109,22 @@ def _run(options: dict[str, Any]) -> int:
             wanted = tuple(name.strip() for name in methods.split(","))
             seeds, deciding = 3 if seeds is None else seeds, (measure or MEASURE).replace("-", "_")
             compare.check(wanted, seeds, deciding, options)
-            plan = compare.Plan(
-                wanted, seeds, presets.Config(**{"method": comparison.bare(wanted[0]), **options}), deciding
-            )
+            plan = compare.Plan(wanted, seeds, Config(**{"method": comparison.bare(wanted[0]), **options}), deciding)
             if not final and "holdout" in options:
-                presets.check_holdout(plan.config, at_least=1)
+                resolve.check_holdout(plan.config, at_least=1)
             folder = out or Path(f"runs/compare-{_name(plan.config)}")
         cli.check_out(folder)
-        if not presets.has_gaps(plan.config):  # before images are read, on which the images held out depend
+        if not resolve.has_gaps(plan.config):  # before images are read, on which the images held out depend
             plan.resolve(holdout=plan.config.holdout or int(resume is None and not final))
         data = inputs.load(plan.config, data_dir)
-        why = presets.why(plan.config, data) if plan.config.is_own else ()
+        why = show.why(plan.config, data) if plan.config.is_own else ()
         progress.tell("\n".join((*data.report, *why)))
         config = plan.config
         if resume is None:
-            epochs = presets.resolve(config, data if config.is_own else None).epochs
+            epochs = resolve.resolve(config, data if config.is_own else None).epochs
             config = dataclasses.replace(
                 config,
-                holdout=0 if final else config.holdout or presets.holdout(config, data),
+                holdout=0 if final else config.holdout or resolve.holdout(config, data),
                 eval_every=options.get("eval_every", epochs),  # what is compared is the end
             )
         plan = dataclasses.replace(plan, config=config)
@@ -170,14 +169,14 @@ def _resumed(
     resume: Path, methods: str | None, seeds: Any, measure: Any, final: Any, out: Any, options: dict[str, Any]
 ) -> Any:
     """The plan of a folder, with more seeds and methods; what names code must be given again, and nothing else may."""
-    from tf_mmloss.train import compare, presets
+    from tf_mmloss.train import compare
 
     plan = compare.read_plan(resume)
     wanted = tuple(dict.fromkeys([*plan.methods, *(name.strip() for name in (methods or "").split(",") if name)]))
     seeds = plan.seeds if seeds is None else seeds
     compare.check(wanted, seeds, plan.measure, {})
     plan = dataclasses.replace(plan, methods=wanted, seeds=seeds)
-    named = presets.code_named(plan.config)
+    named = code_named(plan.config)
     again = {name: value for name, value in options.items() if named.get(name) != value}
     given = {"measure": measure, "final": final, "out": out, **again}
     for name, value in given.items():

@@ -52,11 +52,11 @@ def evaluate(
     from tf_mmloss.metrics import expected_calibration_error
     from tf_mmloss.runs.folder import read_config
     from tf_mmloss.runs.model import RunModel, own_images
-    from tf_mmloss.train import presets
+    from tf_mmloss.train.config import code_named
 
     integer("draws", draws, at_most=evaluation.MOST_DRAWS)
     # The function that the run is of gives what the run was evaluated on.
-    called = dataset is not None and dataset == presets.code_named(read_config(path("run", run))).get("dataset")
+    called = dataset is not None and dataset == code_named(read_config(path("run", run))).get("dataset")
     model = RunModel.load(run, decide_by, data_dir, called=called, fit=False)
     asked = model.config.decide if decide_by is None else decide_by
     reading = {"skip_broken": skip_broken, "accept_odd": accept_odd}
@@ -147,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
             from tf_mmloss.files import write_json
             from tf_mmloss.runs import model  # noqa: F401
             from tf_mmloss.runs.folder import read_config
-            from tf_mmloss.train.presets import adjusted_twice
+            from tf_mmloss.train.show import adjusted_twice
         backend.check(options.backend)
         cli.open_method(options.method, options.run)
         reading: dict[str, Any] = {"skip_broken": options.skip_broken, "accept_odd": options.accept_odd}

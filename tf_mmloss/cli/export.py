@@ -21,10 +21,12 @@ import tf_mmloss
 from tf_mmloss import cli, datasets
 from tf_mmloss import export as library
 from tf_mmloss.cli import backend
+from tf_mmloss.methods import METHODS
 from tf_mmloss.methods.base import loss_class
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs.model import RunModel
 from tf_mmloss.train import experiment, inputs, presets
+from tf_mmloss.train.config import Config, code_named
 
 _IMAGES = 64  # of the check
 
@@ -156,9 +158,9 @@ def export(
     return difference, "random images" if images is None else f"{len(images)} images of the run's evaluation"
 
 
-def _images(run: Path, config: presets.Config, data_dir: str | None) -> np.ndarray | None:
+def _images(run: Path, config: Config, data_dir: str | None) -> np.ndarray | None:
     """The first images that the run was evaluated on; None where they are not at hand."""
-    if "dataset" in presets.code_named(config):  # would be called
+    if "dataset" in code_named(config):  # would be called
         return None
     with contextlib.suppress(ValueError, OSError, ImportError):
         if config.is_own:
@@ -171,20 +173,20 @@ def _images(run: Path, config: presets.Config, data_dir: str | None) -> np.ndarr
     return None
 
 
-def _is_probabilistic(config: presets.Config) -> bool:
+def _is_probabilistic(config: Config) -> bool:
     """Whether the loss of a run's last stage fits probabilities."""
-    method = presets.METHODS[config.method]
+    method = METHODS[config.method]
     return loss_class(method.own_stages[-1].loss or method.loss).probabilistic
 
 
-def _origin(run: Path, config: presets.Config) -> str:
+def _origin(run: Path, config: Config) -> str:
     if config.is_own:
         return str(run_folder.read_json(run, "data.json", ["origin"])["origin"])
     return presets.RECIPES[config.dataset].origin
 
 
 def card(
-    config: presets.Config,
+    config: Config,
     metrics: dict[str, Any],
     environment: dict[str, Any],
     origin: str,
@@ -220,7 +222,7 @@ def card(
         classes=len(metrics["class_names"]),
         images=f"{sum(metrics['cls_counts']):,}",
         rarest=f"{min(metrics['cls_counts']):,}",
-        loss=presets.METHODS[config.method].loss,
+        loss=METHODS[config.method].loss,
         options=", ".join(f"{name}={value!r}" for name, value in config.loss_arguments.items()),
         versions=", ".join(f"{name} {version}" for name, version in start["versions"].items()),
         machine=escaped(f"{start['processor']}, {start['cores']} cores"),

@@ -21,7 +21,8 @@ from typing import Any
 from tf_mmloss import _entry_points, cli, methods
 from tf_mmloss.cli import backend
 from tf_mmloss.runs import folder as run_folder
-from tf_mmloss.train import presets, progress
+from tf_mmloss.train import presets, progress, resolve, show
+from tf_mmloss.train.config import Config, code_named
 
 
 def parser(description: str | None = __doc__, command: str = "fit") -> argparse.ArgumentParser:
@@ -260,13 +261,13 @@ def _run(options: dict[str, Any], command: str, method: str | None) -> int:
 
     folder: Path | None = None
     names = ("data_dir", "out", "resume", "show", "backend")
-    data_dir, out, resume, show, chosen = (options.pop(name, None) for name in names)
+    data_dir, out, resume, only_show, chosen = (options.pop(name, None) for name in names)
 
     def again() -> str | None:
         """The command that continues the run; None: nothing was begun."""
         if folder is None or not (folder / "config.json").exists():
             return None
-        return cli.resuming(command, folder, data_dir=data_dir, backend=chosen, **presets.code_named(config))
+        return cli.resuming(command, folder, data_dir=data_dir, backend=chosen, **code_named(config))
 
     try:
         backend.check(chosen)
@@ -277,25 +278,25 @@ def _run(options: dict[str, Any], command: str, method: str | None) -> int:
             raise ValueError(
                 f"`out` must not be given with --resume RUN, which names the folder. Received: out={str(out)!r}"
             )
-        config = run_folder.read_config(resume) if named else presets.Config()
+        config = run_folder.read_config(resume) if named else Config()
         asked = dataclasses.replace(config, **options)
         if named and (asked.epochs or 0) > (config.epochs or 0):
-            asked = presets.lengthened(config, **options)
+            asked = resolve.lengthened(config, **options)
         if named:
             run_folder.check_same(resume, config, asked, or_longer=True)
-            for name, value in presets.code_named(config).items():
+            for name, value in code_named(config).items():
                 if name not in options:
                     raise ValueError(
                         f"`{name}` of {resume} is code that the run would call: give --{name} {value} again to "
                         "say that you trust it."
                     )
         data = None
-        if presets.has_gaps(asked):
+        if resolve.has_gaps(asked):
             data = inputs.load(asked, data_dir)
-            progress.tell("\n".join((*data.report, *presets.why(asked, data))))
-        config = presets.resolve(asked, data)
-        if show:
-            shown = presets.show(config)
+            progress.tell("\n".join((*data.report, *show.why(asked, data))))
+        config = resolve.resolve(asked, data)
+        if only_show:
+            shown = show.show(config)
             progress.tell(shown) if progress.how() == "json" else print(shown)
             return 0
         folder = resume if named else out or Path("runs") / config.name

@@ -39,6 +39,7 @@ from typing import Any
 import keras_tuner
 
 from tf_mmloss import NonFiniteLossError, cli, methods
+from tf_mmloss._validation import choice, integer
 from tf_mmloss._validation import path as checked_path
 from tf_mmloss.cli import backend, fit
 from tf_mmloss.data.decoders import processors
@@ -46,7 +47,8 @@ from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, remove_partial, write_json
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs import plots
-from tf_mmloss.train import cluster, experiment, inputs, presets, progress
+from tf_mmloss.train import cluster, experiment, inputs, presets, progress, resolve
+from tf_mmloss.train.config import Config
 
 SEARCHES = ("bayesian", "random", "grid")
 COMMAND = (sys.executable, "-P", "-m", "tf_mmloss", "tune")  # -P: nothing of the current folder is imported
@@ -73,7 +75,7 @@ class Dimension:
             ValueError: another form, an unknown option, or LOW not below HIGH.
         """
         name, _, values = text.partition("=")
-        name = presets.choice("over", name.replace("-", "_"), methods.loss_options())
+        name = choice("over", name.replace("-", "_"), methods.loss_options())
         try:
             if ":" in values:
                 low, high = map(float, values.split(":"))
@@ -87,7 +89,7 @@ class Dimension:
             raise ValueError(f"`over` must be NAME=LOW:HIGH or NAME=A,B,C. Received: over={text!r}") from None
 
 
-def ablation(config: presets.Config) -> Dimension:
+def ablation(config: Config) -> Dimension:
     """The grid of the paper's Tables 2 and 3 for the data set of a config.
 
     Raises:
@@ -203,7 +205,7 @@ class RunTuner(keras_tuner.engine.base_tuner.BaseTuner):
     def __init__(
         self,
         oracle: keras_tuner.Oracle,
-        config: presets.Config,
+        config: Config,
         root: Path,
         data_dir: str | None,
         data: ImageDataset | None = None,
@@ -241,7 +243,7 @@ class RunTuner(keras_tuner.engine.base_tuner.BaseTuner):
 
 
 def search(
-    config: presets.Config,
+    config: Config,
     dimensions: list[Dimension],
     folder: str | os.PathLike[str],
     *,
@@ -269,10 +271,10 @@ def search(
         ValueError: an unknown search, no dimension, one that the config fixes, no holdout, a grid over a range, a
             config that cannot be run, or a folder that holds another search.
     """
-    presets.choice("search", kind, SEARCHES)
+    choice("search", kind, SEARCHES)
     if trials is None:
         trials = math.prod(len(d.values) for d in dimensions) if kind == "grid" else 10
-    presets.check_holdout(config, at_least=1)
+    resolve.check_holdout(config, at_least=1)
     if data is None and config.is_own:
         data = inputs.load(config, data_dir)
     config = _with_setting(config, data)
@@ -280,14 +282,14 @@ def search(
         raise ValueError(f"`over` must name at least one option, each once. Received: {[d.name for d in dimensions]}")
     if kind == "grid" and any(d.high is not None for d in dimensions):
         raise ValueError("`search` grid needs values, NAME=A,B,C, for every option.")
-    presets.integer("trials", trials, at_least=1)
+    integer("trials", trials, at_least=1)
     for name in (d.name for d in dimensions):
         if getattr(config, name) is not None:
             raise ValueError(f"`over` must not search what is given. Received: {name}={getattr(config, name)!r}")
     for dimension in dimensions:  # every bound must be a config that can be run
         for value in dimension.values or (dimension.low, dimension.high):
             change: dict[str, Any] = {dimension.name: value}
-            presets.resolve(dataclasses.replace(config, **change), data)
+            resolve.resolve(dataclasses.replace(config, **change), data)
 
     root = checked_path("folder", folder)
     space = keras_tuner.HyperParameters()
@@ -326,16 +328,16 @@ def search(
         return table
 
 
-def _title(config: presets.Config) -> str:
+def _title(config: Config) -> str:
     margin_space = config.values()["margin_space"]
     space = f", margin space {margin_space}" if margin_space else ""
     epochs = f", {config.epochs} epochs" if config.epochs else ""
     return f"{run_folder.data_label(vars(config))}: {run_folder.method_label(config.method)}{space}{epochs}"
 
 
-def _with_setting(config: presets.Config, data: ImageDataset | None) -> presets.Config:
+def _with_setting(config: Config, data: ImageDataset | None) -> Config:
     """The config with its training set named in full."""
-    resolved = presets.resolve(config, data)
+    resolved = resolve.resolve(config, data)
     return dataclasses.replace(config, imbalance=resolved.imbalance, ratio=resolved.ratio)
 
 
@@ -460,17 +462,17 @@ def _run(options: dict[str, Any], arguments: list[str]) -> int:
     try:
         backend.check(chosen)
         cluster.check_options(ray, cpus, gpus)
-        config = dataclasses.replace(presets.Config(), **options)
+        config = dataclasses.replace(Config(), **options)
         data = inputs.load(config, data_dir) if config.is_own else None
         if data is not None:
             progress.tell("\n".join(data.report))
         if "holdout" in options:
-            presets.check_holdout(config, at_least=1)
+            resolve.check_holdout(config, at_least=1)
         else:
-            config = dataclasses.replace(config, holdout=presets.holdout(config, data))
+            config = dataclasses.replace(config, holdout=resolve.holdout(config, data))
         config = _with_setting(config, data)
         if over == ["tables-2-and-3"]:
-            if presets.choice("search", kind or "grid", SEARCHES) != "grid":
+            if choice("search", kind or "grid", SEARCHES) != "grid":
                 raise ValueError(f"`search` must be grid with --over tables-2-and-3, or left out. Received: {kind}")
             dimensions, kind = [ablation(config)], "grid"
         else:
@@ -478,7 +480,7 @@ def _run(options: dict[str, Any], arguments: list[str]) -> int:
         folder = out or Path(f"runs/tune-{config.name}")
         cli.check_out(folder)
         is_part = "KERASTUNER_ORACLE_IP" in os.environ
-        if (presets.integer("workers", workers, at_least=1, at_most=MAX_WORKERS) > 1 or ray) and not is_part:
+        if (integer("workers", workers, at_least=1, at_most=MAX_WORKERS) > 1 or ray) and not is_part:
             # A worker elsewhere starts in another folder.
             places = {"--out": folder, **({"--data-dir": data_dir} if data_dir else {})}
             there = [f"{option}={place.absolute()}" for option, place in places.items()]

@@ -21,7 +21,7 @@ from tf_mmloss.files import remove_partial as remove_partial_files
 from tf_mmloss.runs import fields
 
 if TYPE_CHECKING:
-    from tf_mmloss.train.presets import Config
+    from tf_mmloss.train.config import Config
 
 # Of a picture of images, so that a page with two of them stays below 2 MB.
 PICTURE_BYTES = 600_000
@@ -210,7 +210,7 @@ def check_same(folder: Path, there: "Config", asked: "Config", *, or_longer: boo
         and (asked.epochs or 0) > (there.epochs or 0)
         and set(differing) <= _OF_LENGTH
     ):
-        from tf_mmloss.train.presets import check_lengthened
+        from tf_mmloss.train.stages import check_lengthened
 
         try:
             check_lengthened(there, asked, epochs_saved(folder))
@@ -227,7 +227,7 @@ def lengthen(folder: Path, config: "Config") -> None:
 
     Killed between two of these writes, it is the run that it was, or is made longer by the next call.
     """
-    from tf_mmloss.train.presets import check_lengthened
+    from tf_mmloss.train.stages import check_lengthened
 
     if os.path.lexists(folder / "config.json") and differences(read_config(folder), config):
         (folder / "metrics.json").unlink(missing_ok=True)
@@ -277,7 +277,8 @@ def read_config(folder: Path) -> "Config":
     Raises:
         RunFolderError: none there, or one with unknown keys, without a data set and a method, or that cannot be run.
     """
-    from tf_mmloss.train.presets import Config, resolve
+    from tf_mmloss.train.config import Config
+    from tf_mmloss.train.resolve import resolve
 
     content = read_json(folder, "config.json")
     path = folder / "config.json"

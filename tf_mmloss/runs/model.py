@@ -21,7 +21,7 @@ from tf_mmloss.losses import LongTailLoss
 from tf_mmloss.models import normalization
 from tf_mmloss.runs import saved
 from tf_mmloss.runs.folder import RunFolderError, read_config, read_json
-from tf_mmloss.train.presets import Config
+from tf_mmloss.train.config import Config, code_named
 
 _BATCH, _BATCH_BYTES = 256, 2**23  # of uint8 pixels
 
@@ -182,9 +182,9 @@ def own_images(
     Raises:
         ValueError: a function that nobody said is to be called, or other images than the run was trained on.
     """
-    from tf_mmloss.train import experiment, inputs, presets
+    from tf_mmloss.train import experiment, inputs
 
-    if not called and "dataset" in presets.code_named(model.config):
+    if not called and "dataset" in code_named(model.config):
         raise ValueError(
             f"`dataset` of {run} is a function, which is not called unasked: give `evaluate` --dataset "
             f"{model.config.dataset}, or a decision its strength, as logit-adjustment:1."

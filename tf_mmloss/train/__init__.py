@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tf_mmloss.train import processor
 
 if TYPE_CHECKING:
+    from tf_mmloss.train.config import Config
     from tf_mmloss.train.experiment import run
-    from tf_mmloss.train.presets import Config
 
 __all__ = ["Config", "run"]
 
@@ -20,7 +20,7 @@ processor.use_onednn()
 
 def __getattr__(name: str) -> Any:
     if name == "Config":
-        from tf_mmloss.train.presets import Config
+        from tf_mmloss.train.config import Config
 
         return Config
     if name == "run":

@@ -27,6 +27,7 @@ from tf_mmloss import NonFiniteLossError, cli, comparison, decide
 from tf_mmloss._validation import choice, integer, number, received
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, remove_partial, write_json
+from tf_mmloss.methods import METHODS
 from tf_mmloss.metrics import shot_masks
 from tf_mmloss.runs import page, plots, predictions
 from tf_mmloss.runs.folder import (
@@ -44,8 +45,10 @@ from tf_mmloss.runs.folder import (
     read_json,
 )
 from tf_mmloss.runs.model import RunModel
-from tf_mmloss.train import experiment, inputs, presets, progress, strategy
-from tf_mmloss.train.presets import METHODS, Config, of_a_method
+from tf_mmloss.train import experiment, inputs, progress, strategy
+from tf_mmloss.train.config import Config, code_named, of_a_method
+from tf_mmloss.train.resolve import pretraining, resolve
+from tf_mmloss.train.show import adjusted_twice
 
 PLAN, VERSION = "compare.json", 1
 MOST_METHODS, MOST_SEEDS = 20, 100
@@ -88,13 +91,13 @@ class Plan:
             holdout: another one than the config's.
 
         Raises:
-            ValueError: see `tf_mmloss.train.presets.resolve`.
+            ValueError: see `tf_mmloss.train.resolve.resolve`.
         """
         last = self.config.seed + self.seeds - 1
         held = self.config.holdout if holdout is None else holdout
         given = dataclasses.replace(self.config, seed=last, holdout=held)
         resolved = [
-            presets.resolve(dataclasses.replace(given, method=comparison.bare(name), decide=decision(name)), data)
+            resolve(dataclasses.replace(given, method=comparison.bare(name), decide=decision(name)), data)
             for name in self.methods
         ]
         return dict(zip(self.methods, resolved, strict=True))
@@ -109,7 +112,7 @@ def remarks(configs: dict[str, Config]) -> list[str]:
     heads: dict[str | None, dict[str, None]] = {}
     for name, config in configs.items():
         heads.setdefault(config.classifier, {})[comparison.bare(name)] = None
-    said = {name: presets.adjusted_twice(config, config.decide) for name, config in configs.items()}
+    said = {name: adjusted_twice(config, config.decide) for name, config in configs.items()}
     twice = [f"{name}: {remark}." for name, remark in said.items() if remark]
     of_heads = "; ".join(f"{head} of {', '.join(names)}" for head, names in heads.items())
     return [f"Heads: {of_heads}.", *twice] if len(heads) > 1 else twice
@@ -236,7 +239,7 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> str:
         for cell in plan.cells():
             own = cell_folder(folder, cell)
             if is_finished(own):  # it would be compared as it is; `run` refuses the others
-                asked = presets.resolve(cell, data if cell.is_own else None)
+                asked = resolve(cell, data if cell.is_own else None)
                 check_same(own, read_config(own), asked)
                 experiment.check_data(own, data)
         write_json(folder / PLAN, content)
@@ -338,7 +341,7 @@ def work(
             break
         own = cell_folder(folder, cell)
         if is_failed(own):
-            line = cli.resuming("fit", own, data_dir=data_dir, **presets.code_named(cell))
+            line = cli.resuming("fit", own, data_dir=data_dir, **code_named(cell))
             progress.tell(f"{own.name} failed in an earlier try, and stays left out. To try it again: {line}")
         if position % len(plan.trained) == 0 and taken:
             try:
@@ -651,7 +654,7 @@ def _unlike(folders: Sequence[Path]) -> list[str]:
 def _seconds(own: Path) -> float:
     """Of training a run, and the backbone that it starts from."""
     folders = [own]
-    pretrained = presets.pretraining(read_config(own))
+    pretrained = pretraining(read_config(own))
     if pretrained is not None and is_finished(own.parent / pretrained.name):
         folders.append(own.parent / pretrained.name)
     return float(sum(read_json(one, "metrics.json", ("seconds",))["seconds"] for one in folders))

@@ -40,6 +40,7 @@ from tf_mmloss.callbacks.base import host_array
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.evaluation import calibrated, softmax
 from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
+from tf_mmloss.methods import METHODS
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 from tf_mmloss.models import add_head, with_features
 from tf_mmloss.runs import page, plots, predictions, saved
@@ -60,10 +61,12 @@ from tf_mmloss.runs.folder import (
     remove_partial,
 )
 from tf_mmloss.runs.model import check_weights, checksum
-from tf_mmloss.train import presets, processor, progress, strategy
+from tf_mmloss.train import processor, progress, stages, strategy
 from tf_mmloss.train.bar import bar
+from tf_mmloss.train.config import HOW, Config
 from tf_mmloss.train.inputs import Splits, check_input, has_tensorflow, jit_compile, load, make_feed, split
-from tf_mmloss.train.presets import HOW, METHODS, Config, Phase, has_gaps, loss, pretraining, resolve
+from tf_mmloss.train.resolve import has_gaps, pretraining, resolve
+from tf_mmloss.train.stages import Phase, loss
 
 _MOST_ROWS = 40
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -76,7 +79,7 @@ class RunStoppedError(Exception):
 def build(config: Config, splits: Splits) -> keras.Model:
     """The network of a resolved config, compiled for its first phase."""
     method, shape, classes = METHODS[config.method], splits.train_images.shape[1:], len(splits.class_names)
-    head, bias = config.classifier, presets.first_bias(config, len(splits.class_names))
+    head, bias = config.classifier, stages.first_bias(config, len(splits.class_names))
     if config.depth is not None:
         model = tf_mmloss.resnet(config.depth, classes, head, shape)
         if method.has_scales or bias:
@@ -86,7 +89,7 @@ def build(config: Config, splits: Splits) -> keras.Model:
         backbone = backbones.open_backbone(config.backbone, shape, config.pretrained)
         images = keras.Input(shape, name="images")
         model = keras.Model(images, add_head(backbone(images), classes, head, scales=method.has_scales, bias=bias))
-    first = presets.phases(config)[0]
+    first = stages.phases(config)[0]
     its_loss = loss(config, splits.cls_counts, first.stage)
     if its_loss.needs_features:
         model = with_features(model)
@@ -108,7 +111,7 @@ def _begin(config: Config, model: keras.Model, phase: Phase, its_loss: tf_mmloss
             fresh.build((None, head.kernel.shape[0]))
             head.set_weights(fresh.get_weights())
     model.compile(
-        optimizer=presets.optimizer(config),
+        optimizer=stages.optimizer(config),
         loss=its_loss,
         metrics=["accuracy"],
         jit_compile=jit_compile(config),
@@ -231,7 +234,7 @@ def _train(
         data = dataclasses.replace(data, mean=statistics[0], std=statistics[1])
     if backbone is not None:
         carry_backbone(_last_model(backbone), model)
-    phases, current = presets.phases(config), 0
+    phases, current = stages.phases(config), 0
     of_loss = _callbacks_of_loss(model)
     while phases[current].stop < epochs_saved(folder):  # the phase in which the last epoch was saved
         current += 1
@@ -264,11 +267,11 @@ def _train(
             break
         _make_variables(config, feed.model)
         training = [
-            keras.callbacks.LearningRateScheduler(presets.schedule(config)),
+            keras.callbacks.LearningRateScheduler(stages.schedule(config)),
             *([reweighting] if reweighting else []),
             *([resampling] if resampling else []),
             *of_loss,
-            *([_Radius(config)] if presets.rho(config, 0) is not None else []),
+            *([_Radius(config)] if stages.rho(config, 0) is not None else []),
             *([_Averages(model)] if config.ema else []),
             *([influence] if isinstance(model.loss, tf_mmloss.InfluenceBalancedLoss) else []),
             tf_mmloss.StopOnNonFinite(),
@@ -572,7 +575,7 @@ def _backbone(config: Config, beside: Path) -> tuple[Config | None, Path]:
 
 def _deferred(callback: Any, kind: str, config: Config, splits: Splits) -> Any:
     """The callback of the stages that have "weights" or "sampling"; None: there are none."""
-    start = presets.begins(config, kind)
+    start = stages.begins(config, kind)
     return None if start is None else callback(start, splits.cls_counts, config.weights)
 
 
@@ -731,7 +734,7 @@ class _Radius(keras.callbacks.Callback):
         self.config = config
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.model.rho = presets.rho(self.config, epoch)
+        self.model.rho = stages.rho(self.config, epoch)
 
 
 class _Averages(keras.callbacks.Callback):

@@ -16,9 +16,11 @@ from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.datasets import load as load_named
 from tf_mmloss.datasets.rows import Rows, take
 from tf_mmloss.device_input import DeviceImages, EpochModel, EpochRows, plain_rows
+from tf_mmloss.methods import METHODS
 from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
-from tf_mmloss.train import presets, progress, strategy
-from tf_mmloss.train.presets import METHODS, OWN_OPTIONS, Config
+from tf_mmloss.train import progress, stages, strategy
+from tf_mmloss.train.config import Config, image_size
+from tf_mmloss.train.presets import OWN_OPTIONS
 
 EVAL_BATCH, EVAL_BYTES = 500, 2**22  # of uint8 pixels
 ROTATIONS = ("0 degrees", "90 degrees", "180 degrees", "270 degrees")
@@ -50,7 +52,7 @@ def split(data: ImageDataset, config: Config) -> Splits:
     if config.imbalance == "none" or config.is_own:
         return _split_own(data, config)
     available = imbalance.class_counts(data.train_labels, data.num_classes)
-    holdout = int(config.holdout)  # no share, see `presets.check_holdout`
+    holdout = int(config.holdout)  # no share, see `resolve.check_holdout`
     n_max = int(available.min()) - holdout
     if n_max < 1:
         raise ValueError(
@@ -122,7 +124,7 @@ def load(config: Config, data_dir: str | None = None) -> ImageDataset:
         return load_named(config.dataset, data_dir)
     given = {name: getattr(config, name) for name in OWN_OPTIONS}
     options: dict[str, Any] = {name: OWN_OPTIONS[name] if value is None else value for name, value in given.items()}
-    size = presets.image_size(config)
+    size = image_size(config)
     if progress.how() == "quiet":
         options["progress"] = lambda *_: None
     images = load_images(config.dataset, data_dir=data_dir, image_size=size, seed=config.subset_seed, **options)
@@ -226,7 +228,7 @@ def _host_feed(
     if config.strategy == "data-parallel":
         images = keras.Input(model.input_shape[1:], name="images")
         fitted = _around(config, model, images, strategy.spread(model, images))
-    elif presets.rho(config, 0) is not None or mixing:
+    elif stages.rho(config, 0) is not None or mixing:
         fitted = _around(config, model, model.input, model.output)
     steps = steps_per_epoch(len(splits.train_labels), config.batch_size)
     return Feed(fitted, train, steps, evaluation, evaluation, eval_batch)
@@ -264,7 +266,7 @@ def _device_feed(
 
 def _mixing(config: Config, splits: Splits) -> mix.Mixing | None:
     found = mix.find(config.mix)
-    return None if found is None else found(splits.cls_counts, config.mix_alpha, presets.mixed_epochs(config))
+    return None if found is None else found(splits.cls_counts, config.mix_alpha, stages.mixed_epochs(config))
 
 
 def _eval_batch(config: Config, splits: Splits) -> int:
@@ -283,7 +285,7 @@ def _around(config: Config, model: keras.Model, inputs: Any, outputs: Any) -> ke
         around = EpochModel(inputs, outputs, scan_batch_size=config.batch_size)
     else:
         around = keras.Model(inputs, outputs)
-        rho = presets.rho(config, 0)
+        rho = stages.rho(config, 0)
         around = around if rho is None else tf_mmloss.SAM(around, rho)
     metrics: list[Any] = ["accuracy"]
     if config.mix != "none":  # labels of the evaluation, rows of the training

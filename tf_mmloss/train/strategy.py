@@ -24,7 +24,7 @@ import numpy as np
 
 from tf_mmloss.pipeline import steps_per_epoch
 from tf_mmloss.train import progress
-from tf_mmloss.train.presets import Config
+from tf_mmloss.train.config import Config
 
 NEEDS = {"mirrored": "tensorflow", "data-parallel": "jax"}
 VARIABLES = tuple(f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID"))
