@@ -18,7 +18,7 @@ from tf_mmloss.train.config import Config
 from tf_mmloss.train.inputs import has_tensorflow
 from tf_mmloss.train.resolve import resolve
 from tf_mmloss.train.show import show
-from tf_mmloss.train.stages import mixed_epochs, phases, schedule
+from tf_mmloss.train.stages import mixed_epochs, phases, schedule, stages
 
 SMALL = Config(
     dataset="digits",
@@ -206,12 +206,12 @@ def test_cmo_mixes_where_an_epoch_is_left():
 
 
 def test_a_drop_of_the_rate_is_that_of_the_stages_schedule(monkeypatch):
-    stages = (
+    of_method = (
         Stage(),
         Stage("first-drop", weights="effective"),
         Stage(0.5, weights="effective", trains="head", rate=1.0),
     )
-    monkeypatch.setitem(METHODS, "drw-crt", Method("drw-crt", "CrossEntropyLoss", "mine", stages=stages))
+    monkeypatch.setitem(METHODS, "drw-crt", Method("drw-crt", "CrossEntropyLoss", "mine", stages=of_method))
     config = resolve(Config(method="drw-crt", epochs=200))
     assert [start for start, _ in stages(config)] == [0, 80, 100]
 
