@@ -41,8 +41,8 @@ class AutoAugment(Policy):
         level 0 .. 9, in equal steps: shear 0 .. 0.3, translate 0 .. 150/331 of the side, rotate 0 .. 30 degrees,
         colour, contrast, sharpness and brightness 1 +- (0 .. 0.9), posterize 8 .. 4 bits, solarize 256 .. 0
 
-    The policy was searched on balanced CIFAR-10, with all of its labels: results with it on long-tailed CIFAR owe
-    something to images that the training set does not have. Fill and resampling are those of the code that the
+    The policy was searched on 4,000 images of balanced CIFAR-10: results with it on long-tailed CIFAR may owe something
+    to images that the training set does not have. Fill and resampling are those of the code that the
     long-tail repositories share; signs are drawn, of rotations too.
 
     Example:
