@@ -124,8 +124,8 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--recipe",
         help="what fills in the options that are not given: paper (default), or strong: AutoAugment and Cutout, a "
-        "cosine rate, batches of 64, and a cosine head where the method has the choice; or record: AutoAugment and "
-        "Cutout, twice the epochs, and SAM",
+        "cosine rate, batches of 64 of CIFAR, and a cosine head of balanced-softmax and vs; or record: AutoAugment and "
+        "Cutout, SAM, that head, and twice the epochs of a data set that is not your own",
     )
     train.add_argument("--epochs", type=int, help="default 200 (digits 60); warm-up and drops of the rate scale")
     train.add_argument("--batch-size", type=int, help="default 128; of your own images from their number")
