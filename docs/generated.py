@@ -219,7 +219,8 @@ def _stages(method: Method) -> str:
     said = ["after rotation prediction"] if method.pretraining != "none" else []
     for stage in method.own_stages:
         balanced = stage.scheme and f"{'re-weights' if stage.weights else 're-samples'} ({stage.scheme})"
-        done = " and ".join(filter(None, [stage.part and f"trains the {stage.trains} alone", balanced]))
+        influence = stage.starts and method.loss == "InfluenceBalancedLoss" and "weighs by influence"
+        done = " and ".join(filter(None, [stage.part and f"trains the {stage.trains} alone", balanced, influence]))
         if done:
             said.append(f"{done} {_when(stage.starts)}")
     return ", ".join(said) or "one"
