@@ -31,7 +31,7 @@ other programs run, but waiting threads that spin count too. "Reading" goes from
 200 x 150 pixels, to the augmented batches of an epoch at 64 x 64: ours decodes them once and averages where Keras
 samples, in as many processes as cores, which must be free to be of use. Of that first epoch's processor time two thirds
 are decoding (simplejpeg, 0.12 ms an image) and resizing (Pillow, 0.08 ms), an eighth the epoch itself; all the rest of
-reading, with digests and files, is 0.06 ms. The goal of 1.5 leaves about 0.15 ms for the two: it would take a resizing
+reading, with digests and files, is 0.07 ms. The goal of 1.5 leaves about 0.15 ms for the two: it would take a resizing
 that samples, or other pixels than Pillow decodes. Its memory is that of the main process, without mapped files; the
 processes that decode, of ours and of PyTorch's, count in the processor time alone. On Linux, PyTorch gives freed memory
 back to the system and faults it in again page by page, step after step; "heap kept" is PyTorch with two variables of
