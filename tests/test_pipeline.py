@@ -72,6 +72,27 @@ def test_any_function_may_normalise(data):
         np.testing.assert_array_equal(scaled[0], got[0] * 0.5 + 1)
 
 
+@pytest.mark.parametrize(("scale", "offset"), [((0.5, 0.25, 2.0), 1), ((0.5,), (1, 2, 3)), ((0.5,), (1,))])
+def test_any_rescaling_may_normalise(data, scale, offset):
+    images, labels = data
+    for build in (train_dataset, eval_dataset):
+        plain, scaled = (
+            batches(build(images, labels, num_classes=4, normalize=normalize, batch_size=53), 1)[0][0]
+            for normalize in (lambda x: x, keras.layers.Rescaling(scale, offset))
+        )
+        np.testing.assert_array_equal(scaled, plain * np.float32(scale) + np.float32(offset))
+
+
+def test_what_is_made_of_a_rescaling_is_called(data):
+    class Inverted(keras.layers.Rescaling):
+        def call(self, inputs):
+            return 1 - super().call(inputs)
+
+    inverted = Inverted([1 / 255] * 3, [0.0] * 3)
+    (got,) = batches(eval_dataset(*data, num_classes=4, normalize=inverted, batch_size=53), 1)
+    np.testing.assert_allclose(got[0], 1 - data[0] / 255, atol=1e-6)
+
+
 def test_rotated_batch_by_hand(data):
     images, labels = data
     images = images[:, :5]

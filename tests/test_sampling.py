@@ -175,3 +175,11 @@ def test_rotations_are_balanced_in_every_batch_and_shuffled():
     assert not np.array_equal(epochs[0], draw_rotations(202, 64, 1, 0))
     with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
         draw_rotations(4, 0, 0, 0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 6, 16, 100])
+def test_rotations_are_balanced_in_the_epoch_whatever_the_batch(batch_size):
+    turns = draw_rotations(48, batch_size, 0, 0)
+    assert np.bincount(turns).tolist() == [12] * 4
+    for start in range(0, 48, batch_size):
+        assert np.ptp(np.bincount(turns[start : start + batch_size], minlength=4)) <= 1

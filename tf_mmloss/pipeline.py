@@ -216,10 +216,12 @@ def _by_rows(normalize: Callable[[Any], Any]) -> Callable[[Any], Any]:
     import keras
     import tensorflow as tf
 
-    if not isinstance(normalize, keras.layers.Rescaling) or np.ndim(normalize.scale) != 1:
+    if type(normalize) is not keras.layers.Rescaling or np.ndim(normalize.scale) != 1:
         return normalize
 
     def rescale(x: tf.Tensor) -> tf.Tensor:
+        if not x.shape[-1:] == np.shape(normalize.scale) == np.shape(normalize.offset):
+            return normalize(x)
         scale, offset = (np.tile(np.float32(values), x.shape[2]) for values in (normalize.scale, normalize.offset))
         rows = tf.cast(tf.reshape(x, (-1, len(scale))), tf.float32)
         return tf.reshape(rows * scale + offset, tf.shape(x))

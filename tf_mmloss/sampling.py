@@ -272,7 +272,8 @@ def _number_of(labels: Any) -> int:
 def draw_rotations(n: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
     """Draw by how many quarter turns each image of an epoch is rotated, for rotation prediction.
 
-    The four rotations are shared out evenly in every batch, and shuffled within it.
+    The four rotations are shared out evenly in the epoch and, as far as its size allows, in every batch, and shuffled
+    within it.
 
     Args:
         n: images of the epoch.
@@ -293,9 +294,8 @@ def draw_rotations(n: int, batch_size: int, seed: int, epoch: int) -> np.ndarray
         Gidaris et al., Unsupervised Representation Learning by Predicting Image Rotations, ICLR 2018.
     """
     n, batch_size = integer("n", n, at_most=MAX_IMAGES), integer("batch_size", batch_size, at_least=1)
-    batch_size = min(batch_size, max(n, 1))
     rng = np.random.default_rng([integer("seed", seed), integer("epoch", epoch), 1])
-    turns = np.arange(n, dtype=np.int32) % batch_size % 4
+    turns = np.arange(n, dtype=np.int32) % 4
     for start in range(0, n, batch_size):
         rng.shuffle(turns[start : start + batch_size])
     return turns
