@@ -127,6 +127,25 @@ def test_bad_arguments_are_refused(arguments, said):
         mix.find("mixup")(*arguments)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"images": np.zeros((6, 8, 8, 1), "uint8")}, "`images` must be float"),
+        ({"images": IMAGES[0]}, "`images` must be float"),
+        ({"images": IMAGES[:5]}, "`images` must be as many as `labels`, 6"),
+        ({"partners": (np.zeros((6, 8, 8, 1), "uint8"), LABELS)}, "`partners` must be float"),
+        ({"partners": (IMAGES[:5], LABELS)}, "`partners` must be as many"),
+        ({"labels": np.eye(3, dtype=int)[LABELS]}, "`labels` must be"),
+        ({"labels": LABELS + 1}, r"`labels` must lie in \[0, 3\)"),
+        ({"labels": LABELS - 1}, r"`labels` must lie in \[0, 3\)"),
+    ],
+)
+def test_batches_that_have_no_mean_or_no_labels_are_refused(name, given, said):
+    with pytest.raises(ValueError, match=said):
+        mix.find(name)(COUNTS)(**{"images": IMAGES, "labels": LABELS, "seed": 0, "epoch": 5, "batch": 0, **given})
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tf_mmloss._validation import integer, number
-from tf_mmloss.imbalance import check_counts
+from tf_mmloss._validation import integer, number, received
+from tf_mmloss.imbalance import check_counts, check_labels
 from tf_mmloss.sampling import draw_rows
 
 Box = tuple[int, int, int, int]  # top, bottom, left, right
@@ -58,7 +58,15 @@ class Mixing(abc.ABC):
 
         Returns:
             Images of the same shape, and float32 targets (B, C), rows that sum to one.
+
+        Raises:
+            ValueError: images of whole numbers, which have no mean; labels of no class, or not one for each image.
         """
+        for argument, given in (("images", images), *(() if partners is None else (("partners", partners[0]),))):
+            if not isinstance(given, np.ndarray) or given.ndim != 4 or given.dtype.kind in "biu":
+                raise ValueError(f"`{argument}` must be float (B, height, width, channels). {received(argument, given)}")
+            if len(given) != len(labels):
+                raise ValueError(f"`{argument}` must be as many as `labels`, {len(labels)}. Received: {len(given)}")
         mixed = self.draw(labels, images.shape[1:3], seed, epoch, batch, None if partners is None else partners[1])
         return mixed.images(images, images[mixed.order] if partners is None else partners[0]), mixed.targets
 
@@ -77,7 +85,13 @@ class Mixing(abc.ABC):
             labels, seed, epoch, batch: as when called.
             size: height and width of the images.
             their_labels: (B,) of the partners. Default: those of the batch, in another order.
+
+        Raises:
+            ValueError: labels of no class.
         """
+        labels = check_labels(labels, len(self.cls_counts))
+        if their_labels is not None:
+            their_labels = check_labels(their_labels, len(self.cls_counts))
         # Four numbers keep these draws apart from those of `tf_mmloss.sampling` and `tf_mmloss.augment`.
         rng = np.random.default_rng([seed, epoch, batch, 1])
         left_out = epoch < self.begins or (self.epochs is not None and epoch >= self.epochs - self.spared)
