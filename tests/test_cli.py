@@ -426,3 +426,13 @@ def test_a_run_can_be_longer_where_its_epochs_are_those_of_the_longer_one(option
     longer = resolve.lengthened(config, **given)
     stages.check_lengthened(config, longer, done)
     assert longer == resolve.resolve(Config(**{"dataset": "digits", "method": "erm", **options, **given}))
+
+
+def test_a_run_that_cmo_mixed_no_longer_before_its_last_stage_cannot_be_longer():
+    """Of 40 epochs, mislas begins its last stage at 38, and cmo mixes from 4 to 34."""
+    config = resolve.resolve(Config(dataset="digits", epochs=40, method="mislas", schedule="constant", mix="cmo"))
+    longer = resolve.lengthened(config, 80)
+    stages.check_lengthened(config, longer, 35)
+    for done in (36, 37):
+        with pytest.raises(ValueError, match="cmo does not mix the last 3 epochs"):
+            stages.check_lengthened(config, longer, done)
