@@ -93,6 +93,9 @@ def build(config: Config, splits: Splits) -> keras.Model:
     its_loss = loss(config, splits.cls_counts, first.stage)
     if its_loss.needs_features:
         model = with_features(model)
+    if config.strategy == "mirrored":  # the statistics of Keras' own layers are those of the global batch, too
+        for layer in _batch_norms(model):
+            layer.synchronized = True
     _begin(config, model, first, its_loss)
     return model
 
@@ -432,14 +435,19 @@ def _save(model: keras.Model, path: Path) -> None:
     # A layer's config says whether it is trained, and nothing of its variables: a frozen batch normalisation in
     # training mode would come back as one that is trained.
     frozen = [layer for layer in _batch_norms(model) if layer.trainable and not layer.trainable_variables]
+    synchronized = [layer for layer in _batch_norms(model) if layer.synchronized]  # which other backends refuse
     try:
         for layer in frozen:
             layer.trainable = False
+        for layer in synchronized:
+            layer.synchronized = False
         with strategy.alone(), atomic_path(path) as temporary:
             model.save(temporary)
     finally:
         for layer in frozen:
             _freeze_in_training_mode(layer)
+        for layer in synchronized:
+            layer.synchronized = True
 
 
 def freeze(model: keras.Model, trains: str = "all", batch_norm: str = "inference") -> None:
