@@ -388,7 +388,10 @@ def test_documented_commands_and_their_options_exist(words, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({}, "as its learning rate follows from `epochs`: in epoch 0 it was 0.1, and in a run of 80 epochs it is 0.05"),
+        (
+            {},
+            "as its learning rate follows from `epochs`: in epoch 0 it was 0.03, and in a run of 80 epochs it is 0.015",
+        ),
         ({"schedule": "cosine"}, "as its learning rate follows from `epochs`"),
         ({"schedule": "constant", "sam": 0.1, "sam_late": 0.2}, "as its radius of SAM follows from `epochs`"),
         ({"schedule": "constant", "method": "mm-drw"}, "--start-epoch keeps it there"),

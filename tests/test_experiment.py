@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, copied_at_renames, interrupts, once
+from helpers import BACKEND, copied_at_renames, interrupts, once, use_backbone
 
 import tf_mmloss
 from tf_mmloss import decide, pipeline
@@ -77,6 +78,23 @@ def test_same_seed_same_run_other_seed_other_run(finished, tmp_path):
     assert experiment.run(SMALL, tmp_path / "again")["checksum"] == metrics["checksum"]
     other = dataclasses.replace(SMALL, seed=1)
     assert experiment.run(other, tmp_path / "other")["checksum"] != metrics["checksum"]
+
+
+@once
+def test_the_speed_counts_the_images_that_were_shown(tmp_path, monkeypatch):
+    """Of 417 images, batches of 52 leave one over."""
+    monkeypatch.setattr(
+        experiment,
+        "time",
+        SimpleNamespace(perf_counter=iter(range(10**6)).__next__, strftime=lambda *_: "", gmtime=time.gmtime),
+    )
+    use_backbone(
+        lambda spec, shape, weights: keras.Sequential([keras.Input(shape), keras.layers.Flatten()]), monkeypatch
+    )
+    metrics = experiment.run(
+        Config(dataset="digits", ratio=20, method="erm", backbone="tiny", epochs=1, batch_size=52), tmp_path / "run"
+    )
+    assert metrics["images_per_second"] == 416 / 8
 
 
 def test_finished_run_resumes_to_itself(finished):

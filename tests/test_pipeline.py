@@ -6,7 +6,7 @@ import pytest
 from helpers import augmented_by_hand
 
 from tf_mmloss import DeferredResampling, normalization
-from tf_mmloss.pipeline import eval_dataset, steps_per_epoch, train_dataset
+from tf_mmloss.pipeline import eval_dataset, images_per_epoch, steps_per_epoch, train_dataset
 from tf_mmloss.sampling import draw_rows
 
 pytest.importorskip("tensorflow", reason="tf.data is TensorFlow's")
@@ -194,6 +194,7 @@ def test_bad_arguments_are_refused(data, name, value):
 def test_steps_per_epoch():
     assert [steps_per_epoch(n, 128) for n in (0, 1, 128, 144, 145, 272, 273)] == [0, 1, 1, 1, 2, 2, 3]
     assert [steps_per_epoch(n, 4) for n in (4, 5)] == [1, 2]
+    assert [images_per_epoch(n, 128) for n in (0, 1, 128, 144, 145, 272, 273)] == [0, 1, 128, 128, 145, 256, 273]
     with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
         steps_per_epoch(1, 0)
     with pytest.raises(ValueError, match="`num_examples` must be an integer >= 0"):

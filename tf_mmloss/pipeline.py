@@ -41,6 +41,22 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     return steps + bool(rest) if not steps or 8 * rest > batch_size else steps
 
 
+def images_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Images of an epoch: all, but for a last batch that `steps_per_epoch` leaves out.
+
+    Args:
+        num_examples, batch_size: see `steps_per_epoch`.
+
+    Raises:
+        ValueError: a number out of range.
+
+    Example:
+        >>> images_per_epoch(145, 128), images_per_epoch(144, 128)
+        (145, 128)
+    """
+    return min(num_examples, steps_per_epoch(num_examples, batch_size) * batch_size)
+
+
 def train_dataset(
     images: np.ndarray | Rows,
     labels: np.ndarray,
@@ -68,7 +84,7 @@ def train_dataset(
         labels: (N,) whole numbers in [0, num_classes), checked here.
         num_classes: C.
         normalize: the layer of `tf_mmloss.models.normalization`.
-        batch_size: default 128; the last batch of an epoch may be smaller.
+        batch_size: default 128; the last batch of an epoch may be smaller, or left out, see `steps_per_epoch`.
         seed: of the run. Default 0.
         first_epoch: where to start, for resuming. Default 0.
         resampling: from the epoch to class weights (C,) for class-balanced drawing, or to None;
@@ -216,13 +232,14 @@ def _by_rows(normalize: Callable[[Any], Any]) -> Callable[[Any], Any]:
     import keras
     import tensorflow as tf
 
-    if type(normalize) is not keras.layers.Rescaling or np.ndim(normalize.scale) != 1:
+    layer: Any = normalize
+    if type(layer) is not keras.layers.Rescaling or np.ndim(layer.scale) != 1:
         return normalize
 
     def rescale(x: tf.Tensor) -> tf.Tensor:
-        if not x.shape[-1:] == np.shape(normalize.scale) == np.shape(normalize.offset):
+        if not x.shape[-1:] == np.shape(layer.scale) == np.shape(layer.offset):
             return normalize(x)
-        scale, offset = (np.tile(np.float32(values), x.shape[2]) for values in (normalize.scale, normalize.offset))
+        scale, offset = (np.tile(np.float32(values), x.shape[2]) for values in (layer.scale, layer.offset))
         rows = tf.cast(tf.reshape(x, (-1, len(scale))), tf.float32)
         return tf.reshape(rows * scale + offset, tf.shape(x))
 

@@ -27,8 +27,8 @@ class ResampledDataset(keras.utils.PyDataset):
         y: targets, in the same forms; they reach the model as they are.
         labels: (N,) classes by which is drawn, in any form that `imbalance.class_indices` takes. Default: `y`.
         sample_weight: (N,) weights for `fit`, if any.
-        batch_size: of all processes together, a multiple of `num_replicas`; the last batch of an epoch may be smaller.
-            Default 128.
+        batch_size: of all processes together, a multiple of `num_replicas`; the last batch of an epoch may be smaller,
+            or left out, see `tf_mmloss.pipeline.steps_per_epoch`. Default 128.
         seed: >= 0. Default 0.
         first_epoch: where to start, for resuming. Default 0.
         resampling: "inverse" (default), "effective", class weights (C,), a function of the epoch such as

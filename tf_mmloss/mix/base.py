@@ -64,7 +64,9 @@ class Mixing(abc.ABC):
         """
         for argument, given in (("images", images), *(() if partners is None else (("partners", partners[0]),))):
             if not isinstance(given, np.ndarray) or given.ndim != 4 or given.dtype.kind in "biu":
-                raise ValueError(f"`{argument}` must be float (B, height, width, channels). {received(argument, given)}")
+                raise ValueError(
+                    f"`{argument}` must be float (B, height, width, channels). {received(argument, given)}"
+                )
             if len(given) != len(labels):
                 raise ValueError(f"`{argument}` must be as many as `labels`, {len(labels)}. Received: {len(given)}")
         mixed = self.draw(labels, images.shape[1:3], seed, epoch, batch, None if partners is None else partners[1])

@@ -43,6 +43,7 @@ from tf_mmloss.files import atomic_path, interrupts_deferred, write_json
 from tf_mmloss.methods import METHODS
 from tf_mmloss.metrics import expected_calibration_error, per_class_error, shot_masks
 from tf_mmloss.models import add_head, with_features
+from tf_mmloss.pipeline import images_per_epoch
 from tf_mmloss.runs import page, plots, predictions, saved
 from tf_mmloss.runs.folder import (
     FAILED,
@@ -281,7 +282,7 @@ def _train(
         ]
         # What follows the checkpoint can be made from it: of a process killed in between, `_write_derived` does.
         writing = [
-            _Timer(len(splits.train_labels)),
+            _Timer(images_per_epoch(len(splits.train_labels), config.batch_size)),
             checkpoint,
             _BestModel(folder, checkpoint, model),
             *([keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)] if has_tensorflow() else []),

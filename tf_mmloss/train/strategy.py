@@ -22,7 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_mmloss.pipeline import steps_per_epoch
+from tf_mmloss.pipeline import images_per_epoch
 from tf_mmloss.train import progress
 from tf_mmloss.train.config import Config
 
@@ -88,7 +88,7 @@ def check_images(config: Config, images: int) -> None:
             f"`batch_size` must not exceed the {images} training images with `strategy` mirrored. "
             f"Received: batch_size={batch}"
         )
-    rest = min(images, steps_per_epoch(images, batch) * batch) % batch
+    rest = images_per_epoch(images, batch) % batch
     share = -(-rest // devices)  # the last devices get what is left
     # oneDNN gives the convolution of no images a wrong shape.
     fails = "CPU" in _local_devices()[-1] and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
