@@ -85,6 +85,12 @@ def test_a_weakest_decision_changes_nothing(scale):
         assert not np.allclose(decide.layer(spec, trained).scores(LOGITS), scale * LOGITS)
 
 
+def test_a_scale_may_be_a_whole_number():
+    for spec in ("logit-adjustment:1", "tau-normalisation:1", "temperature:2"):
+        whole, real = (decide.layer(spec, decide.Trained(scale, COUNTS, KERNEL, BIAS)) for scale in (2, 2.0))
+        np.testing.assert_array_equal(whole.scores(LOGITS), real.scores(LOGITS))
+
+
 @pytest.mark.parametrize("spec", ["logit-adjustment:1.5", "tau-normalisation:0.7", "temperature:3"])
 def test_the_layer_gives_the_softmax_of_the_scores(spec):
     layer = decide.layer(spec, TRAINED)

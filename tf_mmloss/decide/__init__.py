@@ -112,9 +112,7 @@ def layer(spec: str, trained: Trained) -> Any:
         raise ValueError(f"`decide` must have a strength here. {received('decide', spec)}")
     head = "cosine" if trained.kernel is None else "dense"
     decision.refuse(head=head, probabilistic=trained.probabilistic, activation=trained.activation)
-    scale, offset = (
-        value if isinstance(value, float) else value.tolist() for value in decision.affine(trained, strength)
-    )
+    scale, offset = (np.asarray(value).tolist() for value in decision.affine(trained, strength))
     return Probabilities(scale, trained.activation, offset)
 
 
