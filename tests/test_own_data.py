@@ -13,7 +13,7 @@ import pytest
 from helpers import BACKEND
 from PIL import Image
 
-from tf_mmloss import normalization
+from tf_mmloss import decide, normalization
 from tf_mmloss.cli import evaluate, fit, predict, runs
 from tf_mmloss.data import load_images, open_source
 from tf_mmloss.datasets import ImageDataset
@@ -356,6 +356,21 @@ def test_a_decision_is_fitted_on_images_of_a_function_that_was_named(tmp_path, m
     asked = ["--decide", "temperature", "--dataset", "pictures_of:arrays", "--draws", "0"]
     assert evaluate.main(["run", *asked]) == 0
     assert "held-out training images: 6 images, decided by temperature:" in capsys.readouterr().out
+
+
+def test_own_images_that_moved_are_decided_as_where_they_were(folder, tmp_path, monkeypatch):
+    """Each half by the other's strength; of another decision, too, which is fitted where they are now."""
+    run = tmp_path / "run"
+    given = ["--dataset", str(folder), "--method", "erm", "--holdout", "2", "--decide", "temperature"]
+    assert fit.main([*given, "--out", str(run), *SMALL]) == 0
+    specs, decided = [], decide.decided
+    monkeypatch.setattr(decide, "decided", lambda spec, *rest: specs.append(spec) or decided(spec, *rest))
+    there = {decide_by: evaluate.evaluate(run, draws=0, decide_by=decide_by) for decide_by in (None, "temperature")}
+    moved = folder.rename(tmp_path / "moved")
+    for decide_by, expected in there.items():
+        found = evaluate.evaluate(run, str(moved), draws=0, decide_by=decide_by)
+        assert found | {"evaluated_on": expected["evaluated_on"]} == expected
+    assert specs == ["temperature"] * 4  # without a strength: it is fitted by halves
 
 
 def test_presets_of_own_images_need_the_images():

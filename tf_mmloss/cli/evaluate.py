@@ -66,11 +66,12 @@ def evaluate(
         raise ValueError(f"`dataset` must be other images than the run's with {given}. Received: dataset={dataset!r}")
     if other is None:
         of, images, labels = own_images(run, model, data_dir, called=called)
+        own = True
     else:
-        of, images, labels = _other(other, run, model, data_dir, **reading)
-        model = model.fitted(run, data_dir)
+        of, images, labels, own = _other(other, run, model, data_dir, **reading)
+        model = model if own else model.fitted(run, data_dir)
     # On the images that a strength is fitted on, each half is decided by the other.
-    decided = decide.decided(asked if other is None else model.decide, model.trained, labels, model.logits(images))
+    decided = decide.decided(asked if own else model.decide, model.trained, labels, model.logits(images))
     scores = decided.scores
     counts, names = model.trained.cls_counts, model.class_names
     found = evaluation.evaluate(labels, evaluation.softmax(scores), cls_counts=counts, class_names=names, draws=draws)
@@ -84,7 +85,8 @@ def evaluate(
 
 def _other(
     dataset: str, run: str | os.PathLike[str], model: "RunModel", data_dir: str | None, **reading: bool
-) -> "tuple[str, Any, np.ndarray]":
+) -> "tuple[str, Any, np.ndarray, bool]":
+    """In words, images and labels of a data set; and whether they are those that the run was evaluated on."""
     import dataclasses
 
     import numpy as np
@@ -110,10 +112,10 @@ def _other(
         trained_on = read_json(Path(run).expanduser(), "data.json", ["fingerprint"])["fingerprint"]
     if trained_on.partition("-")[0] == images.fingerprint.partition("-")[0]:  # wherever they are now
         moved = dataclasses.replace(model, config=dataclasses.replace(model.config, dataset=dataset))
-        return own_images(run, moved, data_dir, called=True)
+        return *own_images(run, moved, data_dir, called=True), True
     part = "test split" if source.split is not None else "all images"
     labels = np.array([known[name] for name in source.class_names])[images.y[images.test]]
-    return f"{images.name}, {part}", Rows(images.x, images.test), labels
+    return f"{images.name}, {part}", Rows(images.x, images.test), labels, False
 
 
 def parser() -> argparse.ArgumentParser:
