@@ -333,6 +333,15 @@ def test_a_network_that_cannot_be_built_leaves_no_run(folder, tmp_path):
         assert not (tmp_path / "run").exists()
 
 
+def test_pictures_may_have_any_name_but_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("~nobody.png", "a.png"):
+        Path(name).touch()
+    assert predict.files(["~nobody.png", "a.png"]) == ([Path("~nobody.png"), Path("a.png")], [])
+    with pytest.raises(FileNotFoundError, match=r"must be files, folders or patterns of files\. Received: ''"):
+        predict.files([""])  # as of a shell's variable that is not set
+
+
 def test_all_of_other_images_are_evaluated(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "few" / name).mkdir(parents=True)

@@ -3,7 +3,8 @@
     tf-mmloss predict RUN photo.jpg more_photos/ 'day*/*.png' --out predictions.csv
 
 Pictures are files, folders with all images that are below them, or patterns. The table has a row a picture: its file,
-its class and probability, and the runner-up; the probabilities are left out of a run whose loss has none, a hinge.
+its class and probability, and the runner-up; the probabilities are left out of a run whose loss has none over the
+classes together: a hinge, or a sigmoid of each class.
 Pictures that cannot be read are named, and the exit status is then 1. A stop (ctrl-C) keeps the rows that are done.
 """
 
@@ -38,7 +39,11 @@ def files(wanted: Sequence[str]) -> tuple[list[Path], list[Path]]:
     found: dict[Path, None] = {}
     others: list[Path] = []
     for text in wanted:
-        path = Path(text).expanduser()
+        path = Path(text)
+        with contextlib.suppress(RuntimeError):  # a file whose name begins with ~, which is no user's
+            path = path.expanduser()
+        if not text:  # to `Path`, the current folder
+            raise FileNotFoundError("`images` must be files, folders or patterns of files. Received: ''")
         if path.is_dir():
             here, more = image_files(path)
             others += more
