@@ -503,6 +503,17 @@ def test_outputs_that_would_fill_the_memory_are_refused(tmp_path):
         load_saved(tmp_path / "last.keras")
 
 
+def test_a_run_of_a_yes_or_no_question_for_each_class_is_exported(tmp_path):
+    """Its probabilities do not sum to 1, so its result has no calibration error."""
+    run, out = tmp_path / "run", tmp_path / "saved"
+    experiment.run(Config(dataset="digits", ratio=20, depth=8, epochs=1, method="cb-sigmoid"), run)
+    assert export.main([str(run), "--out", str(out)]) == 0
+    images = load("digits").test_images[:20]
+    served = tf.saved_model.load(str(out)).signatures["serving_default"](tf.constant(images))["probabilities"].numpy()
+    np.testing.assert_allclose(served, 1 / (1 + np.exp(-RunModel.load(run).scores(images))), atol=1e-5)
+    assert "they do not sum to 1" in (out / "README.md").read_text()
+
+
 @pytest.mark.parametrize("saved", sorted((ROOT / "saved_models").iterdir()), ids=lambda path: path.name)
 def test_models_in_the_repository_are_of_their_run_folders(saved):
     run = ROOT / "results" / saved.name

@@ -123,8 +123,10 @@ def export(
     """
     library.check_format(format)
     config = run_folder.read_config(run)
-    probabilistic = _is_probabilistic(config)
-    needed = ("checksum", *(("calibration_error", "mean_confidence") if probabilistic else ()))
+    loss = _loss(config)
+    probabilistic = loss.probabilistic
+    together = probabilistic and loss.activation == "softmax"  # of the classes: else there is no calibration error
+    needed = ("checksum", *(("calibration_error", "mean_confidence") if together else ()))
     metrics = run_folder.read_json(run, "metrics.json", needed)
     environment, origin = run_folder.read_json(run, "environment.json"), _origin(run, config)
     library.check_free(out)
@@ -173,10 +175,10 @@ def _images(run: Path, config: Config, data_dir: str | None) -> np.ndarray | Non
     return None
 
 
-def _is_probabilistic(config: Config) -> bool:
-    """Whether the loss of a run's last stage fits probabilities."""
+def _loss(config: Config) -> type[tf_mmloss.LongTailLoss]:
+    """The loss of a run's last stage."""
     method = METHODS[config.method]
-    return loss_class(method.own_stages[-1].loss or method.loss).probabilistic
+    return loss_class(method.own_stages[-1].loss or method.loss)
 
 
 def _origin(run: Path, config: Config) -> str:
@@ -205,9 +207,12 @@ def card(
     """
     start = environment["starts"][0]
     of_temperature = decide.startswith("temperature")
-    is_probability = _is_probabilistic(config) or of_temperature
+    loss = _loss(config)
+    is_probability = loss.probabilistic or of_temperature
     texts = _PROBABILITIES if is_probability else _SCORES
     confidence = texts["confidence"] if "calibration_error" in metrics or not is_probability else ""
+    if loss.activation == "sigmoid":
+        confidence = "Each class has a probability\nof its own: they do not sum to 1."
     own = metrics.get("decision", {}).get("decide", "none")
     decided = "" if decide == own == "none" else f"\n- decision: {decide}"
     if decide != own:
