@@ -90,6 +90,13 @@ def test_predictions_are_read_as_they_were_saved(tmp_path, largest):
         predictions.read(tmp_path, largest)
 
 
+def test_a_confidence_larger_than_one_is_refused(tmp_path):
+    row = [("labels", "<u4"), ("predicted", "<u4"), ("confidence", "<u4")]
+    np.save(tmp_path / predictions.NAME, np.array([(0, 1, 65536)], row))
+    with pytest.raises(RunFolderError, match="has a confidence that is larger than 1"):
+        predictions.read(tmp_path, 10)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -230,6 +237,18 @@ def test_the_page_of_a_comparison_says_what_to_take(tmp_path, seeds):
     places = [float(x) for x in re.findall(r"(?:left|width): ([-0-9.]+)%", html)]
     assert min(places) == 0
     assert max(places) == 100
+
+
+def test_runs_of_other_numbers_of_training_images_have_none_of_one_of_them(tmp_path):
+    runs, out = [a_run(tmp_path), a_run(tmp_path, ratio=10)], tmp_path / "page.html"
+    run_page.write_comparison(runs, out)
+    assert "With the training images of each class" in out.read_text()
+    metrics = json.loads((runs[1] / "metrics.json").read_text())
+    (runs[1] / "metrics.json").write_text(json.dumps(metrics | {"cls_counts": [77] * 10}))
+    run_page.write_comparison(runs, out)
+    text = text_of(out.read_text())
+    assert "Of runs with other numbers of training images" in text
+    assert "class number 1 25.00 % 25.00 %" in text
 
 
 def test_runs_side_by_side_have_a_page_in_a_new_folder(tmp_path, capsys):

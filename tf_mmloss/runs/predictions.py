@@ -73,4 +73,7 @@ def read(folder: Path, num_classes: int) -> Predictions | None:
     if len(array) and max(array["labels"].max(), array["predicted"].max()) >= num_classes:
         raise RunFolderError(f"{path} has classes that the run does not have.")
     classes = {name: array[name].astype(np.int64) for name in ("labels", "predicted")}
-    return Predictions(**classes, **{name: array[name] / _STEPS for name in names if name not in classes})
+    shares = {name: array[name] / _STEPS for name in names if name not in classes}
+    if any(share.max(initial=0) > 1 for share in shares.values()):
+        raise RunFolderError(f"{path} has a confidence that is larger than 1.")
+    return Predictions(**classes, **shares)
