@@ -222,6 +222,7 @@ def test_a_model_of_floats_keeps_its_input_and_a_hinge_has_scores(tmp_path):
         ({"metadata": {"model": object()}}, "`metadata['model']` must be what JSON can hold"),
         ({"metadata": {"deep": {1, b"x"}}}, "`metadata"),
         ({"metadata": [1]}, "`metadata` must be a dictionary"),
+        ({"metadata": {"class_names": ["c", "b", "a"]}}, "`metadata` must leave class_names and scale to the export"),
         ({"normalize": 1}, "`normalize` must be a function"),
         ({"card": "\ud800"}, "`card` must be"),
         ({"images": np.zeros((4, 9, 9, 1), np.uint8)}, "`images` must be uint8 of shape (None, 8, 8, 1)"),

@@ -102,7 +102,8 @@ def export(
         class_names: C names; whole numbers are names too.
         normalize: the layer of `tf_mmloss.normalization` that the model was trained with. Default None: the inputs go
             into the model as they are.
-        metadata: anything else for metadata.json, also NumPy's; what JSON has no number for becomes null.
+        metadata: anything else than class_names and scale for metadata.json, also NumPy's; what JSON has no number for
+            becomes null.
         card: the model card, Markdown for README.md in the folder. Default: none is written.
         images: inputs for the check. Default: 16 random ones.
 
@@ -132,8 +133,11 @@ def export(
     names = _names(class_names, num_outputs)
     if metadata is not None and not isinstance(metadata, Mapping):
         raise ValueError(f"`metadata` must be a dictionary. Received: metadata={shown(metadata)}")
-    scale = getattr(probabilities, "scale", None)
-    description = {"class_names": names, "scale": scale, **_plain("metadata", metadata or {})}
+    own = {"class_names": names, "scale": getattr(probabilities, "scale", None)}
+    more = _plain("metadata", metadata or {})
+    if taken := [name for name in own if name in more]:
+        raise ValueError(f"`metadata` must leave class_names and scale to the export. Received: {', '.join(taken)}")
+    description = own | more
     if card is not None and (not isinstance(card, str) or _LONE_SURROGATE.search(card)):
         raise ValueError(f"`card` must be a text. Received: card={shown(card)}")
     check_free(folder)
