@@ -46,15 +46,16 @@ def evaluate(
         labels: (N,) true classes.
         probabilities: (N, C), rows that sum to 1.
         cls_counts: (C,) training examples of each class, for "many", "medium" and "few"; default: left out.
-        class_names: C names, for `not_evaluated`; default: the class numbers.
+        class_names: C names, for `per_class` and `not_evaluated`; default: the class numbers.
         top_k: k of each top-k accuracy; larger than C are left out. Default 1 and 5.
         draws: of the bootstrap, 0 for none. Default 1000.
         seed: of the draws. Default 0.
 
     Returns:
-        A dictionary that JSON can hold: `value`, the numbers of the whole; `interval`, [low, high] of each;
-        `per_class`: images, recall, precision, f1 and auroc of each class; `confusion`, C rows of true by C columns of
-        predicted classes; `not_evaluated`, names of the classes without test images.
+        A dictionary that JSON can hold: `value`, the numbers of the whole; `interval`, [low, high] of each but
+        macro_auroc, calibration_error and mean_confidence, empty without draws; `per_class`: images, recall, precision,
+        f1 and auroc of each class; `confusion`, C rows of true by C columns of predicted classes; `not_evaluated`,
+        names of the classes without test images.
 
     Raises:
         ValueError: labels or probabilities of other shapes or ranges, other arguments out of range.
