@@ -145,6 +145,23 @@ def test_two_workers_share_a_search(tmp_path, capfd):
     assert {path.name for path in (out / "tuner").glob("worker*.json")} == {"worker0.json", "worker1.json"}
 
 
+def test_a_trial_that_ends_in_an_error_is_left_out_of_the_table(tmp_path, monkeypatch, capsys):
+    def run(config, *_, **__):
+        if config.beta == 1.2:
+            raise RuntimeError("out of memory")
+        return {"error": 0.25}
+
+    monkeypatch.setattr(experiment, "run", run)
+    command = [*ARGUMENTS, "--search", "grid", "--out", str(tmp_path / "search")]
+    assert tune.main([*command, "--over", "beta=1.2,1.8"]) == 0
+    printed = capsys.readouterr()
+    assert "trials 0 ended in an error" in printed.out + printed.err
+    with open(tmp_path / "search" / "trials.csv", newline="") as file:
+        assert [(row["trial"], row["error"]) for row in csv.DictReader(file)] == [("1", "0.25")]
+    assert tune.main([*command[:-1], str(tmp_path / "other"), "--over", "beta=1.2"]) == 2
+    assert "no trial was finished" in capsys.readouterr().err
+
+
 def test_a_worker_that_fails_ends_the_search(tmp_path, capfd):
     missing = ["--dataset", "cifar10", "--data-dir", str(tmp_path / "nowhere"), "--workers", "2"]
     assert tune.main([*missing, "--out", str(tmp_path / "search")]) == 2

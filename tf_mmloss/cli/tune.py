@@ -264,12 +264,13 @@ def search(
         data: images of one's own, if they are loaded already.
 
     Returns:
-        The table, best trial first: trial, the searched options, held-out error. Empty in a worker of a shared
-        search (see the top of this file): its chief has the table.
+        The table, best trial first: trial, the searched options, held-out error; without trials that ended in an
+        error. Empty in a worker of a shared search (see the top of this file): its chief has the table.
 
     Raises:
         ValueError: an unknown search, no dimension, one that the config fixes, no holdout, a grid over a range, a
             config that cannot be run, or a folder that holds another search.
+        RuntimeError: no trial was finished.
     """
     choice("search", kind, SEARCHES)
     if trials is None:
@@ -320,8 +321,14 @@ def search(
             return []
         table = [
             {"trial": trial.trial_id, **trial.hyperparameters.values, "error": trial.score}
-            for trial in oracle.get_best_trials(len(oracle.trials))
+            for trial in oracle.trials.values()
+            if trial.status == "COMPLETED"
         ]
+        if failed := [trial_id for trial_id, trial in oracle.trials.items() if trial.status == "FAILED"]:
+            why = f"ended in an error, see trial.json of each in {root / 'tuner'}"
+            if not table:
+                raise RuntimeError(f"no trial was finished: {', '.join(failed)} {why}.")
+            progress.tell(f"trials {', '.join(failed)} {why}: they are not in the table", "error")
         table.sort(key=lambda row: (row["error"], row["trial"]))
         _write_table(root / TABLE[0], table)
         plots.search(table, root / Path(TABLE[1]).stem, title=_title(config))
