@@ -452,7 +452,7 @@ def test_a_killed_reading_starts_again(tmp_path, monkeypatch, own_cache):
     np.testing.assert_array_equal(images.x, expected.x)
 
 
-@pytest.mark.parametrize("damage", ["short", "gone", "no JSON"])
+@pytest.mark.parametrize("damage", ["short", "empty", "gone", "no JSON", "no digests", "no moments"])
 def test_a_damaged_entry_is_read_again(tmp_path, damage):
     root = write_set(tmp_path / "set", a=3, b=3)
     first = load_images(root)
@@ -461,6 +461,10 @@ def test_a_damaged_entry_is_read_again(tmp_path, damage):
     del first
     if damage == "short":
         os.truncate(file, 200)
+    elif damage == "empty":
+        os.truncate(file, 0)
+    elif damage in ("no digests", "no moments"):
+        os.truncate(type(root)(file).parent / f"{damage.removeprefix('no ')}.npy", 0)
     elif damage == "gone":
         os.unlink(file)
     else:

@@ -146,7 +146,7 @@ def _open(folder: Path, shape: _Shape, source: Source) -> Cached | None:
         if images.shape != shape or images.dtype != np.uint8 or kept.shape != (shape[0], *_DIGEST):
             return None
         named = {int(i): Dirt(source.names[int(i)], reason, readable) for i, reason, readable in dirt}
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError):  # NumPy's of an empty file is an EOFError
         return None
     return Cached(folder, images, kept[:, 0], kept[:, 1], _moments(folder, shape), named, 0.0)
 
@@ -155,7 +155,7 @@ def _moments(folder: Path, shape: _Shape) -> np.ndarray | None:
     """Those of an entry."""
     try:
         found = np.load(folder / "moments.npy")
-    except (OSError, ValueError):
+    except (OSError, EOFError, ValueError):
         return None
     whole = found.dtype == np.uint8 and found.shape == _rows_of(shape)["moments.npy"]
     return found.view(decoders.MOMENT)[..., 0] if whole else None
