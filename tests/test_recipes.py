@@ -35,6 +35,12 @@ def test_the_digits_keep_their_batch_and_rate_in_every_recipe(recipe):
     assert resolve(Config(dataset="digits", ratio=20, recipe=recipe, batch_size=64)).batch_size == 64
 
 
+@pytest.mark.parametrize("given", [{"imbalance": ["longtail"]}, {"ratio": [100]}])
+def test_record_refuses_a_training_set_that_is_none(given):
+    with pytest.raises(ValueError, match=f"`{next(iter(given))}` must be"):
+        resolve(Config(recipe="record", **given))
+
+
 def test_balanced_softmax_with_a_cosine_head_has_its_published_scale():
     assert resolve(Config(method="balanced-softmax", recipe="strong")).scale == 32
     assert resolve(Config(method="balanced-softmax")).scale == 1

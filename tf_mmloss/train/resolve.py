@@ -278,7 +278,9 @@ def training(config: Config) -> dict[str, Any]:
     if config.is_own or RECIPES[config.dataset].batch_size != Recipe.batch_size:
         filled.pop("batch_size", None)
     if config.recipe == "record":
-        setting = config.dataset, config.imbalance or "longtail", 100 if config.ratio is None else config.ratio
+        imbalance = choice("imbalance", config.imbalance or "longtail", (*IMBALANCES, "none"))
+        ratio = number("ratio", 100 if config.ratio is None else config.ratio, at_least=1, at_most=MOST_RATIO)
+        setting = config.dataset, imbalance, ratio
         decay, filled["sam"], filled["sam_late"] = RECORD_CONSTANTS.get(setting, (2e-4, 0.1, 0.2))
         if config.optimizer == "sgd":
             filled["weight_decay"] = decay
