@@ -189,6 +189,9 @@ def test_table_rows_without_a_group_stand_alone(tmp_path):
     source = open_source(table)
     assert len(set(source.groups.tolist())) == 3
     assert "2 of 3 images have no group: each stands alone." in source.notes
+    cells = zip(names, ("p1", "p1 ", " p2"), strict=True)
+    table.write_text("path,label,group\n" + "".join(f"images/{n},{n[0]},{group}\n" for n, group in cells))
+    assert open_source(table).groups.tolist() == ["p1", "p1", "p2"]
 
 
 def test_parquet(tmp_path):
@@ -246,6 +249,17 @@ def test_table_with_links_and_missing_files(tmp_path):
     write_image(tmp_path / "outside.png")
     (tmp_path / "data" / "images" / "gone.png").symlink_to(tmp_path / "outside.png")
     refused(table, "outside its folder", "images/gone.png")
+
+
+def test_table_with_a_path_that_goes_up_through_a_link(tmp_path):
+    table = write_table(tmp_path / "data", "path,label\nimages/a/0.png,x\nimages/link/../gone.png,y\n")
+    write_image(tmp_path / "outside.png")
+    write_image(tmp_path / "data" / "deep" / "gone.png")
+    (tmp_path / "data" / "deep" / "below").mkdir()
+    (tmp_path / "data" / "images" / "link").symlink_to(tmp_path / "data" / "deep" / "below")
+    # What the path leads to is inside; what would be read, its shortest form, is not.
+    (tmp_path / "data" / "images" / "gone.png").symlink_to(tmp_path / "outside.png")
+    refused(table, "outside its folder", "images/link/../gone.png")
 
 
 def test_binary_table(tmp_path):
@@ -317,6 +331,15 @@ def test_npz_labels_by_name(tmp_path):
     assert source.labels.tolist() == [1, 0, 2] * 2
 
 
+def test_npz_whole_numbers_are_positions_among_the_class_names(tmp_path):
+    np.savez(tmp_path / "a.npz", x=X, y=np.arange(6) % 2, class_names=["1", "0"])
+    source = open_source(tmp_path / "a.npz")
+    assert source.class_names == ("1", "0")
+    assert source.labels.tolist() == [0, 1] * 3
+    np.savez(tmp_path / "a.npz", x=X, y=np.array(["0", "1"] * 3), class_names=["1", "0"])
+    assert open_source(tmp_path / "a.npz").labels.tolist() == [1, 0] * 3
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
@@ -339,6 +362,9 @@ def test_npz_labels_by_name(tmp_path):
         ({"x": np.asfortranarray(X), "y": Y}, ["np.ascontiguousarray"]),
         ({"x": X, "y": np.int64(3)}, ["single value"]),
         ({"x": X, "y": Y, "class_names": ["a"]}, ["1 class names and the label 2"]),
+        ({"x": X, "y": np.array(["a", "c"] * 3), "class_names": ["a", "b"]}, ["2 class names and the label c"]),
+        ({"x": X, "y": np.array(["a", "²"] * 3), "class_names": ["a", "b"]}, ["2 class names and the label ²"]),
+        ({"x": X, "y": Y, "class_names": ["a", "a", "b"]}, ["two classes of one name: a"]),
     ],
 )
 def test_npz_refused(tmp_path, arrays, words):
@@ -446,6 +472,8 @@ def test_tfds(tmp_path):
         assert label_of[np.asarray(Image.open(io.BytesIO(content))).tobytes()] == source.labels[index]
     refused("tfds:tiny", "not prepared in", "nothing is downloaded", "It has tiny_set.", data_dir=tmp_path)
     refused("tfds:../tiny_set", "tfds:NAME", data_dir=tmp_path)
+    for version in ("/1.0.0", "../1.0.0"):
+        refused(f"tfds:tiny_set:{version}", "with :VERSION", data_dir=tmp_path)
     # TFDS would import what the folder names.
     (file,) = tmp_path.rglob("features.json")
     text = file.read_text()
@@ -474,6 +502,7 @@ def test_names_that_stand_for_nothing(tmp_path, monkeypatch):
     refused("dat.csv", "Did you mean data.csv?")
     refused("photos/c/d", "photos has no 'c'")
     refused("zzz", "zzz is not there.")
+    refused("~nobody-of-this-name/photos", "~nobody-of-this-name/photos is not there")
     for url in ("https://a.b/photos.zip", "s3://bucket/photos"):
         refused(url, "must be on this machine", url)
     refused("", "must name")
@@ -498,6 +527,7 @@ def test_source_checks_itself():
         ({"labels": np.array([0, 1], np.int32)}, "int64"),
         ({"split": np.array(["train", "dev"])}, "train, test or val"),
         ({"class_names": ("a b", "A  b")}, "two spellings"),
+        ({"class_names": ("a", "b", "a")}, "two classes of one name: a"),
     ):
         with pytest.raises(DataError, match=word):
             make(**changes)

@@ -2,6 +2,7 @@
 
 import hashlib
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -72,7 +73,7 @@ class Source:
         dirt: Files that were left out of `names` because they cannot be read at all.
 
     Raises:
-        DataError: Lengths, label values or names disagree, or there is one class only.
+        DataError: Lengths, label values or names disagree, two classes have one name, or there is one class only.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Source:
         unknown = set() if self.split is None else set(self.split.tolist()) - set(SPLITS)
         if unknown:
             raise DataError(f"`split` must be train, test or val. Received: {sorted(map(str, unknown))}")
+        check_once(self.class_names)
         check_spellings(self.class_names)
 
     def __len__(self) -> int:
@@ -192,6 +194,16 @@ def encode(labels: Sequence[str], class_names: Sequence[str] | None = None) -> t
         class_names = class_names or sorted(found)
     position = {name: index for index, name in enumerate(class_names)}
     return tuple(class_names), np.array([position[label] for label in labels], np.int64)
+
+
+def check_once(class_names: Sequence[str]) -> None:
+    """Refuse two classes of one name.
+
+    Raises:
+        DataError: Such names.
+    """
+    if twice := [name for name, count in Counter(class_names).items() if count > 1]:
+        raise DataError(f"two classes of one name: {named(twice)}. Give each its own.")
 
 
 def check_spellings(class_names: Iterable[str]) -> None:

@@ -73,7 +73,7 @@ def open_source(spec: str | os.PathLike[str], data_dir: str | os.PathLike[str] |
     if not text or "\0" in text:
         raise DataError(f"`dataset` must name a folder, a file or a source. Received: dataset={text!r}")
     options = {name: value for name, value in options.items() if value is not None}
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # as it is where there is no such user, of which `Path` makes an error
     if os.path.lexists(path):
         return _open_path(path, options)
     prefix, colon, rest = text.partition(":")

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tf_mmloss.data.images import PIXEL_LIMIT
-from tf_mmloss.data.source import DataError, ImageError, Source, encode
+from tf_mmloss.data.source import DataError, ImageError, Source, check_once, encode, shown
 
 _CHANNELS = (1, 3, 4)
 
@@ -61,7 +61,8 @@ def from_arrays(
             )
     every = [label for part in labels for label in part]
     if class_names is not None:
-        every = _given_names(name, every, class_names)
+        numbers = all(np.asarray(y).dtype.kind in "buif" for _, y in parts.values())
+        every = _given_names(name, every, class_names, numbers)
     found, codes = encode(every, class_names)
     scale = {key: _scale(_name("x", key), x) for key, (x, _) in parts.items()}
     starts = np.cumsum([0, *(len(part) for part in labels)])
@@ -151,13 +152,16 @@ def _label_names(name: str, labels: Any) -> list[str]:
     return [str(label) for label in y.astype(np.int64).tolist()]
 
 
-def _given_names(name: str, labels: list[str], class_names: Sequence[str]) -> list[str]:
-    if set(labels) <= set(class_names):
+def _given_names(name: str, labels: list[str], class_names: Sequence[str], numbers: bool) -> list[str]:
+    """The names of labels: of numbers by their position, also where the class names are numbers themselves."""
+    check_once(class_names)
+    found = set(labels)
+    if not numbers and found <= set(class_names):
         return labels
-    high = max((int(label) if label.isdigit() else len(class_names) for label in labels), default=0)
-    if high >= len(class_names):
-        raise DataError(f"{name} has {len(class_names)} class names and the label {high}.")
-    return [class_names[int(label)] for label in labels]
+    positions = {str(position): class_name for position, class_name in enumerate(class_names)}
+    if unknown := sorted(found - positions.keys(), key=lambda label: (len(label), label)):
+        raise DataError(f"{name} has {len(class_names)} class names and the label {shown(unknown[-1])}.")
+    return [positions[label] for label in labels]
 
 
 def _scale(name: str, x: Pictures) -> float | None:

@@ -108,8 +108,8 @@ def open_path(
     if lost:
         raise DataError(f"{where}: no file can be read of {named(lost)}, the first that is none is {dirt[0]}.")
     class_names, labels = encode([columns["label"][row].strip() for row in kept])
-    groups = columns["group"]
-    grouped = sum(bool(groups[row].strip()) for row in kept) if groups else 0
+    groups = [cell.strip() for cell in columns["group"]]
+    grouped = sum(bool(groups[row]) for row in kept) if groups else 0
     if groups and grouped < len(kept):
         notes.append(f"{len(kept) - grouped:,} of {len(kept):,} images have no group: each stands alone.")
     return Source(
@@ -119,7 +119,7 @@ def open_path(
         names=files,
         read=Files(root, files),
         split=np.array([split[row] for row in kept]) if len(set(split)) > 1 else None,
-        groups=np.array([groups[row] if groups[row].strip() else f"\0{row}" for row in kept]) if grouped else None,
+        groups=np.array([groups[row] or f"\0{row}" for row in kept]) if grouped else None,
         stamp=str(stamp),
         notes=tuple(notes),
         dirt=tuple(dirt),
@@ -240,7 +240,7 @@ def _relative(cell: str, root: str) -> str | None:
     path = os.path.join(root, cell)
     if os.sep != "\\" and "\\" in cell and not os.path.lexists(path):
         path = os.path.join(root, cell.replace("\\", "/"))  # written on Windows
-    if not is_inside(path, root):
-        return None
-    # Not the resolved path: links below the folder keep their names.
-    return os.path.relpath(os.path.normpath(path), root)
+    # Not the resolved path: links below the folder keep their names. Checked is what will be read: `link/..` is another
+    # place than its shortest form.
+    path = os.path.normpath(path)
+    return os.path.relpath(path, root) if is_inside(path, root) else None

@@ -110,7 +110,7 @@ class _Reader:
 
 def _find(rest: str, place: Path) -> Path:
     name, _, version = rest.partition(":")
-    if not re.fullmatch(r"\w+(/[\w.-]+)?", name) or ".." in name:
+    if not re.fullmatch(r"\w+(/[\w.-]+)?", name) or ".." in name or not re.fullmatch(r"[\w.*-]*", version):
         raise DataError(f"`dataset` must be tfds:NAME, tfds:NAME/CONFIG or either with :VERSION. Received: tfds:{rest}")
     pattern = f"{version or '*'}/{MARKER}"
     found = sorted((place / name).glob(pattern)) or sorted((place / name).glob(f"*/{pattern}"))
