@@ -26,6 +26,7 @@ from tf_mmloss.train import experiment, inputs
 from tf_mmloss.train.config import Config, image_size
 from tf_mmloss.train.presets import own_recipe
 from tf_mmloss.train.resolve import resolve
+from tf_mmloss.train.show import why
 
 COUNTS = {"a cat": 12, "chien é": 6, "rare": 1}
 SMALL = ["--epochs", "2", "--depth", "8", "--jit", "off", "--input", "host" if BACKEND == "tensorflow" else "device"]
@@ -284,6 +285,13 @@ def test_the_recipe_follows_from_the_images(count, epochs, batch_size):
     recipe = own_recipe(data_set(count, side=8))
     assert (recipe.epochs, recipe.batch_size, recipe.pad) == (epochs, batch_size, 1)
     assert recipe.learning_rate == pytest.approx(0.1 * batch_size / 128)
+
+
+def test_of_a_learning_rate_that_does_not_follow_from_the_images_nothing_is_said():
+    data = data_set(500, side=8)
+    assert "a learning rate of 0.0125: " in "\n".join(why(Config(dataset="mine", batch_size=128), data))
+    for given in ({"learning_rate": 0.1}, {"optimizer": "adamw"}):
+        assert "learning rate" not in "\n".join(why(Config(dataset="mine", **given), data))
 
 
 @pytest.mark.parametrize(

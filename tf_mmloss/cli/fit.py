@@ -127,12 +127,21 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
         "cosine rate, batches of 64 of CIFAR, and a cosine head of balanced-softmax and vs; or record: AutoAugment and "
         "Cutout, SAM, that head, and twice the epochs of a data set that is not your own",
     )
-    train.add_argument("--epochs", type=int, help="default 200 (digits 60); warm-up and drops of the rate scale")
-    train.add_argument("--batch-size", type=int, help="default 128; of your own images from their number")
+    train.add_argument(
+        "--epochs",
+        type=int,
+        help="default 200 (digits 60); of your own images from their number; warm-up and drops of the rate scale",
+    )
+    train.add_argument(
+        "--batch-size",
+        type=int,
+        help="default 128 (digits 16), or that of --recipe; of your own images from their number",
+    )
     train.add_argument(
         "--learning-rate",
         type=float,
-        help="default 0.1, of adamw 0.001; of your own images by the batch; of pretrained weights a tenth",
+        help="default 0.1 (digits 0.03), of your own images in proportion to their default batch; of adamw 0.001; of "
+        "pretrained weights a tenth",
     )
     train.add_argument(
         "--schedule", help="of the learning rate: step (the paper's), cosine, or constant; default of --recipe"
@@ -152,7 +161,10 @@ def add_config_options(main: argparse.ArgumentParser) -> None:
         help="sharpness-aware minimisation in that radius, as 0.05; default of --recipe",
     )
     train.add_argument(
-        "--sam-late", type=float, metavar="RHO", help="its radius after 4/5 of the epochs; default that of --sam"
+        "--sam-late",
+        type=float,
+        metavar="RHO",
+        help="its radius after 4/5 of the epochs; default that of --sam where it is given, else of --recipe",
     )
     train.add_argument(
         "--mix", help=f"mix training images with one another: none (default); {cli.said('tf_mmloss.mix')}"

@@ -21,8 +21,8 @@ PRETRAINING = ("none", "rotation")
 SCHEDULES = ("step", "cosine", "constant")
 OPTIMIZERS = ("sgd", "adamw")
 
-# No run is deeper, or has larger batches, and none is longer than MOST_EPOCHS: a slip of the finger must not take the
-# memory or the day.
+# No run is deeper, or has larger batches, and none is longer than MOST_EPOCHS of `runs/fields.py`: a slip of the finger
+# must not take the memory or the day.
 MOST_LAYERS, MOST_IMAGES = 2_000, 2**20
 MOST_RATIO, MOST_PIXELS, MOST_RHO = 1e6, 4096, 1e6
 

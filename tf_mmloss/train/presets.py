@@ -162,6 +162,7 @@ def own_recipe(data: "ImageDataset") -> Recipe:
     number_of_images, side = len(data.train_labels), min(data.train_images.shape[1:3])
     epochs = int(min(max(OWN_PASSES // number_of_images, OWN_EPOCHS[0]), OWN_EPOCHS[1]))
     batch_size = 2 ** round(math.log2(min(max(number_of_images / 40, 16), 128)))
+    learning_rate = 0.1 * batch_size / 128
     return Recipe(
         epochs=epochs,
         pad=side // 8,
@@ -169,11 +170,12 @@ def own_recipe(data: "ImageDataset") -> Recipe:
         holdout=0.2,
         origin=data.origin,
         batch_size=batch_size,
-        learning_rate=0.1 * batch_size / 128,
+        learning_rate=learning_rate,
         why=(
             f"{epochs} epochs: as many as see {OWN_PASSES:,} images, but {OWN_EPOCHS[0]} to {OWN_EPOCHS[1]} (--epochs)",
-            f"batches of {batch_size}: for about 40 an epoch, but 16 to 128 images; the learning rate in proportion "
-            "(--batch-size)",
+            f"batches of {batch_size}: for about 40 an epoch, but 16 to 128 images (--batch-size)",
+            f"a learning rate of {learning_rate:g}: 0.1 by {batch_size} / 128, of pretrained weights a tenth "
+            "(--learning-rate)",
             "images are mirrored at random; where left and right mean something, say --no-flip",
         ),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tf_mmloss.methods import METHODS, Stage
 from tf_mmloss.train.config import Config
-from tf_mmloss.train.presets import FROZEN_RATE, TRAINING_SOURCES, own_recipe
+from tf_mmloss.train.presets import ADAMW_RATE, FROZEN_RATE, TRAINING_SOURCES, own_recipe
 from tf_mmloss.train.resolve import mm_constants, training
 from tf_mmloss.train.stages import loss, loss_of, schedule, stages
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def why(config: Config, data: "ImageDataset") -> tuple[str, ...]:
     """Lines that say what images of one's own choose for a config, and why: not of what it gives itself."""
-    chosen = zip((config.epochs, config.batch_size, config.flip), own_recipe(data).why, strict=True)
+    rate = config.learning_rate if config.optimizer == "sgd" else ADAMW_RATE
+    chosen = zip((config.epochs, config.batch_size, rate, config.flip), own_recipe(data).why, strict=True)
     return tuple(line for given, line in chosen if given is None)
 
 
