@@ -190,6 +190,10 @@ def test_split_of_the_data_is_kept(tmp_path):
     assert any(line.endswith("training split. To use them, move them there.") for line in images.report)
     grouped = load_images(tmp_path / "set", group_by="^.").report
     assert "Where `holdout` takes images from the training split, 2 groups of names (^.) stay together." in grouped
+    assert "Groups in training and in test, 2: 0, 1. Their test images are not new to the network." in grouped
+    apart = load_images(tmp_path / "set", group_by="^nothing|^0").report
+    assert "Groups in training and in test, 1: 0. Their test images are not new to the network." in apart
+    assert not any(line.startswith("Groups in") for line in images.report)
     (tmp_path / "set" / "test").rename(tmp_path / "away")
     images = load_images(tmp_path / "set")
     assert not any("validation images are not used" in line for line in images.report)

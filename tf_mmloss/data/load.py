@@ -163,6 +163,7 @@ def load_images(
     groups, why_groups = (None, "") if test_share is None else _with_equal(keys, why_groups, cached.pixels)
     train, test, val, notes = _split(source, usable, groups, why_groups, test_share, seed)
     report.extend(notes)
+    report.extend(_on_both_sides(keys, train, test))
     if not len(test):
         why = "no class has two images that may be on two sides of a split" if source.split is None else "no test image"
         raise DataError(f"{shown(source.name)} leaves nothing to evaluate: {why}.")
@@ -366,6 +367,15 @@ def _groups(source: Source, group_by: str | None) -> tuple[np.ndarray | None, st
     if source.groups is not None:
         return source.groups, f"{len(set(source.groups.tolist())):,} groups"
     return None, ""
+
+
+def _on_both_sides(keys: np.ndarray | None, train: np.ndarray, test: np.ndarray) -> list[str]:
+    """A line about groups that a split of the data's own has taken apart."""
+    both = () if keys is None else sorted(set(keys[train].tolist()) & set(keys[test].tolist()), key=str)
+    if not both:
+        return []
+    names = named(map(str, both))
+    return [f"Groups in training and in test, {len(both):,}: {names}. Their test images are not new to the network."]
 
 
 def _with_equal(keys: np.ndarray | None, why: str, pixels: np.ndarray) -> tuple[np.ndarray | None, str]:
