@@ -44,7 +44,7 @@ $(TORCH_VENV)/.complete: requirements/torch.txt pyproject.toml
 	  for this Python; let it look where one is, or name another: make TORCH='torch>=2.6' ..."; exit 1; }
 	@touch $@
 
-train: setup  ## train on embedded data (long-tailed digits): about a minute, no network
+train: setup  ## train on embedded data (long-tailed digits): a minute or two, no network
 	$(BIN)/python training/fit.py --dataset digits --ratio 20 --method mm-drw --out $(RUN) --resume
 
 test: setup  ## run the tests

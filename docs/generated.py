@@ -18,8 +18,6 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "results.csv"
 COMPARISONS = ROOT / "results" / "comparisons"  # each the comparison.md of a `tf-mmloss compare`
 BENCHMARKS = ROOT / "benchmarks" / "results.json"
-# What is no comparison of methods: runs so short that rounding decides, see results.md.
-_NO_COMPARISON = ("digits",)
 
 
 def methods() -> str:
@@ -90,7 +88,7 @@ def chosen() -> str:
     with RESULTS.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             options = re.sub(r"(precision|margin space) \w+(, )?", "", row["options"]).strip(" ,")
-            if row["dataset"] not in _NO_COMPARISON and "holdout" not in options:
+            if "holdout" not in options:
                 of = ("dataset", "imbalance", "ratio", "depth", "epochs")
                 spaces = re.search(r"margin space \w+", row["options"])
                 name = row["method"] + (f", {spaces[0]}" if spaces else "")
@@ -123,7 +121,10 @@ def chosen() -> str:
 
 
 def _best(by_method: dict[str, list[dict[str, str]]], column: str, best: Callable) -> str:
-    """The best of a column by the mean, what it gains over erm, and whether seeds tell the two apart."""
+    """The best of a column by the mean, what it gains over erm, and whether seeds tell the two apart.
+
+    p is multiplied by the number of the other methods (Bonferroni), as the best was picked among them.
+    """
     values = {name: [float(row[column]) for row in runs] for name, runs in by_method.items()}
     name = best(values, key=lambda one: statistics.mean(values[one]))
     said = f"`{name}` {_mean(values[name])} (n={len(values[name])})"
@@ -137,6 +138,7 @@ def _best(by_method: dict[str, list[dict[str, str]]], column: str, best: Callabl
         sure = "one seed: not known how sure"
     else:
         p = stats.ttest_ind(values[name], values[next_one], equal_var=False).pvalue
+        p = min(1.0, p * (len(values) - 1))
         sure = f"Welch's p {'< 0.01' if p < 0.01 else f'= {p:.2f}'}"
     return f"{said}, {gain:.2f} points from `{next_one}`; {sure}"
 
@@ -260,8 +262,6 @@ def _errors() -> dict[str, dict[str, list[dict[str, float]]]]:
 def _gains() -> dict[str, list[str]]:
     gains: dict[str, list[str]] = defaultdict(list)
     for setting, by_method in _errors().items():
-        if setting.startswith(_NO_COMPARISON):
-            continue
         for name, runs in by_method.items():
             if name != "erm" and "erm" in by_method:
                 plain = statistics.mean(run["error"] for run in by_method["erm"])
