@@ -12,7 +12,7 @@ from keras import ops
 
 import tf_mmloss
 from tf_mmloss import DeferredInfluence, InfluenceBalancedLoss, with_features
-from tf_mmloss.layers.features import KeepFeatures
+from tf_mmloss.layers.features import KeepFeatures, feature_norms
 from tf_mmloss.losses import influence_balanced
 from tf_mmloss.train import experiment
 from tf_mmloss.train.config import Config
@@ -144,6 +144,34 @@ def test_positions_and_what_is_ignored():
 def test_bad_arguments(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        keras.layers.Activation("linear", dtype="float32"),
+        tf_mmloss.layers.ClassScale(),
+        lambda logits: logits * 2.0,
+        keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)]),
+    ],
+)
+def test_features_are_not_logits(last):
+    """Of what follows the head, the input is the logits."""
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, last(keras.layers.Dense(3)(inputs)))
+    with pytest.raises(ValueError, match=r"`model` must (end in the layer|be a functional)"):
+        with_features(model)
+
+
+def test_features_of_a_head_that_two_models_share():
+    head, models = keras.layers.Dense(3), []
+    for _ in range(2):
+        inputs = keras.Input((5,))
+        models.append(keras.Model(inputs, head(keras.layers.Dense(4, activation="relu", name="hidden")(inputs))))
+    for model in models:
+        carried = with_features(model)(INPUTS)
+        hidden = keras.Model(model.input, model.get_layer("hidden").output)(INPUTS)
+        assert_close(feature_norms(carried), np.abs(to_numpy(hidden)).sum(axis=1), 1e-5)
 
 
 def test_a_model_without_features_is_refused_in_fit():

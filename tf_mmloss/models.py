@@ -118,7 +118,9 @@ def with_features(model: keras.Model) -> keras.Model:
     For `InfluenceBalancedLoss`, which needs them beside the logits. Metrics, `predict` and exports see only logits.
 
     Args:
-        model: functional, of one output (B, C), made by a layer of one input (B, F), such as `keras.layers.Dense`.
+        model: functional, of one output (B, C), made by a layer with weights of one input (B, F), such as
+            `keras.layers.Dense`; a layer behind it, such as an `Activation` in float32, would take the logits for
+            features, and is refused, as is a model in its place.
 
     Returns:
         A `keras.Model`, not compiled.
@@ -132,13 +134,19 @@ def with_features(model: keras.Model) -> keras.Model:
     """
     outputs = getattr(model, "outputs", None) or []
     history = getattr(outputs[0], "_keras_history", None) if len(outputs) == 1 else None
-    features = None if history is None else getattr(history.operation, "input", None)
-    if not isinstance(features, keras.KerasTensor) or len(features.shape) != 2 or isinstance(model, keras.Sequential):
+    head: Any = None if history is None else history.operation
+    taken = [] if history is None else head._inbound_nodes[history.node_index].input_tensors
+    if len(taken) != 1 or len(taken[0].shape) != 2 or isinstance(model, keras.Sequential):
         raise ValueError(
             "`model` must be a functional Keras model of one output, by a layer of one input (B, F). "
             f"{received('model', type(model).__name__)}"
         )
-    kept = KeepFeatures(name="keep_features")([outputs[0], features])
+    if not getattr(head, "weights", None) or isinstance(head, (keras.Model, ClassScale)):
+        raise ValueError(
+            "`model` must end in the layer that makes logits of features, such as `keras.layers.Dense` (with "
+            f'dtype="float32" under mixed precision). {received("last layer", type(head).__name__)}'
+        )
+    kept = KeepFeatures(name="keep_features")([outputs[0], taken[0]])
     return keras.Model(model.input, kept, name=model.name)
 
 
