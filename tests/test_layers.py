@@ -365,6 +365,13 @@ def test_batch_norm_refuses_other_axes_and_masks(arguments, mask):
         layer.call(images(), mask=mask)
 
 
+def test_batch_norm_refuses_renormalisation():
+    """Keras has it, and it would be left out."""
+    with pytest.raises(ValueError, match="`renorm` must be False"):
+        BatchNormalization(renorm=True)
+    assert BatchNormalization.from_config(BatchNormalization(renorm=False).get_config()).momentum == 0.9
+
+
 @pytest.mark.parametrize(("filters", "strides"), [(6, 2), (7, 2), (3, 1), (8, 3)])
 def test_shortcut(filters, strides):
     x = random(2, 5, 4, 3)

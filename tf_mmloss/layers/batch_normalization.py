@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from tf_mmloss._replicas import num_replicas, sum_over_replicas
-from tf_mmloss._validation import number
+from tf_mmloss._validation import number, received
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -28,7 +28,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         ...: as for `keras.layers.BatchNormalization`; the axis is the last one.
 
     Raises:
-        ValueError: momentum or epsilon out of range; an axis that is not the last, or a mask, when called.
+        ValueError: momentum or epsilon out of range; `renorm`, which it does not have; an axis that is not the last, or
+            a mask, when called.
 
     Example:
         >>> inputs = keras.Input((32, 32, 16))
@@ -39,6 +40,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
         momentum, epsilon = number("momentum", momentum, at_least=0, at_most=1), number("epsilon", epsilon, at_least=0)
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+        if self.renorm:
+            raise ValueError(
+                "`renorm` must be False: batch renormalisation is that of keras.layers.BatchNormalization. "
+                f"{received('renorm', self.renorm)}"
+            )
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if mask is not None or self.axis not in (-1, len(inputs.shape) - 1):
