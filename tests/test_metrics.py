@@ -162,11 +162,18 @@ def test_names():
     assert BalancedAccuracy(3, name="mine").name == "mine"
 
 
-@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_counting_beyond_what_halves_can_count(dtype):
-    """bfloat16 cannot count past 256."""
-    keras.config.set_dtype_policy(dtype)
-    metric = BalancedAccuracy(2)
+@pytest.mark.parametrize(
+    ("policy", "floatx"), [("float32", "float32"), ("mixed_bfloat16", "float32"), ("float32", "bfloat16")]
+)
+def test_counting_beyond_what_halves_can_count(policy, floatx):
+    """bfloat16 cannot count past 256, whether it is the policy's or Keras' default type."""
+    keras.config.set_dtype_policy(policy)
+    default = keras.config.floatx()
+    try:
+        keras.config.set_floatx(floatx)
+        metric = BalancedAccuracy(2)
+    finally:
+        keras.config.set_floatx(default)
     labels = np.repeat([0, 1], [3000, 1000])
     right = np.arange(4000) % 4 > 0
     guess = np.eye(2, dtype="float32")[np.where(right, labels, 1 - labels)]

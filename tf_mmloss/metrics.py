@@ -179,10 +179,14 @@ class BalancedAccuracy(keras.metrics.Metric):
     def __init__(self, num_classes: int, name: str = "balanced_accuracy", dtype: Any = None) -> None:
         super().__init__(name=keras_name(name), dtype=float_type(dtype))
         self.num_classes = integer("num_classes", num_classes, at_least=2, at_most=MAX_CLASSES)
-        self.correct = self.add_variable((self.num_classes,), initializer="zeros", name="correct")
-        self.total = self.add_variable((self.num_classes,), initializer="zeros", name="total")
+        self.correct, self.total = self._counter("correct"), self._counter("total")
         if self._PREDICTED:
-            self.predicted = self.add_variable((self.num_classes,), initializer="zeros", name="predicted")
+            self.predicted = self._counter("predicted")
+
+    def _counter(self, name: str) -> keras.Variable:
+        """A count of each class, zeros at first, also where Keras' own default is a half, which cannot count far."""
+        dtype = "float64" if keras.config.floatx() == "float64" else "float32"
+        return self.add_variable((self.num_classes,), initializer="zeros", dtype=dtype, name=name)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         y_pred = ops.convert_to_tensor(y_pred)
