@@ -267,6 +267,44 @@ class Subclassed(keras.Model):
         return self.head(x)
 
 
+class OwnStepOnJAX(keras.Model):
+    """The train step of Keras' guide, with the loss inside or outside of the scope of the model's state."""
+
+    scoped = True
+
+    def step_loss(self, trainable, others, x, y):
+        y_pred, others = self.stateless_call(trainable, others, x, training=True)
+        pairs = zip([*self.trainable_variables, *self.non_trainable_variables], [*trainable, *others], strict=True)
+        with keras.StatelessScope(list(pairs)) if self.scoped else contextlib.nullcontext():
+            return self.compute_loss(x, y, y_pred), others
+
+    def train_step(self, state, batch):
+        import jax
+
+        trainable, others, optimizer, metrics = state
+        differentiate = jax.value_and_grad(self.step_loss, has_aux=True)
+        (loss, others), gradients = differentiate(trainable, others, *batch)
+        trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+        return {"own_loss": loss}, (trainable, others, optimizer, metrics)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="elsewhere a train step reads the variables themselves")
+@pytest.mark.parametrize("scoped", [True, False])
+def test_a_train_step_of_ones_own_on_jax(scoped):
+    plain = functional()
+    model = compiled(OwnStepOnJAX(plain.input, plain.output))
+    model.scoped, (x, y) = scoped, data()
+    callbacks = [DeferredReweighting(1, COUNTS)]
+    if not scoped:
+        with pytest.raises(RuntimeError, match=r"within a `keras\.StatelessScope`"):
+            model.fit(x, y, epochs=2, verbose=0, callbacks=callbacks)
+        return
+    history = model.fit(x, y, batch_size=24, epochs=2, verbose=0, callbacks=callbacks).history
+    losses = oracles.max_margin(y, to_numpy(model(x)), COUNTS)
+    expected = [oracles.weighted_mean(losses, w) for w in (np.ones(24), WEIGHTS["effective"][y])]
+    np.testing.assert_allclose(history["own_loss"], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("built", [False, True])
 def test_subclassed(built):
     """Keras locks it once it is built; twice, with a loss of its own each time."""
@@ -556,6 +594,22 @@ def test_weights_by_class_in_a_data_set_are_said(kind, by_class):
     )
     with said:
         model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[DeferredReweighting(0)])
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the sets of tf.distribute")
+def test_a_distributed_data_set_with_weights():
+    """It cannot be looked into, and is trained with."""
+    import tensorflow as tf
+
+    x, y = data()
+    batches = tf.data.Dataset.from_tensor_slices((x, y, np.ones(24, "float32"))).batch(24)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        model = compiled()
+    callbacks = [DeferredReweighting(1, COUNTS)]
+    batches = strategy.experimental_distribute_dataset(batches)
+    history = model.fit(batches, epochs=2, shuffle=False, verbose=0, callbacks=callbacks)
+    assert history.history["reweighting"] == [0, 1]
 
 
 def test_weights_by_class_of_the_labels_of_positions():

@@ -27,6 +27,7 @@ class SAM(keras.Model):
     of Rangwani et al. and of Wang et al. update them in both passes. Logged loss and metrics are those at w.
 
     It shares its layers and weights with `network`, which is what to save: a plain model, loadable without this class.
+    Keras' `clone_model` of it is a plain model too, with the usual step: clone `network`, and make a `SAM` of that.
 
     Args:
         network: a functional or built `keras.Sequential` model; compile the `SAM`, not the network.

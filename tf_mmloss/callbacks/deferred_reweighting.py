@@ -52,6 +52,8 @@ class DeferredReweighting(Deferred):
             output that is not there, or of several outputs none was named; another callback re-weights the same loss.
         TypeError: when `fit` starts, if the model's loss is none of this package's, or the model is of legacy
             `tf_keras`; on JAX, if the model is a `keras.Sequential`, which does not track the weights.
+        RuntimeError: on JAX, in the first step, if a `train_step` of the model's own computes the loss without the
+            model's state, in which the weights are, see "Weights and scales".
 
     Example:
         >>> model.compile(optimizer=SGD(0.1), loss=MaxMarginLoss(cls_counts))
@@ -248,7 +250,7 @@ def _labels_and_weights(data: Any) -> tuple[Any, Any] | None:
     """The labels and weights of the first batch of a data set that can be read again; None: it has no weights."""
     batch: Any = None
     spec = getattr(data, "element_spec", None)
-    if isinstance(spec, tuple) and len(spec) == 3:
+    if isinstance(spec, tuple) and len(spec) == 3 and hasattr(data, "take"):  # a distributed set has no `take`
         batch = next(iter(data.take(1)), None)
     elif isinstance(data, keras.utils.PyDataset):
         batch = data[0]

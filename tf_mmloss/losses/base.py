@@ -415,6 +415,17 @@ INFLUENCE = "tf_mmloss_influence"  # of the variable that `DeferredInfluence` se
 class LossState(keras.layers.Layer):
     """Variables of a loss, a layer so that a model can keep them: part of its state, but not of its saved weights."""
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            for variable in self.variables:
+                variable.value  # noqa: B018
+        except TypeError as error:  # Keras on JAX hands them to the step and leaves nothing in the variables
+            raise RuntimeError(
+                "A train step of your own on JAX must compute the loss within a `keras.StatelessScope` of the model's "
+                f"variables, as that of Keras does: the loss has state among them. {received('state', self.name)}"
+            ) from error
+        return super().__call__(*args, **kwargs)
+
     @property
     def weights(self) -> list[Any]:
         """None: `variables` has them for Keras to train with, `get_weights` of a model does not change."""
