@@ -277,6 +277,23 @@ def test_labels_in_every_form(labels):
     assert class_weight(labels) == class_weight([10, 5, 50])
 
 
+@pytest.mark.parametrize("form", ["alone", "of numbers", "of dicts", "of pairs", "weighted"])
+def test_batches_of_labels_that_look_like_one_hot_rows(form):
+    """Every batch has one 1 and zeros else."""
+    tf = pytest.importorskip("tensorflow")
+    x, y = np.ones((8, 3), "float32"), np.tile([0, 1], 4)
+    parts = {
+        "alone": y,
+        "of numbers": (x[:, 0], y),
+        "of dicts": ({"a": x, "b": x[:, 0]}, y),
+        "of pairs": ((x, x), y),
+        "weighted": ({"a": x}, y, x[:, 0]),
+    }
+    data = tf.data.Dataset.from_tensor_slices(parts[form])
+    np.testing.assert_array_equal(imbalance.class_counts(data.batch(2)), [4, 4])
+    np.testing.assert_array_equal(imbalance.class_indices(data.batch(2)), y)
+
+
 def test_labels_of_tf_data():
     tf = pytest.importorskip("tensorflow")
     x, y = np.zeros((65, 4, 4, 1), "uint8"), np.array(LABELS)

@@ -612,5 +612,19 @@ def _is_one_hot_row(structure: Any, parts: list[np.ndarray]) -> bool:
     width = parts[0].size
     x = _attribute(structure[0], "shape") if isinstance(structure, tuple) else None
     batched = x is not None and x.rank is not None and x.rank > 1 and x[0] in (None, width)
+    # `batch` leaves the number of rows open, in every part.
+    batched = batched or all(_is_open(part) for part in _parts(structure))
     same = width > 1 and all(part.shape == (width,) for part in parts)
     return not batched and same and parts[0].dtype.kind in "biuf" and _one_hot(np.stack(parts))
+
+
+def _parts(structure: Any) -> list[Any]:
+    """The leaves of an element's structure."""
+    inner = structure.values() if isinstance(structure, Mapping) else structure
+    return [leaf for part in inner for leaf in _parts(part)] if isinstance(structure, (Mapping, tuple)) else [structure]
+
+
+def _is_open(part: Any) -> bool:
+    """Whether the first side of an element's part, if it has one, is known only when it is read."""
+    shape = _attribute(part, "shape")
+    return shape is not None and bool(shape.rank) and shape[0] is None
