@@ -31,7 +31,8 @@ class DeferredReweighting(Deferred):
     loss is the weighted mean. Nothing is traced again when the weights change; the callback is a function of the
     epoch number alone, so it is right after a resume; `val_loss` stays un-weighted. `logs["reweighting"]` is 1
     in the epochs that were re-weighted, else 0. Between epochs and after `fit` the loss has weights of one, so place
-    the callback before others that evaluate the model; after a `fit` that was interrupted call `on_train_end()`.
+    the callback before others that evaluate the model, and evaluate between epochs: between batches the weights of the
+    training are on; after a `fit` that was interrupted call `on_train_end()`.
 
     A model of several outputs takes a callback for each, aimed by the output's name; `logs["NAME_reweighting"]` is
     then what the callback did. `fit` warns if it never reaches `start_epoch`, and if `class_weight=`, or weights by

@@ -12,7 +12,9 @@ class SeesawCounts(RunCallback):
     """Let the `SeesawLoss` of a model count the labels of its training, as the published code does.
 
     The counts become part of the model's state, so that `Checkpoint` saves and restores them; the evaluation uses them
-    and adds nothing. A saved `.keras` model does not have them. To resume, `attach` them before `Checkpoint.restore`.
+    and adds nothing, where it is that of `fit`, or of callbacks placed after this one at the end of an epoch: what a
+    callback evaluates between two batches is counted. A saved `.keras` model does not have them. To resume, `attach`
+    them before `Checkpoint.restore`.
 
     Raises:
         TypeError: if no loss of the model is a `SeesawLoss`; on JAX, if the model is a `keras.Sequential`, which does
