@@ -209,7 +209,7 @@ def test_a_finished_run_of_another_config_is_not_compared(done, tmp_path, monkey
     (out / "compare.json").unlink()
     monkeypatch.setattr(experiment, "run", None)
     assert command.main([*SMALL, *TWO, "--batch-size", "64", "--out", str(out)]) == 2
-    assert "erm-seed0 holds a run of another config (batch_size: 128 there, 64 asked for)" in capsys.readouterr().err
+    assert "erm-seed0 holds a run of another config (batch_size: 16 there, 64 asked for)" in capsys.readouterr().err
     assert not (out / "compare.json").exists()
 
 
