@@ -39,11 +39,9 @@ def files(wanted: Sequence[str]) -> tuple[list[Path], list[Path]]:
     found: dict[Path, None] = {}
     others: list[Path] = []
     for text in wanted:
-        path = Path(text)
-        with contextlib.suppress(RuntimeError):  # a file whose name begins with ~, which is no user's
-            path = path.expanduser()
         if not text:  # to `Path`, the current folder
             raise FileNotFoundError("`images` must be files, folders or patterns of files. Received: ''")
+        path = Path(os.path.expanduser(text))  # as it is where there is no such user, of which `Path` makes an error
         if path.is_dir():
             here, more = image_files(path)
             others += more
