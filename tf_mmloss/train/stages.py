@@ -148,10 +148,10 @@ def check_lengthened(config: Config, longer: Config, done: int) -> None:
                 f"{what} began at epoch {there[-1]}, which follows from `epochs`; --{option} keeps it there"
             )
     mixing = mix.find(config.mix)
-    spared = 0 if mixing is None else mixing.spared
-    ends, later = ((mixed_epochs(one) or 0) - spared for one in (config, longer))
-    if mixing is not None and done > ends != later:
-        raise ValueError(f"{config.mix} does not mix the last {mixing.spared} epochs, which they would not be")
+    if mixing is not None:
+        ends, later = ((mixed_epochs(one) or 0) - mixing.spared for one in (config, longer))
+        if done > ends != later:
+            raise ValueError(f"{config.mix} does not mix the last {mixing.spared} epochs, which they would not be")
     if config.pretraining != "none":
         raise ValueError("it started from a backbone that was trained for as many epochs")
 
