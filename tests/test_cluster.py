@@ -212,6 +212,13 @@ def test_two_workers_share_a_search(hosts, tmp_path, monkeypatch, capfd):
 
 
 @needs_ray
+def test_a_task_starts_in_the_folder_in_which_the_command_was_given(hosts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with cluster.connect(hosts) as pool:
+        assert pool.result(pool.start("where", os.getcwd)) == str(tmp_path)
+
+
+@needs_ray
 def test_what_the_hosts_cannot_give_is_refused(hosts, results, tmp_path, capsys):
     def refused(said, command, *options):
         assert command([*options, "--ray", hosts]) == 2
@@ -235,6 +242,7 @@ def test_what_the_hosts_cannot_give_is_refused(hosts, results, tmp_path, capsys)
         (["--ray", "--cpus", "0"], "`cpus` must be an integer >= 1"),
         (["--ray", "--gpus", "1.5"], "`gpus` above 1 must be a whole number"),
         (["--ray", "--gpus", "-1"], "`gpus` must be a finite number >= 0"),
+        (["--ray", "--gpus", "1e-320"], "`gpus` must be 0 or >= 0.0001, Ray's unit"),
     ],
 )
 @pytest.mark.parametrize("command", ["table", "tune"])

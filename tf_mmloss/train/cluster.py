@@ -23,6 +23,8 @@ from tf_mmloss._validation import integer, number
 # How often a task is begun again whose process or host died, and the seconds that a stop waits for the tasks.
 RETRIES = 3
 PATIENCE = 20
+# Ray counts resources in ten-thousandths.
+LEAST_GPUS = 1e-4
 
 
 class LostError(RuntimeError):
@@ -40,7 +42,7 @@ class Pool(Protocol):
     def start(
         self, name: str, function: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] | None = None
     ) -> Future[Any]:
-        """Call a module's function as the task `name`, with more environment variables."""
+        """Call a module's function as the task `name`, in the current folder, with more environment variables."""
 
     def result(self, task: Future[Any]) -> Any:
         """What a task that is over returned or raised.
@@ -92,7 +94,7 @@ class RayPool:
     ) -> Future[Any]:
         variables = {"env_vars": {**self._variables(), **(environment or {})}}
         reference = self._remote.options(name=name, runtime_env=variables).remote(
-            function.__module__, function.__name__, *arguments
+            os.getcwd(), function.__module__, function.__name__, *arguments
         )
         self._tasks[reference] = task = reference.future()
         return task
@@ -153,6 +155,8 @@ def connect(address: str, cpus: int | None = None, gpus: float | None = None) ->
     cpus = integer("cpus", 1 if cpus is None else cpus, at_least=1)
     if gpus is not None and number("gpus", gpus, at_least=0) > 1 and gpus % 1:
         raise ValueError(f"`gpus` above 1 must be a whole number. Received: gpus={gpus!r}")
+    if gpus is not None and 0 < gpus < LEAST_GPUS:
+        raise ValueError(f"`gpus` must be 0 or >= {LEAST_GPUS:g}, Ray's unit. Received: gpus={gpus!r}")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # epochs of several runs look alike
     os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))  # no end, otherwise
@@ -205,7 +209,10 @@ def add_options(parser: Any) -> None:
     )
 
 
-def _call(module: str, function: str, *arguments: Any) -> Any:
+def _call(folder: str, module: str, function: str, *arguments: Any) -> Any:
+    """Call a module's function in the folder in which the command was given, where paths without a root begin."""
+    with contextlib.suppress(OSError):  # a host that has no such folder can do what is named in full
+        os.chdir(folder)
     return getattr(importlib.import_module(module), function)(*arguments)
 
 
