@@ -312,6 +312,23 @@ def test_impossible_options_are_one_short_line(options, message, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
+def test_a_holdout_that_is_no_number_is_refused_by_its_name(capsys):
+    with pytest.raises(SystemExit):
+        fit.parser().parse_args(["--holdout", "many"])
+    said = "`holdout` must be a number of images, or a share as 0.2. Received: holdout='many'"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such pipes")
+def test_an_output_that_is_read_no_further_is_no_traceback(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as closed:
+        command = [sys.executable, "-m", "tf_mmloss", "runs", str(tmp_path)]
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, cwd=ROOT, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_a_path_may_begin_at_home(monkeypatch):
     monkeypatch.setenv("HOME", "/somewhere")
     options = fit.parser().parse_args(["--out", "~/run", "--data-dir", "~/data", "--resume", "~/old"])

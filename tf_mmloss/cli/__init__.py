@@ -289,7 +289,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(module: str, arguments: list[str] | None = None) -> int:
-    """Choose Keras' backend, then import a command and run it; an interrupt in between is no traceback.
+    """Choose Keras' backend, then import a command and run it; an interrupt or a closed output is no traceback.
 
     Args:
         module: full name of the command's module.
@@ -307,9 +307,15 @@ def run(module: str, arguments: list[str] | None = None) -> int:
         except USER_ERRORS as error:
             return failed(error)
         status: int = command.main(given)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # What reads the output has ended, as `head` does. Python writes what is left when it ends, to nowhere then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as of a program that SIGPIPE ended
     return status
 
 

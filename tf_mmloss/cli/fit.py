@@ -229,8 +229,17 @@ def _said_of(by_loss: Mapping[str, methods.Option]) -> str:
 
 
 def _images_or_share(text: str) -> int | float:
-    """What `--holdout` is given."""
-    return float(text) if "." in text else int(text)
+    """What `--holdout` is given.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither a whole number nor one with a point.
+    """
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"`holdout` must be a number of images, or a share as 0.2. Received: holdout={text!r}"
+        ) from None
 
 
 def open_method(arguments: list[str] | None) -> None:
