@@ -280,6 +280,17 @@ def test_a_folder_to_write_that_is_something_else_is_refused_first(kind, command
     assert os.listdir(tmp_path) == ["place"]
 
 
+@pytest.mark.parametrize("command", ["fit", "tune"])
+def test_a_folder_to_write_is_checked_before_own_images_are_read(command, tmp_path, monkeypatch, capsys):
+    if command == "tune":
+        pytest.importorskip("keras_tuner")
+    monkeypatch.setattr("tf_mmloss.train.inputs.load", lambda *_: pytest.fail("the images were read"))
+    (tmp_path / "place").write_text("mine")
+    options = ["--dataset", str(tmp_path), "--out", str(tmp_path / "place")]
+    assert importlib.import_module(f"tf_mmloss.cli.{command}").main(options) == 2
+    assert "`out` must be a folder, or not there yet" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
 def test_a_file_to_write_that_is_a_folder_is_refused_first(command, tmp_path, capsys):
     more = [str(tmp_path)] if command == "predict" else []

@@ -485,6 +485,32 @@ def test_tfds(tmp_path):
     refused("tfds:tiny_set", "is no data set that TFDS can read", data_dir=tmp_path)
 
 
+def test_a_split_of_tfds_without_labels_is_left_out(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    tfds = pytest.importorskip("tensorflow_datasets")
+    features = {"image": tfds.features.Image(shape=(4, 5, 1)), "label": tfds.features.ClassLabel(names=["a", "b"])}
+    images = X[:4, ..., None]
+
+    def stored(name, **labels):
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name=name,
+            version="1.0.0",
+            features=tfds.features.FeaturesDict(features),
+            split_datasets={
+                split: tf.data.Dataset.from_tensor_slices({"image": images, "label": given})
+                for split, given in labels.items()
+            },
+            data_dir=tmp_path,
+        )
+        return f"tfds:{name}"
+
+    source = open_source(stored("blind_set", train=[0, 1, 1, 0], test=[-1] * 4), tmp_path)
+    assert (source.split, sorted(source.labels)) == (None, [0, 0, 1, 1])
+    assert source.notes == ("left out: the split test, which has no labels",)
+    assert len(source.read(np.arange(4))) == 4
+    refused(stored("mute_set", train=[-1] * 4), "no labels in its split train", data_dir=tmp_path)
+
+
 def test_digits_by_name():
     pytest.importorskip("sklearn")
     source = open_source("digits")

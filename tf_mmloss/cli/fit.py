@@ -294,6 +294,8 @@ def _run(options: dict[str, Any], command: str, method: str | None) -> int:
         backend.check(chosen)
         if method and options.setdefault("method", method) != method:
             raise ValueError(f"`method` is always {method} here. Received: method={options['method']!r}")
+        if out:
+            cli.check_out(out)  # before images of one's own are read
         named = isinstance(resume, Path)
         if named and out:
             raise ValueError(

@@ -469,6 +469,8 @@ def _run(options: dict[str, Any], arguments: list[str]) -> int:
     try:
         backend.check(chosen)
         cluster.check_options(ray, cpus, gpus)
+        if out:
+            cli.check_out(out)  # before images of one's own are read
         config = dataclasses.replace(Config(), **options)
         data = inputs.load(config, data_dir) if config.is_own else None
         if data is not None:

@@ -58,6 +58,11 @@ def open_prefix(rest: str, data_dir: str | os.PathLike[str] | None = None) -> So
         return (example[only] for example in tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders)))
 
     parts = {split: np.array(list(examples(split, label)), np.int64) for split in splits}
+    # TFDS has the label -1 where there is none, as in the test split of a competition.
+    unlabelled = [split for split, part in parts.items() if (part == -1).all()]
+    if "train" in unlabelled:
+        raise DataError(f"tfds:{rest} has no labels in its split train.")
+    parts = {split: part for split, part in parts.items() if split not in unlabelled}
     stamp = Stamp()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         stamp.add(str(path.relative_to(folder)), path.stat())
@@ -68,10 +73,11 @@ def open_prefix(rest: str, data_dir: str | os.PathLike[str] | None = None) -> So
         labels=np.concatenate(list(parts.values())),
         names=[f"{split}[{i}]" for split, part in parts.items() for i in range(len(part))],
         read=read,
-        split=np.repeat([splits[s] for s in parts], [len(p) for p in parts.values()]) if len(splits) > 1 else None,
+        split=np.repeat([splits[s] for s in parts], [len(p) for p in parts.values()]) if len(parts) > 1 else None,
         sequential=True,
         stamp=str(stamp),
         licence=builder.info.redistribution_info.license or "not stated",
+        notes=tuple(f"left out: the split {split}, which has no labels" for split in unlabelled),
     )
 
 
