@@ -284,6 +284,23 @@ def test_images_that_belong_together_count_as_groups(size):
     assert f"images in {1000 // size} groups" in " ".join(found["answer"])
 
 
+def test_groups_with_images_of_several_classes_count_once():
+    """Two methods that are equally good, each better on some groups, of which each has an image of every class."""
+    rng, tries, classes, count = np.random.default_rng(6), 60, 10, 60
+    labels, groups = np.tile(np.arange(classes), count), np.repeat(np.arange(count), classes)
+    wrong = held = 0
+    for _ in range(tries):
+        ease = 4 * rng.normal(size=(2, 1, count))[:, :, groups]
+        right = rng.random((2, 3, len(labels))) < 1 / (1 + np.exp(-np.broadcast_to(ease, (2, 3, len(labels)))))
+        found = compare(labels, np.where(right, labels, (labels + 1) % classes), ["a", "b"], few=FEW, groups=groups)
+        wrong += found["pairs"][0]["p_corrected"] < 0.05
+        low, high = next(row for row in found["methods"] if row["name"] == "a")["balanced_accuracy"]["interval"]
+        held += low <= 0.5 <= high
+    assert wrong <= 5
+    assert held >= 0.9 * tries
+    assert found["groups"] == count
+
+
 def test_groups_of_one_image_are_images():
     labels, predictions = simulate(np.random.default_rng(0), 3, 3, [30, 10, 4], gain=[0, 1, 2])
     alone = compare(labels, predictions, named(3), few=[False, False, True])
@@ -327,6 +344,7 @@ def test_chance():
         ({"shares": [0, 0], "measure": "error"}, "`measure` error has no images"),
         ({"groups": [1]}, "`groups` must be one of each of 2 images"),
         ({"groups": [1, 1], "labels": [0, 0]}, "`groups` must be two or more"),
+        ({"groups": [1, 1]}, "`groups` must be two or more"),
         ({"level": 0}, "`level` must be a finite number > 0 and < 1"),
         ({"labels": [0]}, "`labels` must be of two images or more"),
         ({"labels": [0, 9]}, "`labels`"),

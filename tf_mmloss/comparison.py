@@ -70,7 +70,9 @@ def compare(
 
     Classes with fewer than ten images share one variance within classes, that of the smallest classes that have ten
     degrees of freedom together; where all classes have fewer, they are one class for V_images. It is at least what one
-    image makes. With `groups`, of pictures of one patient say, V_images is of groups drawn anew instead of images.
+    image makes. With `groups`, of pictures of one patient say, V_images is of groups drawn anew instead of images. A
+    group with images of several classes is drawn as one: the covariance of its classes is added where it is positive,
+    and the degrees of freedom are at most those of the groups.
 
     The p value of a difference is the chance of one as large, or larger, between two methods that are equally good;
     it is corrected by Holm for all pairs of methods, as the data say which of them is the best. The intervals of the
@@ -241,7 +243,8 @@ class _Design:
         order: (N,) positions of the images, by class and group.
         images: (K,) of each class that has some.
         groups: (K,) of each class.
-        sizes: (G,) images of each group.
+        sizes: (G,) images of each group, of those of several classes in each class.
+        keys: (G,) its key, from 0 on; `distinct`: so many.
         small: (K,) bool, classes that share one variance; `shared`: those from which it is estimated.
         one: whether there are too few groups in all, so that they are taken as of one class.
     """
@@ -257,10 +260,11 @@ class _Design:
         new_class = np.diff(labels, prepend=-1) != 0
         self.starts = np.flatnonzero(new_class | (np.diff(keys, prepend=-1) != 0))
         self.sizes = np.diff(self.starts, append=count)
+        self.keys, self.distinct = keys[self.starts], int(keys.max()) + 1
         self.class_starts = np.flatnonzero(new_class[self.starts])
         self.groups = np.diff(self.class_starts, append=len(self.starts))
         self.images = np.add.reduceat(self.sizes, self.class_starts)
-        if len(self.starts) < 2:
+        if self.distinct < 2:
             raise ValueError("`groups` must be two or more. Received: one, of all images")
         freedoms = self.groups - 1
         self.one = bool(freedoms.sum() < _POOLED)
@@ -282,6 +286,20 @@ class _Design:
         pooled = float(freedoms[self.shared].sum())
         own = np.divide(squares, freedoms, out=np.zeros(len(squares)), where=freedoms > 0)
         return np.where(self.small, squares[self.shared].sum() / pooled, own), freedoms, pooled
+
+    def between_classes(self, rows: np.ndarray, weight: np.ndarray) -> float:
+        """What groups with images of several classes add to the variance of a weighted sum, summed over rows.
+
+        Args:
+            rows: (R, G) deviations of the groups' sums.
+            weight: (K,) of an image of each class.
+        """
+        if self.distinct == len(self.keys):
+            return 0.0
+        own = rows * np.repeat(weight, self.groups)
+        whole = np.stack([np.bincount(self.keys, row, self.distinct) for row in own])
+        added = (whole**2).sum() - (own**2).sum()
+        return max(float(added), 0.0) * self.distinct / (self.distinct - 1)
 
 
 def _parts(values: np.ndarray, design: _Design, weight: np.ndarray) -> dict[str, Any]:
@@ -311,16 +329,17 @@ def _parts(values: np.ndarray, design: _Design, weight: np.ndarray) -> dict[str,
     shared = design.small | design.one
     together = by_class[shared].sum()
     squares = (by_class[~shared] ** 2 / freedoms[~shared]).sum() + together**2 / max(pooled, 1.0)
+    of_images = by_class.sum() + design.between_classes(deviation[None], weight)
     by_seed, both = of_class @ weight, 0.0
     if seeds > 1:
         both = (scale * design.variance(squared(((residual - deviation) ** 2).sum(axis=0)))[0]).sum()
-        both /= (seeds - 1) * seeds
+        both = (both + design.between_classes(residual - deviation, weight)) / ((seeds - 1) * seeds)
     return {
         "by_seed": by_seed,
         "of_seeds": by_seed.var(ddof=1) / seeds if seeds > 1 else 0.0,
         "of_both": both,
-        "of_images": max(by_class.sum() - both, scale.sum() * least),
-        "freedom": by_class.sum() ** 2 / squares,
+        "of_images": max(of_images - both, scale.sum() * least),
+        "freedom": min(by_class.sum() ** 2 / squares, design.distinct - 1),
     }
 
 
