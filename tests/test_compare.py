@@ -10,11 +10,12 @@ import shutil
 import numpy as np
 import pytest
 from helpers import BACKEND
+from PIL import Image
 
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
 pytest.importorskip("matplotlib")
 
-from tf_mmloss import NonFiniteLossError, cli, decide
+from tf_mmloss import NonFiniteLossError, cli, comparison, decide
 from tf_mmloss.cli import compare as command
 from tf_mmloss.cli import fit
 from tf_mmloss.runs import plots
@@ -521,6 +522,38 @@ def test_classes_too_small_for_a_held_out_image_are_refused_or_named(tmp_path, m
     assert command.main([*given, "--measure", "few-accuracy", "--epochs", "3"]) == 2
     assert "`measure` few_accuracy needs evaluated images" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_evaluated_images_of_one_group_are_refused_before_any_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TF_MMLOSS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(experiment, "run", None)
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for place in range(12):  # three places, each with both classes: training, held out, test
+            pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"place{place % 3}-{place}.png")
+    given = ["--dataset", str(tmp_path / "pets"), "--group-by", "place[0-9]", *TWO, "--out", str(tmp_path / "out")]
+    assert command.main(given) == 2
+    assert "two groups or more among the evaluated images" in (said := capsys.readouterr().err)
+    assert "Received: 8 images of one group" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_equally_simple_methods_are_named_in_the_order_of_the_choice():
+    labels = np.repeat(np.arange(4), 10)
+    right = np.random.default_rng(0).random((2, 3, 40)) < np.array([0.6, 0.75])[:, None, None]
+    names = ["ldam", "balanced-softmax"]
+    added = [compare.additions(name) for name in names]
+    assert added[0] == added[1]
+    answers = np.where(right, labels, (labels + 1) % 4)
+    found = comparison.compare(labels, answers, names, few=np.arange(4) > 1, additions=added)
+    assert (found["best"], found["choice"]) == ("balanced-softmax", "ldam")
+    for row in found["methods"]:
+        row |= {"seconds": 1.0, "additions": added[0]}
+    said = dict.fromkeys(("on", "trained_on", "how", "fit", "choice_runs"), "")
+    found |= {"planned_seeds": 3, "failed": [], "remarks": [], **said}
+    assert "From the simplest: ldam, balanced-softmax." in compare.text(found, "x")
 
 
 def test_help_has_the_defaults_of_a_comparison():

@@ -226,6 +226,18 @@ def test_one_method_that_differs_by_seed_does_not_hide_the_others():
     assert found[0]["least_difference"] < 0.1
 
 
+def test_a_decision_that_differs_by_seed_is_found_in_any_order_of_the_methods():
+    rng, names = np.random.default_rng(0), ["erm", "ldam", "mm", "erm+x"]
+    labels, right = np.repeat(np.arange(10), 50), rng.random((4, 3, 500)) < 0.7
+    right[3, 0] = rng.random(500) < 0.2
+    answers = np.where(right, labels, (labels + 1) % 10)
+    found = []
+    for order in ([0, 1, 2, 3], [3, 1, 2, 0]):
+        found.append(compare(labels, answers[order], [names[m] for m in order], few=FEW))
+    assert [sorted(one["unstable"]) for one in found] == [["erm", "erm+x"]] * 2
+    assert found[0]["least_difference"] == pytest.approx(found[1]["least_difference"])
+
+
 def pair_of(found, better, worse):
     return next(pair for pair in found["pairs"] if (pair["better"], pair["worse"]) == (better, worse))
 

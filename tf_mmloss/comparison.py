@@ -96,9 +96,10 @@ def compare(
         `by_seed` of each measure; `pairs`, of each two methods `better`, `worse`, `difference` of their values and its
         `interval` (95 %, of all pairs at once), `p` (None of one seed) and `p_corrected`; `best`; `equal`, what is not
         told apart from it; `choice`, the simplest of these that no method is told apart from as better;
-        `at_most_worse`, by how much the best may be better than the choice, the end of its interval; `unstable`,
-        methods that differ much by seed; `least_difference`, from which on two others would have been told apart;
-        `not_evaluated`, names of the classes without images; `few`, of the rarest that have some; `answer`, sentences.
+        `from_simplest`, all methods in that order; `at_most_worse`, by how much the best may be better than the choice,
+        the end of its interval; `unstable`, methods that differ much by seed; `least_difference`, from which on two
+        others would have been told apart; `not_evaluated`, names of the classes without images; `few`, of the rarest
+        that have some; `answer`, sentences.
 
     Raises:
         ValueError: arrays of other shapes or values, fewer than two methods or images, a measure without images.
@@ -152,7 +153,9 @@ def compare(
                 row[name] = None
             continue
         found = [_parts(1 - hit if name == "error" else hit, design, weight) for hit in right]
-        differing = _unstable({bare(method): part["by_seed"] for method, part in zip(methods, found, strict=True)})
+        # Of a method and its decisions the one that differs most by seed: the last of a name stays.
+        rising = sorted(zip(methods, found, strict=True), key=lambda one: one[1]["by_seed"].var())
+        differing = _unstable({bare(method): part["by_seed"] for method, part in rising})
         if name == measure:
             unstable = differing
         stable = [bare(method) not in differing for method in methods]
@@ -208,6 +211,7 @@ def compare(
         "best": best,
         "equal": equal,
         "choice": chosen,
+        "from_simplest": [methods[m] for m in sorted(range(len(methods)), key=lambda m: (added[m], m))],
         "at_most_worse": 0.0 if chosen == best else max(sign * end for end in against[chosen]["interval"]),
         "unstable": [name for name in methods if bare(name) in unstable],
         "least_difference": least,

@@ -200,6 +200,11 @@ def begin(folder: Path, plan: Plan, data: ImageDataset) -> str:
             f"`measure` {plan.measure} needs evaluated images, few_accuracy of the rarest classes: raise --holdout. "
             f"Received: {evaluated.sum()} images"
         )
+    if splits.eval_groups is not None and len(np.unique(splits.eval_groups)) < 2:
+        raise ValueError(
+            "`group_by`, or the groups of a table, must leave two groups or more among the evaluated images, as one "
+            f"says nothing of others: raise --holdout. Received: {evaluated.sum()} images of one group"
+        )
     missing = [splits.class_names[c] for c in np.flatnonzero(evaluated == 0)]
     if missing and plan.measure != "error" and not os.path.lexists(folder / PLAN):
         raise ValueError(
@@ -532,7 +537,6 @@ def text(found: dict[str, Any], label: str) -> str:
         if found["seeds"] > 1
         else ""
     )
-    simplest = ", ".join(row["name"] for row in sorted(found["methods"], key=lambda row: row["additions"]))
     shared = (
         " METHOD+DECISION shares the training of METHOD; where its strength is fitted, each half of the images is "
         "decided by that of the other half."
@@ -548,7 +552,7 @@ def text(found: dict[str, Any], label: str) -> str:
         + f"{seeds}{of} of each method, {found['on']}; {found['trained_on']}. "
         f"In brackets: 95 % intervals over {spread}. Bold: the choice. Differences are in {measure}, paired by seeds "
         f"and images, with intervals that hold for all pairs at once{chance}. {found['how']} From the simplest: "
-        f"{simplest}.{shared}\n\n{_trained(found)}\n"
+        f"{', '.join(found['from_simplest'])}.{shared}\n\n{_trained(found)}\n"
     )
 
 
