@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from tf_mmloss.comparison import MEASURES
 from tf_mmloss.datasets.rows import Rows
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs import page, plots
@@ -134,6 +135,40 @@ def test_distribution_is_logarithmic_from_a_ratio_of_10(tmp_path, drawn):
         plots.class_distribution([100, smallest], ["a", "b"], tmp_path / "figure")
     assert [axes.get_yscale() for axes in drawn] == ["linear", "log"]
     assert [bar.get_height() for bar in drawn[0].patches] == [100, 11]
+
+
+def test_a_class_of_one_image_has_a_bar(tmp_path, drawn):
+    plots.class_distribution([500, 1], ["a", "b"], tmp_path / "figure")
+    (axes,) = drawn
+    bottom, top = axes.transData.transform([(0, 1), (0, 500)])[:, 1] - axes.transAxes.transform((0, 0))[1]
+    assert 0.02 * top < bottom < 0.2 * top
+
+
+@pytest.mark.parametrize("name", ["photos", "photos of the birds of Europe in the winter of 2024, " * 3, "x" * 150])
+def test_titles_stay_in_the_figure(tmp_path, drawn, name):
+    methods = [
+        {"name": "erm"} | {measure: {"value": 0.5, "interval": [0.4, 0.6], "by_seed": [0.5]} for measure in MEASURES}
+    ]
+    found = {"methods": methods, "choice": "erm", "measure": "error", "seeds": 3}
+    plots.comparison(found, tmp_path / "figure", title=f"{name}, as it is")
+    plots.class_distribution([500, 1], ["a", "b"], tmp_path / "figure", title=name)
+    plots.search([{"trial": "1", "beta": 0.6, "error": 0.3}], tmp_path / "figure", title=f"{name}, as it is: MM")
+    plots.plot_run(write_run(tmp_path / "run", dataset=name))
+    titles = []
+    for figure in dict.fromkeys(axes.figure for axes in drawn):
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        shown = [axes.title for axes in figure.axes if axes.get_title()] + (
+            [figure._suptitle] if figure._suptitle else []
+        )
+        for text in shown:
+            box = text.get_window_extent(canvas.get_renderer())
+            assert box.x0 >= 0
+            assert box.x1 <= figure.bbox.x1
+            assert box.y1 <= figure.bbox.y1
+            titles.append(text.get_text())
+    assert len(titles) == 6
+    assert all("\n" not in title for title in titles[:1]) == (name == "photos")
 
 
 def test_learning_curves_take_blanks_and_mark_drops_and_deferral(tmp_path, drawn):

@@ -8,6 +8,7 @@ numbers give the same bytes.
 
 import io
 import os
+import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -66,14 +67,14 @@ def class_distribution(
         bars = axes.bar(range(len(cls_counts)), cls_counts, width=0.8 if named else 1.0, color=COLOURS[0])
         if max(cls_counts) >= 10 * min(cls_counts):
             axes.set_yscale("log")
-            axes.set_ylim(1, 2 * max(cls_counts))
+            axes.set_ylim(0.5 if 1 in cls_counts else 1, 2 * max(cls_counts))  # a bar of one image has a height too
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_ylabel("training images" + (" (log scale)" if axes.get_yscale() == "log" else ""))
         if named:
             axes.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=9)
         _class_axis(axes, class_names)
-        axes.set_title(f"{title}, {sum(cls_counts):,} images")
+        axes.set_title(_wrapped(f"{title}, {sum(cls_counts):,} images"))
         _save(figure, path_stem)
 
 
@@ -124,7 +125,7 @@ def learning_curves(
         axes.set_xlabel("epoch")
         axes.set_ylabel("top-1 error (%)")
         axes.grid(axis="y")
-        axes.set_title(title)
+        axes.set_title(_wrapped(title))
         figure.legend(loc="outside lower center", ncols=4, frameon=False)
         _save(figure, path_stem)
 
@@ -174,7 +175,7 @@ def per_class_error(
         axes.grid(axis="y")
         counts = [list(run["cls_counts"]) for run in runs.values()]
         _class_axis(axes, names[0], counts[0] if all(other == counts[0] for other in counts) else None)
-        axes.set_title(title)
+        axes.set_title(_wrapped(title))
         if len(runs) > 1 or len(classes) > NAMED_CLASSES:
             longest = max(map(len, runs))
             columns = 3 if longest < 36 else 2 if longest < 56 else 1
@@ -348,7 +349,7 @@ def search(table: Sequence[Mapping[str, Any]], path_stem: str | Path, *, title: 
             axes.grid(axis="y")
         panels[0].set_ylabel("held-out top-1 error (%)")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", frameon=False)
-        figure.suptitle(f"{title}, {len(table)} trials", fontsize=11)
+        figure.suptitle(_wrapped(f"{title}, {len(table)} trials", 7.7), fontsize=11)
         _save(figure, path_stem)
 
 
@@ -379,7 +380,8 @@ def comparison(found: Mapping[str, Any], path_stem: str | Path, *, title: str) -
             axes.set_yticks(range(len(rows)), [run_folder.method_label(row["name"]) for row in rows])
             axes.set_ylim(len(rows) - 0.5, -0.5)
         over = "seeds and images" if found["seeds"] > 1 else "images alone"
-        figure.suptitle(f"{title}: 95 % intervals over {over}; | a seed; orange: the choice", fontsize=11)
+        said = f"{title}: 95 % intervals over {over}; | a seed; orange: the choice"
+        figure.suptitle(_wrapped(said, 7.7), fontsize=11)
         _save(figure, path_stem)
 
 
@@ -437,11 +439,25 @@ def _class_axis(axes: Axes, names: Sequence[str], cls_counts: Sequence[int] | No
 
 def _fit(names: Sequence[str], places: int) -> bool:
     """Whether names of 9 points stand side by side below the axis of `_figure` without touching."""
-    font = font_manager.FontProperties(size=9)
+    widths = [_width(name, 9) for name in names]
+    return all((a + b) / 2 + 1 < 7.3 * 72 / places for a, b in pairwise(widths))
+
+
+def _width(text: str, size: float) -> float:
+    """Of a line of text, in points."""
+    font = font_manager.FontProperties(size=size)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
-        widths = [text_to_path.get_text_width_height_descent(name, font, ismath=False)[0] for name in names]
-    return all((a + b) / 2 + 1 < 7.3 * 72 / places for a, b in pairwise(widths))
+        return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
+
+
+def _wrapped(title: str, inches: float = 7.2) -> str:
+    """A title of 11 points, in several lines where it is too long for one: above the axes of `_figure`, by default."""
+    lines, wrapped = 1, title
+    while any(_width(line, 11) > 72 * inches for line in wrapped.splitlines()):
+        lines += 1
+        wrapped = textwrap.fill(title, len(title) // lines + 8)
+    return wrapped
 
 
 def _savefig(figure: Figure, target: str | io.BytesIO, **options: Any) -> None:
