@@ -203,6 +203,16 @@ def test_a_run_that_is_training_has_a_page_that_says_so(tmp_path):
     assert "Not finished: 0 of 200" in run_page.write(folder).read_text()
 
 
+def test_an_unfinished_run_without_its_number_of_epochs_is_of_another_version(tmp_path, capsys):
+    folder = a_run(tmp_path)
+    (folder / "metrics.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    del config["epochs"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert page.main([str(folder)]) == 2
+    assert "config.json is of another version: it has no epochs" in capsys.readouterr().err
+
+
 def test_names_are_text_and_nothing_comes_from_elsewhere(tmp_path):
     folder = a_run(tmp_path)
     other = a_run(tmp_path, method="erm", folder="<img src=x onerror=alert(1)>")
@@ -237,6 +247,21 @@ def test_the_page_of_a_comparison_says_what_to_take(tmp_path, seeds):
     places = [float(x) for x in re.findall(r"(?:left|width): ([-0-9.]+)%", html)]
     assert min(places) == 0
     assert max(places) == 100
+
+
+def test_the_better_method_is_better_by_more_than_nothing_also_in_error():
+    labels = np.repeat(np.arange(4), 50)
+    right = np.random.default_rng(0).random((2, 3, 200)) < np.array([0.6, 0.9])[:, None, None]
+    answers = np.where(right, labels, (labels + 1) % 4)
+    shown = {}
+    for measure in ("error", "balanced_accuracy"):
+        found = compare(labels, answers, ["erm", "ldam"], few=[False, False, True, True], measure=measure)
+        (shown[measure],) = run_page._comparison(found | {"planned_seeds": 3, "on": "", "trained_on": ""})["pairs"]
+    pair = shown["error"]
+    assert (pair["better"], pair["worse"]) == ("LDAM", "ERM")
+    assert 0 < pair["interval"][0] < pair["difference"] < pair["interval"][1]
+    assert pair["difference"] == pytest.approx(shown["balanced_accuracy"]["difference"])  # of classes of one size
+    assert pair["interval"] == pytest.approx(shown["balanced_accuracy"]["interval"])
 
 
 def test_runs_of_other_numbers_of_training_images_have_none_of_one_of_them(tmp_path):

@@ -95,9 +95,11 @@ def _comparison(found: Mapping[str, Any]) -> dict[str, Any]:
     methods = [row | {"label": run_folder.method_label(row["name"])} for row in found["methods"]]
     seeds = f"{found['seeds']} seed{'s' * (found['seeds'] > 1)}"
     planned = f" of {found['planned_seeds']} planned" if found["seeds"] < found["planned_seeds"] else ""
+    sign = -1 if found["measure"] == "error" else 1  # the better method has the lower error
     pairs = [
         pair
         | {name: run_folder.method_label(pair[name]) for name in ("better", "worse")}
+        | {"difference": sign * pair["difference"], "interval": sorted(sign * end for end in pair["interval"])}
         | {"chance": None if pair["p_corrected"] is None else comparison.chance(pair["p_corrected"])}
         for pair in found["pairs"]
     ]
@@ -195,6 +197,8 @@ def _run(folder: Path) -> dict[str, Any]:
         starts = run_folder.read_json(folder, "environment.json", ["starts"])["starts"]
     history = run_folder.read_history(folder) if has["history.csv"] else []
     data = run_folder.read_json(folder, "data.json") if has["data.json"] else {}
+    if metrics is None:  # the page says how many epochs are planned
+        run_folder.read_json(folder, "config.json", ["epochs"])
     return run | {
         "command": command_line("fit", config),
         "is_training": metrics is None and run_folder.is_busy(folder),
