@@ -112,6 +112,7 @@ def test_dirt_is_refused_left_out_or_accepted(tmp_path, monkeypatch):
     assert len(skipped.train) + len(skipped.test) == 8
     assert {one.name for one in skipped.dirt} == broken | odd
     assert "5 left out" in "\n".join(skipped.report)
+    assert "equal images" not in "\n".join(skipped.report)  # those that cannot be read are none
     accepted = load_images(root, skip_broken=True, accept_odd=True)
     kept = {accepted.names[i] for i in (*accepted.train, *accepted.test)}
     assert odd <= kept
@@ -201,7 +202,7 @@ def test_split_of_the_data_is_kept(tmp_path):
     assert images.not_evaluated == ("b",)
     (tmp_path / "away").rename(tmp_path / "set" / "test")
     (tmp_path / "set" / "test" / "b").rename(tmp_path / "set" / "test" / "new")
-    with pytest.raises(DataError, match="that it lacks: new"):
+    with pytest.raises(DataError, match="the training split has no image of new, which"):
         load_images(tmp_path / "set")
 
 

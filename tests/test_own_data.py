@@ -25,7 +25,7 @@ from tf_mmloss.runs.folder import RunFolderError, data_label, read_config, read_
 from tf_mmloss.train import experiment, inputs
 from tf_mmloss.train.config import Config, image_size
 from tf_mmloss.train.presets import own_recipe
-from tf_mmloss.train.resolve import resolve
+from tf_mmloss.train.resolve import check_before_data, resolve
 from tf_mmloss.train.show import why
 
 COUNTS = {"a cat": 12, "chien é": 6, "rare": 1}
@@ -388,6 +388,33 @@ def test_own_images_that_moved_are_decided_as_where_they_were(folder, tmp_path, 
         found = evaluate.evaluate(run, str(moved), draws=0, decide_by=decide_by)
         assert found | {"evaluated_on": expected["evaluated_on"]} == expected
     assert specs == ["temperature"] * 4  # without a strength: it is fitted by halves
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "balanced_softmax"}, "Did you mean 'balanced-softmax'"),
+        ({"depth": 9}, "`depth`"),
+        ({"method": "erm", "loss_arguments": {"beta": 2.0}}, "`beta` is no option of method erm"),
+        ({"method": "ldam-drw", "start_epoch": 200}, "`start_epoch`"),
+    ],
+)
+def test_mistakes_are_found_before_the_images_are_read(options, message):
+    with pytest.raises(ValueError, match=message):
+        check_before_data(Config(dataset="mine", **options))
+
+
+def test_what_any_images_may_have_passes_before_they_are_read():
+    check_before_data(Config(dataset="mine"))
+    check_before_data(Config(dataset="mine", method="ldam-drw", start_epoch=199, optimizer="adamw"))
+
+
+def test_a_folder_that_holds_a_run_is_refused_before_images_are_read(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    monkeypatch.setattr(inputs, "load", lambda *_: pytest.fail("read"))
+    assert fit.main(["--dataset", str(folder), "--out", str(tmp_path / "run")]) == 2
+    assert "already holds a run" in capsys.readouterr().err
 
 
 def test_presets_of_own_images_need_the_images():

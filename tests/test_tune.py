@@ -231,6 +231,7 @@ def test_other_forms_are_refused(text):
         (["--over", "tables-2-and-3"], "`over` tables-2-and-3 is for cifar10 longtail 100; .* digits longtail 20"),
         (["--over", "gamma=0:2"], "`gamma` is no option of method mm-drw"),
         (["--over", "beta=1:2", "--search", "grid"], "grid needs values"),
+        (["--method", "ldam"], "`over` must be given for method ldam: --over NAME=LOW:HIGH or NAME=A,B,C, of "),
         (["--search", "bayes"], "Did you mean 'bayesian'?"),
         (["--trials", "0"], "`trials` must be an integer >= 1"),
         (["--over", "beta=1:2", "--over", "beta=1,2"], "each once"),

@@ -315,6 +315,9 @@ def _run(options: dict[str, Any], command: str, method: str | None) -> int:
                     )
         data = None
         if resolve.has_gaps(asked):
+            resolve.check_before_data(asked)
+            if not (resume or only_show or asked.strategy == "data-parallel"):  # of it, others may have begun
+                experiment.check_free(out or Path("runs") / asked.name)
             data = inputs.load(asked, data_dir)
             progress.tell("\n".join((*data.report, *show.why(asked, data))))
         config = resolve.resolve(asked, data)

@@ -444,7 +444,7 @@ def main(arguments: list[str] | None = None) -> int:
         return cli.failed(error)
     parser = cli.parser("tune", __doc__, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("search")
-    group.add_argument("--over", action="append", metavar="NAME=VALUES", help="what to search; default beta=1:2")
+    group.add_argument("--over", action="append", metavar="NAME=VALUES", help="what to search; default of MM beta=1:2")
     group.add_argument("--search", help="bayesian (default), random or grid")
     group.add_argument("--trials", type=int, default=None, help="at most; default 10; of a grid all combinations")
     group.add_argument("--workers", type=int, default=1, help="processes that share the search; default 1")
@@ -461,10 +461,26 @@ def main(arguments: list[str] | None = None) -> int:
         return _run(options, arguments)
 
 
+def _default_over(config: Config) -> str:
+    """What is searched where nothing is said.
+
+    Raises:
+        ValueError: a method that is not of MM: its options must be named.
+    """
+    method = methods.find(config.method)
+    if method.loss != "MaxMarginLoss":
+        known = dict.fromkeys(name for loss in method.losses for name in methods.signature(loss).options)
+        raise ValueError(
+            f"`over` must be given for method {config.method}: --over NAME=LOW:HIGH or NAME=A,B,C, of "
+            f"{', '.join(known)}. Received: None"
+        )
+    return "beta=1:2"
+
+
 def _run(options: dict[str, Any], arguments: list[str]) -> int:
     """Run the command with its options, of which `arguments` are the words."""
     workers, (ray, cpus, gpus) = options.pop("workers"), (options.pop(name) for name in ("ray", "cpus", "gpus"))
-    over, kind, trials = options.pop("over", ["beta=1:2"]), options.pop("search", None), options.pop("trials")
+    over, kind, trials = options.pop("over", None), options.pop("search", None), options.pop("trials")
     out, data_dir, chosen = (options.pop(name, None) for name in ("out", "data_dir", "backend"))
     try:
         backend.check(chosen)
@@ -472,6 +488,9 @@ def _run(options: dict[str, Any], arguments: list[str]) -> int:
         if out:
             cli.check_out(out)  # before images of one's own are read
         config = dataclasses.replace(Config(), **options)
+        if over is None:
+            over = [_default_over(config)]
+        dimensions = [] if over == ["tables-2-and-3"] else [Dimension.parse(text) for text in over]
         data = inputs.load(config, data_dir) if config.is_own else None
         if data is not None:
             progress.tell("\n".join(data.report))
@@ -484,8 +503,6 @@ def _run(options: dict[str, Any], arguments: list[str]) -> int:
             if choice("search", kind or "grid", SEARCHES) != "grid":
                 raise ValueError(f"`search` must be grid with --over tables-2-and-3, or left out. Received: {kind}")
             dimensions, kind = [ablation(config)], "grid"
-        else:
-            dimensions = [Dimension.parse(text) for text in over]
         folder = out or Path(f"runs/tune-{config.name}")
         cli.check_out(folder)
         is_part = "KERASTUNER_ORACLE_IP" in os.environ

@@ -160,7 +160,7 @@ def load_images(
         left_out = len(source.dirt) + len(source) - int(usable.sum())
         report.append(f"Not what they should be, {left_out:,} left out:{listed(dirt)}")
     keys, why_groups = _groups(source, group_by)
-    groups, why_groups = (None, "") if test_share is None else _with_equal(keys, why_groups, cached.pixels)
+    groups, why_groups = (None, "") if test_share is None else _with_equal(keys, why_groups, cached.pixels, usable)
     train, test, val, notes = _split(source, usable, groups, why_groups, test_share, seed)
     report.extend(notes)
     report.extend(_on_both_sides(keys, train, test))
@@ -342,7 +342,9 @@ def _split(
         lacking = sorted(set(source.labels[usable].tolist()) - set(source.labels[parts["train"]].tolist()))
         if lacking:
             names = named(source.class_names[label] for label in lacking)
-            raise DataError(f"{shown(source.name)}: classes outside the training split that it lacks: {names}.")
+            raise DataError(
+                f"{shown(source.name)}: the training split has no image of {names}, which other splits have."
+            )
         sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items() if len(part))
         return parts["train"], parts["test"], parts["val"], [f"Split as the data say: {sizes}.", *notes]
     chosen = np.flatnonzero(usable)
@@ -378,15 +380,21 @@ def _on_both_sides(keys: np.ndarray | None, train: np.ndarray, test: np.ndarray)
     return [f"Groups in training and in test, {len(both):,}: {names}. Their test images are not new to the network."]
 
 
-def _with_equal(keys: np.ndarray | None, why: str, pixels: np.ndarray) -> tuple[np.ndarray | None, str]:
-    """Numbers of groups, of which those with equal pixels are one; None if all stand alone."""
+def _with_equal(
+    keys: np.ndarray | None, why: str, pixels: np.ndarray, usable: np.ndarray
+) -> tuple[np.ndarray | None, str]:
+    """Numbers of groups, of which those with equal pixels are one; None if all stand alone.
+
+    The words name equal images where some are used: those that could not be read have equal pixels too.
+    """
     _, same = np.unique(_keys(pixels), return_inverse=True)
     numbers = None if keys is None else np.unique(keys, return_inverse=True)[1]
     if same.max() + 1 == len(pixels):
         return numbers, why
-    if numbers is None:
-        return same, "equal images"
-    return _joined(numbers, same), f"{why} and equal images"
+    words = [why] if why else []
+    if len(np.unique(same[usable])) < usable.sum():
+        words.append("equal images")
+    return same if numbers is None else _joined(numbers, same), " and ".join(words)
 
 
 def _pattern(group_by: str) -> Callable[[str], re.Match[str] | None]:

@@ -526,14 +526,29 @@ def _decision(metrics: dict[str, Any]) -> list[str]:
     return [f"decided by {decision['decide']}{of}; error without it {decision['error_without']:.2%}"]
 
 
+def _of_a_run(folder: Path) -> list[str]:
+    """Names of the files in a folder that a run leaves."""
+    names = ("config.json", "checkpoint/latest.json", "metrics.json")
+    return [name for name in names if os.path.lexists(folder / name)]
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds a run.
+
+    Raises:
+        RunFolderError: it does.
+    """
+    if _of_a_run(folder):
+        raise RunFolderError(f"{folder} already holds a run. Continue it with --resume, or choose another --out.")
+
+
 def _check_folder(config: Config, folder: Path, resume: bool) -> None:
     check_own(folder)
-    names = ("config.json", "checkpoint/latest.json", "metrics.json")
-    there = [name for name in names if os.path.lexists(folder / name)]
+    if not resume:
+        check_free(folder)
+    there = _of_a_run(folder)
     if not there:
         return
-    if not resume:
-        raise RunFolderError(f"{folder} already holds a run. Continue it with --resume, or choose another --out.")
     if "config.json" not in there:
         raise RunFolderError(
             f"{folder} has {there[0]}, and no config.json that says of which run: choose another folder, or remove it."

@@ -35,6 +35,7 @@ from tf_mmloss.train.presets import (
     FROZEN_RATE,
     FROZEN_SHARE,
     MM_CONSTANTS,
+    OWN_EPOCHS,
     OWN_OPTIONS,
     RECIPES,
     RECORD_CONSTANTS,
@@ -73,6 +74,24 @@ def has_gaps(config: Config) -> bool:
     """Whether a config needs its images to be resolved: images of one's own, whose presets follow from them."""
     text("dataset", config.dataset)
     return config.is_own and any(getattr(config, name) is None for name in OF_IMAGES)
+
+
+def check_before_data(config: Config) -> None:
+    """Refuse what can be refused of a config with gaps before its images are read, which may take long.
+
+    Raises:
+        ValueError: see `resolve`.
+    """
+    # As loose as the presets of any images: of no more epochs, as later stages and freezing must fit into them.
+    loose: dict[str, Any] = {
+        "epochs": OWN_EPOCHS[1],
+        "pad": 0,
+        "flip": True,
+        "batch_size": 16,
+        "learning_rate": 0.1,
+        "image_size": "32",
+    }
+    resolve(dataclasses.replace(config, **{name: loose[name] for name in OF_IMAGES if getattr(config, name) is None}))
 
 
 def check_holdout(config: Config, at_least: int = 0) -> None:
