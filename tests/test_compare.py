@@ -15,7 +15,7 @@ from PIL import Image
 pytest.importorskip("tensorflow", reason="runs read their images through tf.data")
 pytest.importorskip("matplotlib")
 
-from tf_mmloss import NonFiniteLossError, cli, comparison, decide
+from tf_mmloss import NonFiniteLossError, cli, comparison, datasets, decide
 from tf_mmloss.cli import compare as command
 from tf_mmloss.cli import fit
 from tf_mmloss.runs import plots
@@ -389,6 +389,29 @@ def test_mistakes_exit_with_2_before_any_work(arguments, message, tmp_path, caps
     assert command.main(given) == 2
     assert re.search(re.escape(message).replace(r"\.\*", ".*"), capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--methods", "erm,ldam-drw", "--depth", "9"], "`depth` must be"),
+        (["--methods", "erm,ldam-drw", "--precision", "float7"], "`precision` must be"),
+    ],
+)
+def test_mistakes_are_found_before_own_images_are_read(options, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tf_mmloss.train.inputs.load", lambda *_: pytest.fail("the images were read"))
+    assert command.main(["--dataset", str(tmp_path), *options, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_are_no_markup_in_the_text(done):
+    found = compare.report(done, datasets.load("digits"))
+    found["answer"].append("Classes without evaluated images are in no number: a|b.")
+    text = compare.text({**found, "few": ["<b>", "x|y"]}, "*mine*")
+    assert text.startswith("# \\*mine\\*: which method?\n")
+    assert r"the rarest classes, \<b\> and x\|y." in text
+    assert r"no number: a\|b." in text
 
 
 def test_another_plan_in_the_folder_is_refused(done, tmp_path, capsys, monkeypatch):

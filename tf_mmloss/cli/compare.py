@@ -114,8 +114,11 @@ def _run(options: dict[str, Any]) -> int:
                 resolve.check_holdout(plan.config, at_least=1)
             folder = out or Path(f"runs/compare-{_name(plan.config)}")
         cli.check_out(folder)
-        if not resolve.has_gaps(plan.config):  # before images are read, on which the images held out depend
-            plan.resolve(holdout=plan.config.holdout or int(resume is None and not final))
+        held = plan.config.holdout or int(resume is None and not final)  # what it will be depends on the images
+        if resolve.has_gaps(plan.config):
+            plan.check_before_data(held)
+        else:
+            plan.resolve(holdout=held)
         data = inputs.load(plan.config, data_dir)
         why = show.why(plan.config, data) if plan.config.is_own else ()
         progress.tell("\n".join((*data.report, *why)))

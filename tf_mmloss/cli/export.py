@@ -10,7 +10,6 @@ returned what the run's model returns for images that the run was evaluated on, 
 """
 
 import contextlib
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import tf_mmloss
 from tf_mmloss import cli, datasets
 from tf_mmloss import export as library
 from tf_mmloss.cli import backend
+from tf_mmloss.markdown import escaped
 from tf_mmloss.methods import METHODS
 from tf_mmloss.methods.base import loss_class
 from tf_mmloss.runs import folder as run_folder
@@ -248,11 +248,6 @@ def card(
         config=config,
         metrics=metrics,
     )
-
-
-def escaped(text: str) -> str:
-    """A text for Markdown, also for a cell of a table, in which nothing of it is markup."""
-    return re.sub(r"[\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
 
 
 def _in_float32(layer: Any) -> Any:

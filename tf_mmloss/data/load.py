@@ -308,9 +308,10 @@ def _sort_out(
     refused = [one for one in dirt if not (one.readable and accept_odd)]
     if refused and not skip_broken:
         odd = sum(one.readable for one in refused)
+        what, they = ("1 file that is", "it") if len(refused) == 1 else (f"{len(refused):,} files that are", "they")
         hint = ", or `accept_odd` to read what has another extension or several frames" if odd else ""
         raise DataError(
-            f"{shown(source.name)} has {len(refused):,} files that are not what they should be:{listed(refused)}\n"
+            f"{shown(source.name)} has {what} not what {they} should be:{listed(refused)}\n"
             f"Mend them, or give `skip_broken` to leave them out{hint}."
         )
     usable = np.ones(len(source), bool)

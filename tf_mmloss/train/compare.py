@@ -27,6 +27,7 @@ from tf_mmloss import NonFiniteLossError, cli, comparison, decide
 from tf_mmloss._validation import choice, integer, number, received
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.files import atomic_path, remove_partial, write_json
+from tf_mmloss.markdown import escaped
 from tf_mmloss.methods import METHODS
 from tf_mmloss.metrics import shot_masks
 from tf_mmloss.runs import page, plots, predictions
@@ -47,7 +48,7 @@ from tf_mmloss.runs.folder import (
 from tf_mmloss.runs.model import RunModel
 from tf_mmloss.train import experiment, inputs, progress, strategy
 from tf_mmloss.train.config import Config, code_named, of_a_method
-from tf_mmloss.train.resolve import pretraining, resolve
+from tf_mmloss.train.resolve import check_before_data, pretraining, resolve
 from tf_mmloss.train.show import adjusted_twice
 
 PLAN, VERSION = "compare.json", 1
@@ -101,6 +102,19 @@ class Plan:
             for name in self.methods
         ]
         return dict(zip(self.methods, resolved, strict=True))
+
+    def check_before_data(self, holdout: int) -> None:
+        """Refuse what can be refused before images of one's own are read.
+
+        Args:
+            holdout: see `resolve`.
+
+        Raises:
+            ValueError: see `tf_mmloss.train.resolve.resolve`.
+        """
+        last = dataclasses.replace(self.config, seed=self.config.seed + self.seeds - 1, holdout=holdout)
+        for name in self.methods:
+            check_before_data(dataclasses.replace(last, method=comparison.bare(name), decide=decision(name)))
 
 
 def remarks(configs: dict[str, Config]) -> list[str]:
@@ -545,13 +559,14 @@ def text(found: dict[str, Any], label: str) -> str:
     )
     left_out = f"\n\nLeft out, as a loss became NaN: {', '.join(found['failed'])}." if found["failed"] else ""
     remarked = "".join(f"\n\n{remark}" for remark in found["remarks"])
+    how = _how({**found, "few": [escaped(name) for name in found["few"]]}, len(names))
     return (
-        f"# {label}: which method?\n\n"
-        + " ".join(found["answer"])
+        f"# {escaped(label)}: which method?\n\n"
+        + escaped(" ".join(found["answer"]))
         + f"{left_out}{remarked}\n\n{table}\n\n"
         + f"{seeds}{of} of each method, {found['on']}; {found['trained_on']}. "
         f"In brackets: 95 % intervals over {spread}. Bold: the choice. Differences are in {measure}, paired by seeds "
-        f"and images, with intervals that hold for all pairs at once{chance}. {found['how']} From the simplest: "
+        f"and images, with intervals that hold for all pairs at once{chance}. {how} From the simplest: "
         f"{', '.join(found['from_simplest'])}.{shared}\n\n{_trained(found)}\n"
     )
 
