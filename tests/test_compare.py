@@ -410,7 +410,7 @@ def test_names_are_no_markup_in_the_text(done):
     found["answer"].append("Classes without evaluated images are in no number: a|b.")
     text = compare.text({**found, "few": ["<b>", "x|y"]}, "*mine*")
     assert text.startswith("# \\*mine\\*: which method?\n")
-    assert r"the rarest classes, \<b\> and x\|y." in text
+    assert r"the rarest classes, \<b\>, x\|y." in text
     assert r"no number: a\|b." in text
 
 
