@@ -17,7 +17,7 @@ from tf_mmloss.models import add_head
 from tf_mmloss.runs import model as run_model
 from tf_mmloss.runs import predictions
 from tf_mmloss.runs.model import RunModel
-from tf_mmloss.train import experiment
+from tf_mmloss.train import experiment, result
 from tf_mmloss.train.config import Config
 from tf_mmloss.train.inputs import has_tensorflow
 from tf_mmloss.train.resolve import resolve
@@ -218,7 +218,7 @@ def test_a_run_is_evaluated_as_it_decides(run_folder, capsys):
     decision = metrics["decision"]
     assert decision["fitted"]
     tau = decide.parse(decision["decide"])[1]
-    assert "decided by logit-adjustment" in experiment.summary(metrics)
+    assert "decided by logit-adjustment" in result.summary(metrics)
     assert decision["decide"] in (folder / "index.html").read_text()
     kept = predictions.read(folder, 10)
     assert np.mean(kept.predicted != kept.labels) == pytest.approx(metrics["error"])

@@ -24,8 +24,9 @@ from tf_mmloss.files import write_json
 from tf_mmloss.methods import METHODS
 from tf_mmloss.methods.base import loss_class
 from tf_mmloss.runs import folder as run_folder
+from tf_mmloss.runs import plots
 from tf_mmloss.runs.folder import RunFolderError, epochs_saved, read_config, read_history, read_json
-from tf_mmloss.train import experiment
+from tf_mmloss.train import environment, experiment, inputs, network, progress, result
 from tf_mmloss.train.config import Config
 from tf_mmloss.train.presets import RECIPES, SEARCHED_CONSTANTS, TABLE_1
 from tf_mmloss.train.resolve import WITH_PRETRAINING, pretraining, resolve
@@ -47,11 +48,10 @@ def finished(tmp_path_factory):
 def test_run_folder_explains_itself(finished):
     folder, metrics = finished
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    plots = {f"plots/{stem}.{kind}" for stem in ("class_distribution", "learning_curves", "per_class_error")
+    figures = {f"plots/{stem}.{kind}" for stem in ("class_distribution", "learning_curves", "per_class_error")
              for kind in ("svg", "png")}  # fmt: skip
-    assert (
-        names >= {"config.json", "environment.json", "history.csv", "metrics.json", "best.keras", "last.keras"} | plots
-    )
+    files = {"config.json", "environment.json", "history.csv", "metrics.json", "best.keras", "last.keras"}
+    assert names >= files | figures
     assert any(name.startswith("tensorboard/") for name in names)
     assert not any("partial" in name for name in names)
     assert read_config(folder) == resolve(SMALL)
@@ -160,8 +160,8 @@ def test_table_1_has_its_fourteen_systems():
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_builds_its_loss_and_head(method):
     config = resolve(dataclasses.replace(SMALL, method=method, pretraining="none"))
-    splits = experiment.split(load("digits"), config)
-    model = experiment.build(config, splits)
+    splits = inputs.split(load("digits"), config)
+    model = network.build(config, splits)
     assert type(model.loss) is loss_class(METHODS[method].loss)
     for name, value in METHODS[method].arguments.items():
         assert getattr(model.loss, name) == value
@@ -208,7 +208,7 @@ def test_systems_weights_and_drawing(method, scheme, monkeypatch, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         experiment.run(config, tmp_path / "run")
 
-    labels = experiment.split(load("digits"), resolve(config)).train_labels
+    labels = inputs.split(load("digits"), resolve(config)).train_labels
     counts = np.bincount(labels)
     n = {"effective": (1 - 0.9999**counts) / (1 - 0.9999), "inverse": counts}[scheme]
     balancing = 10 / n / np.sum(1 / n)
@@ -228,16 +228,16 @@ def test_systems_weights_and_drawing(method, scheme, monkeypatch, tmp_path):
 def test_ssp_starts_from_the_rotation_run_beside_it_and_makes_it_once(tmp_path, monkeypatch):
     config = dataclasses.replace(SMALL, method="ldam-drw-ssp")
     started = []
-    real = experiment.build
+    real = network.build
 
     def build(config, splits):
         model = real(config, splits)
         started.append((config.method, model))
         return model
 
-    monkeypatch.setattr(experiment, "build", build)
+    monkeypatch.setattr(network, "build", build)
     carried = []
-    carry = experiment.carry_backbone
+    carry = network.carry_backbone
 
     def carrying(source, target):
         head = [w.copy() for w in target.get_layer("head").get_weights()]
@@ -251,7 +251,7 @@ def test_ssp_starts_from_the_rotation_run_beside_it_and_makes_it_once(tmp_path, 
             ):
                 np.testing.assert_array_equal(mine, theirs)
 
-    monkeypatch.setattr(experiment, "carry_backbone", carrying)
+    monkeypatch.setattr(network, "carry_backbone", carrying)
     experiment.run(config, tmp_path / "ssp")
     assert [method for method, _ in started] == ["rotation", "ldam-drw-ssp"]
     assert {"stem_conv", "stem_bn", "stage3_block1_2_bn"} <= set(carried[0])
@@ -357,7 +357,7 @@ def compiled():
 @pytest.fixture
 def compiled_once(compiled, monkeypatch):
     """Every run trains the same network, from its initial weights: those of seed 0."""
-    build_anew = experiment.build
+    build_anew = network.build
 
     def build(config, splits):
         if not compiled:
@@ -369,7 +369,7 @@ def compiled_once(compiled, monkeypatch):
             variable.assign(value)
         return model
 
-    monkeypatch.setattr(experiment, "build", build)
+    monkeypatch.setattr(network, "build", build)
 
 
 def test_a_checkpoint_is_continued_by_the_config_that_it_was_written_with(tmp_path, compiled_once):
@@ -438,8 +438,8 @@ def test_a_figure_that_cannot_be_drawn_is_named_and_drawn_by_a_resume(tmp_path, 
     def broken(*_, **__):
         raise OSError("cannot open resource")  # a font, of Pillow
 
-    monkeypatch.setattr(experiment.plots, "mistakes", broken)
-    monkeypatch.setattr(experiment.plots, "per_class_error", broken)
+    monkeypatch.setattr(plots, "mistakes", broken)
+    monkeypatch.setattr(plots, "per_class_error", broken)
     metrics = experiment.run(config, tmp_path)
     assert metrics == read_json(tmp_path, "metrics.json")
     drawn = {"class_distribution.png", "learning_curves.png", "examples.png"}
@@ -448,11 +448,11 @@ def test_a_figure_that_cannot_be_drawn_is_named_and_drawn_by_a_resume(tmp_path, 
     printed = capsys.readouterr().out
     for name in ("mistakes", "per_class_error"):
         assert f"warning: plots/{name} of {tmp_path} cannot be drawn (OSError: cannot open resource)" in printed
-    environment = (tmp_path / "environment.json").read_bytes()
+    there = (tmp_path / "environment.json").read_bytes()
     monkeypatch.undo()
     assert experiment.run(config, tmp_path, resume=True) == metrics
     assert {path.name for path in (tmp_path / "plots").glob("*.png")} == names
-    assert (tmp_path / "environment.json").read_bytes() == environment  # nothing was trained again
+    assert (tmp_path / "environment.json").read_bytes() == there  # nothing was trained again
     assert "warning" not in capsys.readouterr().out
 
 
@@ -500,7 +500,7 @@ def test_a_config_with_gaps_has_the_name_that_it_has_without(change):
 
 
 def test_times_beyond_a_day():
-    assert experiment._clock(27 * 3600 + 62) == "27:01:02"
+    assert progress.clock(27 * 3600 + 62) == "27:01:02"
 
 
 def test_another_backend_is_told(tmp_path, capsys):
@@ -543,7 +543,7 @@ def test_reweighting_starts_at_the_first_drop_of_the_rate(tmp_path):
 
 def test_holdout_leaves_the_test_split_alone():
     data = load("digits")
-    splits = experiment.split(data, resolve(dataclasses.replace(SMALL, holdout=12)))
+    splits = inputs.split(data, resolve(dataclasses.replace(SMALL, holdout=12)))
     assert np.bincount(splits.eval_labels).tolist() == [12] * 10
     assert splits.cls_counts[0] == 112
     seen = {image.tobytes() for image in splits.train_images}
@@ -835,27 +835,27 @@ def test_a_users_configuration_of_keras_changes_no_run(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         experiment.run(SMALL, tmp_path)
     assert (keras.config.floatx(), keras.config.image_data_format()) == ("float32", "channels_last")
-    model = experiment.build(resolve(SMALL), experiment.split(load("digits"), resolve(SMALL)))
+    model = network.build(resolve(SMALL), inputs.split(load("digits"), resolve(SMALL)))
     assert {variable.dtype for variable in model.variables} == {"float32"}
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
 def test_a_class_without_test_images_is_left_out_of_the_means(tmp_path):
     data = load("digits")
-    splits = experiment.split(data, resolve(SMALL))
+    splits = inputs.split(data, resolve(SMALL))
     kept = np.flatnonzero(splits.eval_labels != 9)
     splits = dataclasses.replace(splits, eval_images=splits.eval_images[kept], eval_labels=splits.eval_labels[kept])
     logits = np.eye(10)[np.where(splits.eval_labels == 0, 1, splits.eval_labels)]  # every 0 is taken for a 1
     row = {"epoch": 0, "val_accuracy": 0.9, "seconds": 1.0, "images_per_second": 1.0}
     model = SimpleNamespace(loss=tf_mmloss.CrossEntropyLoss(), weights=[])
     decided = decide.decided("none", decide.Trained(1.0, splits.cls_counts), splits.eval_labels, logits)
-    metrics = experiment._metrics(resolve(SMALL), data, splits, decided, [row], model)
+    metrics = result.measure(resolve(SMALL), data, splits, decided, [row], model)
     assert metrics["per_class_error"] == [1.0, *[0.0] * 8, None]
     assert metrics["balanced_accuracy"] == pytest.approx(8 / 9)
     assert metrics["shot_accuracy"] == {"many": 0.0, "medium": 1.0, "few": 1.0}
     write_json(tmp_path / "metrics.json", metrics)
     assert read_json(tmp_path, "metrics.json") == metrics
-    assert re.search(r"^9 +6  none evaluated$", experiment.summary(metrics), re.MULTILINE)
+    assert re.search(r"^9 +6  none evaluated$", result.summary(metrics), re.MULTILINE)
 
 
 def test_of_many_classes_the_worst_are_printed():
@@ -871,7 +871,7 @@ def test_of_many_classes_the_worst_are_printed():
         "epochs": 1,
         "seconds": 1.0,
     }
-    printed = experiment.summary(metrics)
+    printed = result.summary(metrics)
     assert re.findall(r"^class (\d+)", printed, re.MULTILINE) == [str(c) for c in range(299, 259, -1)]
     assert "the 40 of 300 classes with the highest error" in printed
 
@@ -884,22 +884,22 @@ def test_the_commit_is_that_of_the_packages_own_checkout(tmp_path, monkeypatch):
     module = tmp_path / "lib" / "tf_mmloss" / "train" / "experiment.py"
     module.parent.mkdir(parents=True)
     module.touch()
-    monkeypatch.setattr(experiment, "__file__", str(module))
+    monkeypatch.setattr(environment, "__file__", str(module))
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'theirs'\n")
     git("init", "-q")
     git("add", "pyproject.toml")
     git("commit", "-qm", "theirs")
-    assert experiment._commit() is None
+    assert environment._commit() is None
     git("add", ".")
     git("commit", "-qm", "vendored")
-    assert experiment._commit() is None
+    assert environment._commit() is None
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'tf-mmloss'\n")
-    assert re.fullmatch("[0-9a-f]{12}-dirty", experiment._commit())
+    assert re.fullmatch("[0-9a-f]{12}-dirty", environment._commit())
     git("rm", "-q", "--cached", str(module))
-    assert experiment._commit() is None
+    assert environment._commit() is None
 
 
 def test_the_processor_of_a_run_is_its_accelerator_where_it_has_one(monkeypatch):
-    name = experiment._processor()
+    name = environment._processor()
     monkeypatch.setattr("tf_mmloss.train.strategy.accelerators", lambda: 2 * [Accelerator("A GPU")])
-    assert experiment._processor() == f"A GPU, {name}"
+    assert environment._processor() == f"A GPU, {name}"

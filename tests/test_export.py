@@ -26,7 +26,7 @@ from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs import saved
 from tf_mmloss.runs.model import RunModel
 from tf_mmloss.runs.saved import load as load_saved
-from tf_mmloss.train import experiment
+from tf_mmloss.train import experiment, result
 from tf_mmloss.train.config import Config
 from tf_mmloss.train.presets import RECIPES
 
@@ -370,7 +370,7 @@ def test_a_hinge_run_is_exported_without_probabilities(tmp_path, capsys):
     config = Config(dataset="digits", ratio=20, depth=8, epochs=1, method="hg-drs")
     metrics = experiment.run(config, tmp_path / "run")
     assert "mean_confidence" not in metrics
-    assert "mean confidence" not in experiment.summary(metrics)
+    assert "mean confidence" not in result.summary(metrics)
     assert export.main([str(tmp_path / "run"), "--out", str(tmp_path / "saved"), "--licence", "CC0"]) == 0
     served = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"]
     data = load("digits")

@@ -18,7 +18,7 @@ from tf_mmloss.cli import evaluate, export, fit, page, runs
 from tf_mmloss.methods import METHODS, Method, Stage, find, loss_options, named, signature
 from tf_mmloss.methods.base import loss_class
 from tf_mmloss.runs.folder import RunFolderError, read_config
-from tf_mmloss.train import experiment
+from tf_mmloss.train import experiment, network
 from tf_mmloss.train.config import Config, code_named
 from tf_mmloss.train.inputs import has_tensorflow
 from tf_mmloss.train.resolve import resolve
@@ -285,11 +285,11 @@ def test_the_head_of_yes_or_no_questions_begins_with_mostly_no():
     splits = SimpleNamespace(train_images=np.zeros((1, 8, 8, 1)), class_names=list("abcdefghij"), cls_counts=[9] * 10)
     for method, scale in (("cb-sigmoid", 1), ("cb-sigmoid-focal", 2)):
         config = resolve(Config(dataset="digits", method=method, depth=8, scale=float(scale)))
-        bias = to_numpy(experiment.build(config, splits).get_layer("head").bias)
+        bias = to_numpy(network.build(config, splits).get_layer("head").bias)
         np.testing.assert_allclose(1 / (1 + np.exp(-scale * bias)), np.full(10, 0.1), rtol=1e-6)
     assert loss(resolve(Config(method="cb-sigmoid-focal")), [30] * 10).gamma == 1
     assert not to_numpy(
-        experiment.build(resolve(Config(dataset="digits", method="erm", depth=8)), splits).get_layer("head").bias
+        network.build(resolve(Config(dataset="digits", method="erm", depth=8)), splits).get_layer("head").bias
     ).any()
 
 

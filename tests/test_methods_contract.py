@@ -12,7 +12,7 @@ from helpers import BACKEND, use_backbone
 from tf_mmloss import BatchNormalization
 from tf_mmloss.methods import METHODS, is_function
 from tf_mmloss.runs.folder import epochs_saved
-from tf_mmloss.train import experiment
+from tf_mmloss.train import experiment, network, result
 from tf_mmloss.train.config import Config
 from tf_mmloss.train.resolve import resolve
 from tf_mmloss.train.stages import stages
@@ -35,10 +35,10 @@ def tiny(monkeypatch):
         return keras.Model(images, keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x)), name="tiny")
 
     use_backbone(build, monkeypatch)
-    monkeypatch.setattr(experiment.plots, "plot_run", lambda folder: None)
+    monkeypatch.setattr(result, "draw_figures", lambda *_: None)
     monkeypatch.setattr(experiment.page, "write", lambda folder: None)
-    monkeypatch.setattr(experiment, "_keep_predictions", lambda *_: None)
-    monkeypatch.setattr(experiment, "_save", lambda model, path: model.save(path) if path.stem == "last" else None)
+    monkeypatch.setattr(result, "keep_predictions", lambda *_: None)
+    monkeypatch.setattr(network, "save", lambda model, path: model.save(path) if path.stem == "last" else None)
     monkeypatch.setattr(experiment, "has_tensorflow", lambda: False)  # no TensorBoard
     monkeypatch.setattr(experiment, "_commit", lambda: None)
     tf.config.run_functions_eagerly(True)  # a step is less work than its compilation

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -23,7 +24,7 @@ def events(text):
 
 
 def test_lines_objects_or_nothing(capsys):
-    said = {"where": experiment.Path("a/b"), "error": np.float32(0.25), "loss": float("inf"), "counts": (np.int64(3),)}
+    said = {"where": Path("a/b"), "error": np.float32(0.25), "loss": float("inf"), "counts": (np.int64(3),)}
     for how in progress.HOW:
         with progress.shown(how):
             progress.tell("\na line")

@@ -13,12 +13,12 @@ from tf_mmloss import BatchNormalization, ClassScale, CosineSchedule, WarmupStep
 from tf_mmloss.methods import METHODS, Method, Stage
 from tf_mmloss.runs import saved
 from tf_mmloss.runs.folder import read_config, read_history
-from tf_mmloss.train import experiment
+from tf_mmloss.train import experiment, inputs, network, stages
 from tf_mmloss.train.config import Config
 from tf_mmloss.train.inputs import has_tensorflow
 from tf_mmloss.train.resolve import resolve
 from tf_mmloss.train.show import show
-from tf_mmloss.train.stages import mixed_epochs, phases, schedule, stages
+from tf_mmloss.train.stages import mixed_epochs, phases, schedule
 
 SMALL = Config(
     dataset="digits",
@@ -78,7 +78,7 @@ def test_what_is_frozen_stays(trains, batch_norm, batch, tmp_path):
     x = inner(keras.layers.BatchNormalization(name="outer_bn")(images))
     x = keras.layers.Dense(3, name="head")(keras.layers.GlobalAveragePooling2D()(x))
     model = keras.Model(images, ClassScale(name="scales")(x))
-    experiment.freeze(model, trains, batch_norm)
+    network.freeze(model, trains, batch_norm)
     model.compile(keras.optimizers.SGD(0.1), losses.CrossEntropyLoss())
     model.save(tmp_path / "model.keras")
     before = {v.path: to_numpy(v) for v in model.variables}
@@ -96,25 +96,25 @@ def variable_of(model, path):
 
 def test_a_save_that_fails_leaves_frozen_batch_normalisations_in_training_mode(tmp_path, monkeypatch):
     model = resnet(8, 3, input_shape=(8, 8, 3))
-    experiment.freeze(model, "head", "training")
+    network.freeze(model, "head", "training")
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(model, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        experiment._save(model, tmp_path / "last.keras")
-    norms = experiment._batch_norms(model)
+        network.save(model, tmp_path / "last.keras")
+    norms = network.batch_norms(model)
     assert norms
     assert all(layer.trainable and not layer.trainable_variables for layer in norms)
 
 
 def test_a_head_that_begins_anew_is_that_of_the_seed():
     config = resolve(Config(**{**SMALL.values(), "method": "crt"}))
-    splits = experiment.split(experiment.load(config), config)
+    splits = inputs.split(inputs.load(config), config)
     heads = []
     for _ in range(2):
-        model = experiment.build(config, splits)
+        model = network.build(config, splits)
         first = to_numpy(model.get_layer("head").kernel)
         model.get_layer("head").bias.assign(np.ones(10))
         experiment._next_phase(config, model, phases(config), 1, splits)
@@ -137,7 +137,7 @@ def test_stages_of_the_methods():
     gcl = resolve(Config(method="gcl-crt", epochs=230))
     assert phases(gcl)[1].start == 200
     assert schedule(gcl)(200) == pytest.approx(0.002)
-    loss = experiment.loss(gcl, [20, 10], phases(gcl)[1].stage)
+    loss = stages.loss(gcl, [20, 10], phases(gcl)[1].stage)
     assert (loss.margin, loss.scale, loss.gamma, loss.noise) == (0.1, 20, 1, 0.5)
     assert [phase.stop for phase in phases(resolve(Config(method="mm-drw")))] == [200]
     with pytest.raises(ValueError, match="`epochs` must be at least 2 with method crt"):
@@ -156,7 +156,7 @@ def test_options_of_the_loss_of_a_stage():
         config = resolve(Config(**given))
         assert resolve(config) == config
         phase = phases(config)[-1]
-        return experiment.loss(config, [20, 10], phase.stage), schedule(config)(phase.start), phase.stage.batch_norm
+        return stages.loss(config, [20, 10], phase.stage), schedule(config)(phase.start), phase.stage.batch_norm
 
     loss, rate, batch_norm = last(method="mislas", epochs=210)
     assert (loss.head, loss.tail, loss.scale, rate, batch_norm) == (0.3, 0, 1, pytest.approx(0.05), "inference")
@@ -170,7 +170,7 @@ def test_options_of_the_loss_of_a_stage():
     )
     loss, *_ = last(method="mislas", dataset="cifar100", head=0.5, shape="linear", scale=2.0)
     assert (loss.head, loss.tail, loss.shape, loss.scale) == (0.5, 0.1, "linear", 2)
-    assert experiment.loss(resolve(Config(method="mislas", scale=2.0)), [20, 10]).scale == 2
+    assert stages.loss(resolve(Config(method="mislas", scale=2.0)), [20, 10]).scale == 2
     loss, *_ = last(method="gcl-crt", noise=0.1)
     assert (loss.noise, loss.margin, loss.scale, loss.gamma) == (0.1, 0.1, 20, 1)
     text = show(resolve(Config(method="mislas", head=0.5, scale=2.0)))
@@ -213,7 +213,7 @@ def test_a_drop_of_the_rate_is_that_of_the_stages_schedule(monkeypatch):
     )
     monkeypatch.setitem(METHODS, "drw-crt", Method("drw-crt", "CrossEntropyLoss", "mine", stages=of_method))
     config = resolve(Config(method="drw-crt", epochs=200))
-    assert [start for start, _ in stages(config)] == [0, 80, 100]
+    assert [start for start, _ in stages.stages(config)] == [0, 80, 100]
 
 
 @pytest.mark.parametrize(
@@ -262,8 +262,8 @@ def test_the_head_of_pretrained_weights_is_trained_first(pretrained, tmp_path):
     assert [row["reweighting"] for row in rows] == [0, 0, 1]
     states = [stopped(config, tmp_path / "stopped", 1), stopped(config, tmp_path / "stopped", 1)]
     assert experiment.run(config, tmp_path / "stopped", resume=True)["checksum"] == whole["checksum"]
-    splits = experiment.split(experiment.load(config), config)
-    begun = [to_numpy(v) for v in experiment.build(config, splits).get_layer("tiny").variables]
+    splits = inputs.split(inputs.load(config), config)
+    begun = [to_numpy(v) for v in network.build(config, splits).get_layer("tiny").variables]
     assert len(begun) == 5
     for epoch, state in enumerate(states):
         alike = [np.array_equal(value, state[f"{position:05d}"]) for position, value in enumerate(begun)]

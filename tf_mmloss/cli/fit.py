@@ -276,7 +276,7 @@ def _run(options: dict[str, Any], command: str, method: str | None) -> int:
     try:
         with cli.imports():  # here: --help needs no Keras
             from tf_mmloss import NonFiniteLossError
-            from tf_mmloss.train import experiment, inputs, strategy
+            from tf_mmloss.train import experiment, inputs, result, strategy
     except cli.USER_ERRORS as error:
         return cli.failed(error)
 
@@ -348,5 +348,5 @@ def _run(options: dict[str, Any], command: str, method: str | None) -> int:
             return cli.failed(OSError(text))
         return cli.failed(error)
     if strategy.is_leader():
-        progress.tell(f"{experiment.summary(metrics)}\nEverything is in {folder}", event=None)
+        progress.tell(f"{result.summary(metrics)}\nEverything is in {folder}", event=None)
     return 0
