@@ -12,7 +12,7 @@ from helpers import BACKEND, use_backbone
 from tf_mmloss import BatchNormalization
 from tf_mmloss.methods import METHODS, is_function
 from tf_mmloss.runs.folder import epochs_saved
-from tf_mmloss.train import experiment, network, result
+from tf_mmloss.train import environment, experiment, network, result
 from tf_mmloss.train.config import Config
 from tf_mmloss.train.resolve import resolve
 from tf_mmloss.train.stages import stages
@@ -40,7 +40,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(result, "keep_predictions", lambda *_: None)
     monkeypatch.setattr(network, "save", lambda model, path: model.save(path) if path.stem == "last" else None)
     monkeypatch.setattr(experiment, "has_tensorflow", lambda: False)  # no TensorBoard
-    monkeypatch.setattr(experiment, "_commit", lambda: None)
+    monkeypatch.setattr(environment, "_commit", lambda: None)
     tf.config.run_functions_eagerly(True)  # a step is less work than its compilation
     config = {"dataset": "digits", "ratio": 20, "backbone": "tiny", "learning_rate": 0.02, "batch_size": 138}
     yield Config(**config, jit="off", eval_every=3, seed=3)
