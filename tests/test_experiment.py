@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import subprocess
-import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +25,7 @@ from tf_mmloss.methods.base import loss_class
 from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs import plots
 from tf_mmloss.runs.folder import RunFolderError, epochs_saved, read_config, read_history, read_json
-from tf_mmloss.train import environment, experiment, inputs, network, progress, result
+from tf_mmloss.train import callbacks, environment, experiment, inputs, network, progress, result
 from tf_mmloss.train.config import Config
 from tf_mmloss.train.presets import RECIPES, SEARCHED_CONSTANTS, TABLE_1
 from tf_mmloss.train.resolve import WITH_PRETRAINING, pretraining, resolve
@@ -83,11 +82,7 @@ def test_same_seed_same_run_other_seed_other_run(finished, tmp_path):
 @once
 def test_the_speed_counts_the_images_that_were_shown(tmp_path, monkeypatch):
     """Of 417 images, batches of 52 leave one over."""
-    monkeypatch.setattr(
-        experiment,
-        "time",
-        SimpleNamespace(perf_counter=iter(range(10**6)).__next__, strftime=lambda *_: "", gmtime=time.gmtime),
-    )
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(perf_counter=iter(range(10**6)).__next__))
     use_backbone(
         lambda spec, shape, weights: keras.Sequential([keras.Input(shape), keras.layers.Flatten()]), monkeypatch
     )
@@ -881,7 +876,7 @@ def test_the_commit_is_that_of_the_packages_own_checkout(tmp_path, monkeypatch):
         who = ["-c", "user.name=a", "-c", "user.email=a@b"]
         subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
-    module = tmp_path / "lib" / "tf_mmloss" / "train" / "experiment.py"
+    module = tmp_path / "lib" / "tf_mmloss" / "train" / "environment.py"
     module.parent.mkdir(parents=True)
     module.touch()
     monkeypatch.setattr(environment, "__file__", str(module))
