@@ -94,14 +94,8 @@ class Plan:
         Raises:
             ValueError: see `tf_mmloss.train.resolve.resolve`.
         """
-        last = self.config.seed + self.seeds - 1
         held = self.config.holdout if holdout is None else holdout
-        given = dataclasses.replace(self.config, seed=last, holdout=held)
-        resolved = [
-            resolve(dataclasses.replace(given, method=comparison.bare(name), decide=decision(name)), data)
-            for name in self.methods
-        ]
-        return dict(zip(self.methods, resolved, strict=True))
+        return {name: resolve(config, data) for name, config in self._last(held).items()}
 
     def check_before_data(self, holdout: int) -> None:
         """Refuse what can be refused before images of one's own are read.
@@ -112,9 +106,16 @@ class Plan:
         Raises:
             ValueError: see `tf_mmloss.train.resolve.resolve`.
         """
-        last = dataclasses.replace(self.config, seed=self.config.seed + self.seeds - 1, holdout=holdout)
-        for name in self.methods:
-            check_before_data(dataclasses.replace(last, method=comparison.bare(name), decide=decision(name)))
+        for config in self._last(holdout).values():
+            check_before_data(config)
+
+    def _last(self, holdout: int | float) -> dict[str, Config]:
+        """The configs of the last seed, as they are given, by the names in `methods`."""
+        given = dataclasses.replace(self.config, seed=self.config.seed + self.seeds - 1, holdout=holdout)
+        return {
+            name: dataclasses.replace(given, method=comparison.bare(name), decide=decision(name))
+            for name in self.methods
+        }
 
 
 def remarks(configs: dict[str, Config]) -> list[str]:
