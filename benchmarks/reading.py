@@ -63,7 +63,13 @@ def folder(images: int) -> Path:
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(make, range(images)))
-    making.rename(root)
+    try:
+        making.rename(root)
+    except OSError:
+        shutil.rmtree(making)
+        if not root.exists():
+            raise
+        # another contestant made the same images meanwhile
     return root
 
 

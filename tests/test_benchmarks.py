@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,17 @@ def results(tmp_path_factory):
     path = tmp_path_factory.mktemp("benchmarks") / "results.json"
     call("run.py", "--quick", "--out", path)
     return path
+
+
+def test_contestants_that_start_together_share_the_images(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    from benchmarks import reading
+
+    with ThreadPoolExecutor(4) as pool:
+        (root,) = set(pool.map(reading.folder, [20] * 4))
+    assert list(tmp_path.iterdir()) == [root]
+    assert len(list(root.glob("*/*.jpg"))) == 20
 
 
 def test_every_contestant_runs_or_says_what_is_missing(results):
