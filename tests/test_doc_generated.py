@@ -56,7 +56,7 @@ def test_measured_tables_leave_other_options_out(generated):
     tables = generated.measured()
     with (ROOT / "results" / "results.csv").open() as file:
         rows = [r for r in csv.DictReader(file) if (r["dataset"], r["method"]) == ("cifar10", "mm-drw")]
-    own = [r for r in rows if "margin space" not in r["options"]]
+    own = [r for r in rows if r["options"] == "precision bfloat16"]
     assert 0 < len(own) < len(rows)
     row = next(line for line in tables.splitlines() if "`mm-drw`" in line)
     assert row.endswith(f"| {len(own)} |")
