@@ -55,6 +55,26 @@ def data_set(count, side=32):
     return ImageDataset("x", images, labels, images, labels, ("a", "b"), (0.5,) * 3, (0.2,) * 3, "none")
 
 
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("photos/my birds", "my birds"),
+        ("photos.v2", "photos.v2"),
+        ("photos.v2/", "photos.v2"),
+        ("a/birds.2.CSV", "birds.2"),
+        ("x.npz", "x"),
+        (".", "images"),
+        ("..", "images"),
+        ("tfds:cars196", "tfds:cars196"),
+        ("own.data:load", "own.data:load"),
+    ],
+)
+def test_images_are_named_as_their_folder_is(dataset, name):
+    assert data_label({"dataset": dataset, "imbalance": "none", "ratio": 1}) == f"{name}, as it is"
+    folder = name.replace(" ", "-").replace(":", "-")
+    assert Config(dataset=dataset, method="erm").name == f"{folder}-erm-seed0"
+
+
 def test_one_command_on_a_folder(folder, tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
     assert (

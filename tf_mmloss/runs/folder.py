@@ -9,6 +9,7 @@ import dataclasses
 import io
 import math
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -325,9 +326,14 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     return rows
 
 
+def images_name(dataset: str) -> str:
+    """Name what `--dataset` names, without the folders it is in and a file's suffix: "birds" of "photos/birds.csv"."""
+    return re.sub(r"(?i)\.(csv|tsv|txt|parquet|pq|npz)$", "", Path(dataset).name).strip(".") or "images"
+
+
 def data_label(config: Mapping[str, Any]) -> str:
     """Name the training set of a config: "CIFAR-10, long-tailed 100:1", or "birds, as it is"."""
-    name = _DATASETS.get(config["dataset"], Path(config["dataset"]).stem)
+    name = _DATASETS.get(config["dataset"], images_name(config["dataset"]))
     if config["imbalance"] == "none":
         return f"{name}, as it is"
     imbalance = _IMBALANCES.get(config["imbalance"], config["imbalance"])

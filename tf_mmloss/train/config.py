@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tf_mmloss import _entry_points, methods
 from tf_mmloss._validation import integer
+from tf_mmloss.runs.folder import images_name
 from tf_mmloss.train.presets import RECIPES
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -176,7 +177,7 @@ class Config:
     @property
     def name(self) -> str:
         """Name of the run's folder, by default."""
-        own = re.sub(r"[^\w.-]+", "-", Path(self.dataset).stem).strip("-.") or "images"
+        own = re.sub(r"[^\w.-]+", "-", images_name(self.dataset)).strip("-.") or "images"
         kind = self.imbalance or ("none" if self.is_own else "longtail")  # as `resolve` fills it
         imbalance = "" if kind == "none" and self.is_own else f"-{kind}"
         ratio = "" if kind == "none" else f"{100 if self.ratio is None else self.ratio:g}"
