@@ -322,10 +322,12 @@ def test_nothing_to_compare_is_said_with_its_reason(done, tmp_path, monkeypatch,
     reason = "stopped"
     assert command.main(["--resume", str(out)]) == 3
     assert "Nothing to compare yet: no seed is finished by all methods.\n" in capsys.readouterr().out
+    assert len(list(out.glob("comparison.*"))) == 5  # of what was finished before
     reason = "nan"
     assert command.main(["--resume", str(out)]) == 1
     said = "Nothing to compare: fewer than two methods are left. Left out, as a loss became NaN: erm, mm-drw.\n"
     assert said in capsys.readouterr().out
+    assert not list(out.glob("comparison.*"))
 
 
 def test_hours_stop_and_what_is_finished_is_compared(done, tmp_path, monkeypatch, capsys):

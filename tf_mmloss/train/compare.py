@@ -425,7 +425,8 @@ def report(folder: Path, data: ImageDataset) -> dict[str, Any] | None:
     """Compare what is finished, and write comparison.md, .csv, .html, .svg and .png.
 
     The plan is that of the folder, to which other processes may have added. Compared are the seeds that all methods
-    finished; a method with a run whose loss became NaN is left out and named.
+    finished; a method with a run whose loss became NaN is left out and named. Where that leaves fewer than two methods,
+    the five files are removed.
 
     Args:
         folder: of the comparison.
@@ -449,6 +450,9 @@ def report(folder: Path, data: ImageDataset) -> dict[str, Any] | None:
             if cell.method not in without:
                 by_seed.setdefault(cell.seed, []).append(is_finished(cell_folder(folder, cell)))
         seeds = [seed for seed, done in by_seed.items() if all(done)]
+        if len(methods) < 2:  # an answer from before names methods that are left out now
+            for suffix in ("md", "csv", "html", "svg", "png"):
+                (folder / f"comparison.{suffix}").unlink(missing_ok=True)
         if len(methods) < 2 or not seeds:
             return None
         configs = plan.resolve(data if plan.config.is_own else None)
