@@ -1,5 +1,7 @@
 """Backbones: of ours, of keras.applications, of one's own; and training on them."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from helpers import BACKEND, once, to_numpy
 
 from tf_mmloss import models, normalization
 from tf_mmloss.backbones import BackboneError, applications, check, open_backbone, statistics
-from tf_mmloss.cli import fit
+from tf_mmloss.cli import evaluate, fit
 from tf_mmloss.runs import saved
 from tf_mmloss.runs.folder import read_config, read_json
 from tf_mmloss.train.config import Config, code_named
@@ -30,6 +32,30 @@ def raises(shape):
 
 def nothing(shape):
     return 3
+
+def sequence(shape):  # without a `keras.Input`
+    return keras.Sequential([keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()])
+
+def several(shape):
+    images = keras.Input(shape)
+    flat = keras.layers.Flatten()(images)
+    return keras.Model(images, [flat, flat])
+
+class Subclassed(keras.Model):
+    def call(self, images):
+        return keras.ops.mean(images, axis=(1, 2))
+
+def subclassed(shape):
+    return Subclassed()
+
+@keras.saving.register_keras_serializable(package="of_the_test")
+class Twice(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+def layered(shape):
+    images = keras.Input(shape)
+    return keras.Model(images, Twice()(keras.ops.relu(keras.layers.Flatten()(images))))
 """
 
 
@@ -94,13 +120,19 @@ def test_what_is_refused_before_anything_is_built(spec, weights, message):
     [
         ("unflat", r"`backbone` must return features of shape \(batch, features\)"),
         ("raises", "raised RuntimeError: no network today"),
-        ("nothing", r"must return a keras.Model of images \(8, 8, 1\). Received: int"),
+        ("nothing", r"must return a keras.Model of images \(8, 8, 1\) with one output: .* Received: int"),
+        ("several", r"with one output: .* Received: a Functional of input shape .*, output shape \["),
+        ("subclassed", "with one output: a functional one.* Received: a Subclassed of input shape None"),
         ("missing", "has no 'missing'"),
     ],
 )
 def test_own_networks_that_are_none(own, name, message):
     with pytest.raises(BackboneError, match=message):
         open_backbone(f"{own}:{name}", (8, 8, 1))
+
+
+def test_a_sequence_of_layers_is_built_for_the_images(own):
+    assert open_backbone(f"{own}:sequence", (8, 8, 1)).output_shape == (None, 4)
 
 
 def test_images_that_a_network_does_not_take():
@@ -134,6 +166,21 @@ def test_training_on_an_own_network(own, tmp_path, capsys):
     assert fit.main(["--resume", str(out)]) == 2  # a folder may be anybody's
     assert f"give --backbone {own}:network again to say that you trust it" in capsys.readouterr().err
     assert fit.main(["--resume", str(out), "--backbone", f"{own}:network"]) == 0
+
+
+def test_layers_of_ones_own_are_known_once_their_module_is_imported(own, tmp_path, capsys):
+    small = ["--dataset", "digits", "--ratio", "20", "--epochs", "1", "--jit", "off", "--method", "erm"]
+    way = ["--input", "host" if BACKEND == "tensorflow" else "device"]
+    out, spec = tmp_path / "run", f"{own}:layered"
+    assert fit.main([*small, *way, "--backbone", spec, "--out", str(out)]) == 0
+    keras.saving.get_custom_objects().pop("of_the_test>Twice")  # as in another process
+    sys.modules.pop(own)
+    assert evaluate.main([str(out), "--draws", "0"]) == 2
+    assert f"give --backbone {spec} to say that you trust it" in capsys.readouterr().err
+    assert evaluate.main([str(out), "--draws", "0", "--backbone", f"{own}:network"]) == 2
+    assert "`backbone` must be the run's package.module:function" in capsys.readouterr().err
+    assert own not in sys.modules
+    assert evaluate.main([str(out), "--draws", "0", "--backbone", spec]) == 0
 
 
 def test_statistics_of_a_network_that_takes_pixels():

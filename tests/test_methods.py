@@ -33,7 +33,9 @@ INSTALLED = {name for name in METHODS if ":" not in name}
 
 OWN = '''
 import keras
-from tf_mmloss import CrossEntropyLoss
+import tf_mmloss
+import tf_mmloss.losses as all_losses
+from tf_mmloss import CrossEntropyLoss, losses
 from tf_mmloss.methods import Method
 
 @keras.saving.register_keras_serializable(package="own")
@@ -52,6 +54,38 @@ class Softened(CrossEntropyLoss):
 def method():
     return Method("softened", "{module}:Softened", "Mine.")
 
+class Inherited(CrossEntropyLoss):
+    pass
+
+class Dotted(tf_mmloss.LDAMLoss):
+    pass
+
+class OfModule(losses.LDAMLoss):
+    pass
+
+class OfFile(all_losses.LDAMLoss):
+    pass
+
+class Demanding(CrossEntropyLoss):
+    def __init__(self, softness: float, **kwargs):
+        super().__init__(**kwargs)
+
+class Failing(CrossEntropyLoss):
+    def __init__(self, softness: float = 2.0):
+        raise KeyError("no")
+
+def demanding():
+    return Method("demanding", "{module}:Demanding", "Mine.")
+
+def failing():
+    return Method("failing", "{module}:Failing", "Mine.")
+
+def unregistered():
+    return Method("unregistered", "{module}:Inherited", "Mine.")
+
+def foreign():
+    return Method("foreign", "keras.losses:Huber", "Theirs.")
+
 def broken():
     raise KeyError("no")
 
@@ -67,7 +101,8 @@ def own(tmp_path, monkeypatch):
     (tmp_path / f"{module}.py").write_text(OWN.replace("{module}", module))
     monkeypatch.chdir(tmp_path)
     yield module
-    METHODS.pop(f"{module}:method", None)
+    for name in [name for name in METHODS if name.startswith(f"{module}:")]:
+        del METHODS[name]
     sys.modules.pop(module, None)
 
 
@@ -171,12 +206,38 @@ def test_a_function_of_ones_own_has_its_options_and_trains(own, capsys):
         ("nowhere_at_all:method", "`method`: there is no module 'nowhere_at_all'"),
         ("{}:broken", "`method`: .*:broken raised KeyError: 'no'"),
         ("{}:other", "must return a tf_mmloss[.]methods[.]Method[.] Received: method=1"),
+        ("{}:demanding", "`loss`: .*:Demanding raised TypeError: .*missing .* 'softness'"),
+        ("{}:failing", "`loss`: .*:Failing raised KeyError: 'no'"),
+        ("{}:foreign", "`loss` must be a child of tf_mmloss.LongTailLoss. Received: loss='keras.losses:Huber'"),
         ("mm-dwr", "Did you mean 'mm-drw'"),
     ],
 )
 def test_a_method_that_is_none_is_refused(own, name, message):
     with pytest.raises(ValueError, match=message):
         resolve(Config(method=name.format(own)))
+
+
+@pytest.mark.parametrize(
+    ("name", "parent"),
+    [
+        ("Inherited", "CrossEntropyLoss"),
+        ("Dotted", "LDAMLoss"),
+        ("OfModule", "LDAMLoss"),
+        ("OfFile", "LDAMLoss"),
+    ],
+)
+def test_a_loss_of_ones_own_has_the_options_of_its_parent(own, name, parent):
+    assert signature(f"{own}:{name}") == signature(parent)
+
+
+def test_a_loss_that_could_not_be_loaded_is_refused_before_the_training(own, capsys):
+    spec, out = f"{own}:unregistered", Path("run")
+    common = ["--dataset", "digits", "--ratio", "20", "--epochs", "1", "--depth", "8", "--out", str(out)]
+    assert fit.main([*common, "--input", INPUT, "--method", spec]) == 2
+    said = capsys.readouterr().err
+    assert f"could not be loaded after the training: config.json names {own}.Inherited" in said
+    assert "must be registered with Keras" in said
+    assert not (out / "config.json").exists()  # the folder is free
 
 
 def test_a_config_that_names_a_function_says_so():

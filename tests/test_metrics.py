@@ -73,6 +73,18 @@ def test_sample_weight(build, classes):
     assert float(metric.result()) == pytest.approx(mean_over(class_accuracies(batches(), weights), classes), rel=1e-5)
 
 
+@each_metric
+def test_positions_are_examples(build, classes):
+    y, u = batches()[2]
+    weight = np.random.default_rng(1).uniform(0.1, 2, len(y)).astype("float32")
+    expected = float(build()(y, u, weight))
+    labels, logits = y.reshape(5, 3, 2), u.reshape(5, 3, 2, 6)
+    for form in (labels, labels[..., None], np.eye(6, dtype="float32")[labels]):
+        assert float(build()(form, logits, weight.reshape(5, 3, 2))) == pytest.approx(expected, rel=1e-6)
+    by_image = np.repeat(weight[:5], 6)
+    assert float(build()(labels, logits, weight[:5])) == pytest.approx(float(build()(y, u, by_image)), rel=1e-6)
+
+
 def test_balanced_accuracy_of_a_constant_guess():
     """One class in six is right, however common it is."""
     labels = np.repeat(np.arange(6), [500, 101, 100, 20, 19, 3])
@@ -219,7 +231,9 @@ def test_per_class_error():
         ("predictions", lambda: per_class_error([0, 1], [0, 1, 1], 3)),
         ("labels", lambda: per_class_error([0, 3], [0, 1], 3)),
         ("predictions", lambda: per_class_error([0, 1], [0, 3], 3)),
-        ("y_pred", lambda: BalancedAccuracy(3).update_state([0], np.zeros((1, 2, 3)))),
+        ("y_true", lambda: BalancedAccuracy(3).update_state([0], np.zeros((1, 2, 3)))),
+        ("y_pred.*yes-or-no output", lambda: BalancedAccuracy(2).update_state([0], np.zeros((1, 1)))),
+        ("y_pred.*yes-or-no output", lambda: BalancedAccuracy(2).update_state([[0, 0]], np.zeros((1, 2, 1)))),
         ("y_true", lambda: BalancedAccuracy(3).update_state(np.zeros((1, 2)), np.zeros((1, 3)))),
     ],
 )

@@ -1,5 +1,6 @@
 """Functions of others, which are named `package.module:function`, and what they raise. No Keras."""
 
+import functools
 import importlib
 import os
 import sys
@@ -27,6 +28,11 @@ def called(argument: str, spec: str, load: Callable[[], Callable[..., Any]]) -> 
         raise ValueError(f"`{argument}`: {error}") from error
     except (Exception, SystemExit) as error:
         raise ValueError(f"`{argument}`: {raised(spec, error)}") from error
+
+
+def imported(argument: str, spec: str) -> Any:
+    """What `package.module:name` names; whatever its module raises is a `ValueError` of that argument."""
+    return called(argument, spec, lambda: functools.partial(function_of, spec))
 
 
 def raised(spec: str, error: BaseException) -> str:

@@ -9,7 +9,7 @@ from keras import ops
 from tf_mmloss._validation import choice, float_type, integer, numeric
 from tf_mmloss._validation import name as keras_name
 from tf_mmloss.imbalance import MAX_CLASSES, Counts, check_counts, check_labels
-from tf_mmloss.losses.base import as_targets, labelled
+from tf_mmloss.losses.base import as_targets, flat_labels, labelled, weights_of_positions
 
 SHOTS = ("many", "medium", "few")
 
@@ -155,8 +155,9 @@ def reliability(right: np.ndarray, confidence: np.ndarray, bins: int = 15) -> tu
 class BalancedAccuracy(keras.metrics.Metric):
     """Mean over classes of the accuracy within the class; classes not seen are left out.
 
-    Of soft targets (B, C) the largest counts. What is no label is refused where it can be seen, as by the losses; in
-    compiled code it makes the result NaN.
+    Outputs may be (B, ..., C), of pixels or of words, with labels (B, ...): each position is then an example, as in the
+    losses. Of soft targets (B, C) the largest counts. What is no label is refused where it can be seen, as by the
+    losses; in compiled code it makes the result NaN.
 
     Args:
         num_classes: C, 2 to 10 million.
@@ -190,6 +191,17 @@ class BalancedAccuracy(keras.metrics.Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         y_pred = ops.convert_to_tensor(y_pred)
+        if len(y_pred.shape) and y_pred.shape[-1] == 1:
+            raise ValueError(
+                "`y_pred` must have an output for each class, shape (batch, ..., classes >= 2): of one yes-or-no "
+                "output take keras.metrics.BinaryAccuracy or AUC, with the threshold 0 or from_logits=True where it is "
+                f"a logit. Received: y_pred.shape={tuple(y_pred.shape)}"
+            )
+        if len(y_pred.shape) > 2:
+            if sample_weight is not None:
+                sample_weight = weights_of_positions(sample_weight, y_pred)
+            y_true = flat_labels(y_true, tuple(y_pred.shape[:-1]), y_pred.shape[-1])
+            y_pred = ops.reshape(y_pred, (-1, y_pred.shape[-1]))
         labels = as_targets(y_true, y_pred)
         if len(labels.shape) == 2:
             largest = ops.cast(ops.argmax(labels, axis=-1), "int32")

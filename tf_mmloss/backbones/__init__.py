@@ -10,6 +10,7 @@ from types import ModuleType
 
 import keras
 
+from tf_mmloss._entry_points import BACKBONES, entry_points
 from tf_mmloss._validation import received
 from tf_mmloss.backbones import applications, function, hub, resnet
 from tf_mmloss.backbones.base import BackboneError
@@ -17,7 +18,16 @@ from tf_mmloss.backbones.base import BackboneError
 _KINDS = (resnet, applications, hub, function)
 FORMS = ", ".join(kind.FORM for kind in _KINDS)
 
-__all__ = ["FORMS", "BackboneError", "check", "default_weights", "open_backbone", "statistics"]
+__all__ = [
+    "FORMS",
+    "BackboneError",
+    "check",
+    "default_weights",
+    "import_installed",
+    "is_function",
+    "open_backbone",
+    "statistics",
+]
 
 
 def open_backbone(spec: str, input_shape: tuple[int, int, int], weights: str = "none") -> keras.Model:
@@ -71,6 +81,24 @@ def default_weights(spec: str) -> str:
     """
     weights: str = getattr(_kind(spec), "DEFAULT_WEIGHTS", "none")
     return weights
+
+
+def import_installed(spec: str) -> None:
+    """Import the function of an installed package that a name refers to, so that Keras knows the layers beside it.
+
+    Args:
+        spec: see `open_backbone`; nothing is done for another kind.
+
+    Raises:
+        BackboneError: it cannot be imported.
+    """
+    if spec in entry_points(BACKBONES):
+        function.load(spec)
+
+
+def is_function(spec: str) -> bool:
+    """Whether a network is made by a function of somebody else, see `open_backbone`."""
+    return _kind(spec) is function
 
 
 def check(spec: str, weights: str = "none") -> None:

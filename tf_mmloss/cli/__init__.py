@@ -142,33 +142,39 @@ def said(package: str) -> str:
     return "; ".join(f"{name}: {text}" for name, text in methods.named(package).items()).replace("%", "%%")
 
 
-def add_method_option(main: argparse.ArgumentParser) -> None:
-    """The method, for the commands that take a finished run: for `open_method`."""
-    main.add_argument(
-        "--method",
-        metavar="MODULE:FUNCTION",
-        help="the run's own method, where it is a function of yours: says that it is to be called",
-    )
+def add_code_options(main: argparse.ArgumentParser) -> None:
+    """What of a run is code of one's own, for the commands that take a finished run: for `open_code`."""
+    for name, use in (("method", "called"), ("backbone", "imported, for the layers of its module")):
+        main.add_argument(
+            f"--{name}",
+            metavar="MODULE:FUNCTION",
+            help=f"the run's own {name}, where it is a function of yours: says that it is to be {use}",
+        )
 
 
-def open_method(spec: str | None, run: Path) -> None:
-    """Call the function that makes a run's method, which is not called unless it was asked for.
+def open_code(run: Path, method: str | None, backbone: str | None) -> None:
+    """Call the function of a run's method, and import that of its backbone, which is done only if it was asked for.
 
     Raises:
         ValueError: it is no function, not the run's, or none that makes a method.
     """
-    from tf_mmloss import methods
+    from tf_mmloss import functions, methods
     from tf_mmloss.runs import folder
+    from tf_mmloss.train.config import Config, code_named
 
-    if spec is None:
-        return
-    own = folder.read_json(run, "config.json", ["method"])["method"]
-    if not methods.is_function(spec) or spec != own:
-        raise ValueError(
-            f"`method` must be the run's package.module:function, or left out; its method is {own}. "
-            f"Received: method={spec!r}"
-        )
-    methods.open_function(spec)
+    given = {name: spec for name, spec in (("method", method), ("backbone", backbone)) if spec is not None}
+    for name, spec in given.items():
+        own = folder.read_json(run, "config.json", [name])[name]
+        is_code = methods.is_function(spec) and name in code_named(Config(**{name: spec}))
+        if not is_code or spec != own:
+            raise ValueError(
+                f"`{name}` must be the run's package.module:function, or left out; its {name} is {own}. "
+                f"Received: {name}={spec!r}"
+            )
+    if method is not None:
+        methods.open_function(method)
+    if backbone is not None:
+        functions.imported("backbone", backbone)
 
 
 def resuming(command: str, folder: Path, **given: Any) -> str:

@@ -129,7 +129,7 @@ def parser() -> argparse.ArgumentParser:
     )
     main.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR is, as for fit")
     cli.add_decide_option(main)
-    cli.add_method_option(main)
+    cli.add_code_options(main)
     main.add_argument("--draws", type=int, default=1000, help="of the bootstrap; default 1000")
     main.add_argument(
         "--out", type=cli.path, metavar="FILE", help="write what was found as JSON, the confusion matrix included"
@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
             from tf_mmloss.runs.folder import read_config
             from tf_mmloss.train.show import adjusted_twice
         backend.check(options.backend)
-        cli.open_method(options.method, options.run)
+        cli.open_code(options.run, options.method, options.backbone)
         reading: dict[str, Any] = {"skip_broken": options.skip_broken, "accept_odd": options.accept_odd}
         reading["decide_by"] = options.decide
         found = evaluate(options.run, options.dataset, options.data_dir, options.draws, **reading)

@@ -266,7 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--licence", help='of the weights, for the model card: "the MIT licence"; default: none')
     cli.add_decide_option(parser)
-    cli.add_method_option(parser)
+    cli.add_code_options(parser)
     parser.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR or tfds:NAME is, for the check")
     backend.add_option(parser)
     options = parser.parse_args(arguments)
@@ -275,7 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         cli.check_out(out.parent)
         backend.check(options.backend)
-        cli.open_method(options.method, options.run)
+        cli.open_code(options.run, options.method, options.backbone)
         given = (options.licence, options.format, options.data_dir, options.decide)
         difference, images = export(options.run, out, *given)
     except (*cli.USER_ERRORS, library.ExportError) as error:

@@ -107,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
     main.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or patterns")
     main.add_argument("--out", type=cli.path, metavar="FILE", help="the table, .csv; default: it is printed")
     cli.add_decide_option(main)
-    cli.add_method_option(main)
+    cli.add_code_options(main)
     main.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR is, for a decision that is fitted")
     backend.add_option(main)
     return main
@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
         with cli.imports():
             import keras  # noqa: F401
         backend.check(options.backend)
-        cli.open_method(options.method, options.run)
+        cli.open_code(options.run, options.method, options.backbone)
         results = predict(options.run, found, options.decide, options.data_dir)
         read, unreadable, stopped = 0, 0, False
         with _table(options.out) as table:

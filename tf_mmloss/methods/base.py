@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import tf_mmloss
 from tf_mmloss._validation import choice, flag, number, received, text
-from tf_mmloss.functions import function_of
+from tf_mmloss.functions import imported
 from tf_mmloss.imbalance import WEIGHT_SCHEMES
 from tf_mmloss.methods.options import signature
 
@@ -289,12 +289,20 @@ class Method:
 
 
 def loss_class(name: str) -> "type[LongTailLoss]":
-    """A class of `tf_mmloss`, or `package.module:Class`. Asking for it imports Keras."""
+    """A class of `tf_mmloss`, or `package.module:Class`. Asking for it imports Keras.
+
+    Raises:
+        ValueError: there is no such class, its module raises, or it is no `LongTailLoss`.
+    """
     if ":" in text("loss", name):
-        return function_of(name)  # type: ignore[return-value]
-    if name not in tf_mmloss.__all__:
+        found = imported("loss", name)
+    elif name in tf_mmloss.__all__:
+        found = getattr(tf_mmloss, name)
+    else:
         raise ValueError(f"`loss` must be a class of tf_mmloss, or package.module:Class. {received('loss', name)}")
-    return getattr(tf_mmloss, name)
+    if not (isinstance(found, type) and issubclass(found, tf_mmloss.LongTailLoss)):
+        raise ValueError(f"`loss` must be a child of tf_mmloss.LongTailLoss. {received('loss', name)}")
+    return found
 
 
 DRW = (Stage(), Stage(FIRST_DROP, weights="effective"))

@@ -118,19 +118,45 @@ def _found(loss: str) -> tuple[ast.FunctionDef, str]:
 
 def _constructor(module: str, name: str) -> tuple[ast.FunctionDef, str] | None:
     """The constructor of a class, or of the parent that it has it from, and the docstring of its arguments."""
-    tree = _tree(module)
-    for node in tree.body if tree else ():
+    for node in _statements(module):
         if isinstance(node, ast.ClassDef) and node.name == name:
             for inner in node.body:
                 if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
                     return inner, ast.get_docstring(node) or ""
             for base in node.bases:
-                found = _constructor(module, base.id) if isinstance(base, ast.Name) else None
+                parent = _parent(module, base)
+                found = _constructor(*parent) if parent else None
                 if found is not None:
                     return found[0], ast.get_docstring(node) or found[1]
         if isinstance(node, ast.ImportFrom) and node.module and name in {a.asname or a.name for a in node.names}:
             original = next(a.name for a in node.names if (a.asname or a.name) == name)
             return _constructor(_absolute(node, module), original)
+    return None
+
+
+def _statements(module: str) -> list[ast.stmt]:
+    """The statements of a module, those within `if` too, as of `if TYPE_CHECKING`."""
+    tree = _tree(module)
+    found: list[ast.stmt] = []
+    for node in tree.body if tree else ():
+        found += [*node.body, *node.orelse] if isinstance(node, ast.If) else [node]
+    return found
+
+
+def _parent(module: str, base: ast.expr) -> tuple[str, str] | None:
+    """The module and the name of a class that a class of a module is a child of; None: it is no plain name."""
+    if isinstance(base, ast.Name):
+        return module, base.id
+    top, *rest = ast.unparse(base).split(".")
+    for node in _statements(module) if isinstance(base, ast.Attribute) else ():
+        if isinstance(node, ast.Import):
+            named = {a.asname or a.name.split(".")[0]: a.name if a.asname else a.name.split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            named = {a.asname or a.name: f"{_absolute(node, module)}.{a.name}" for a in node.names}
+        else:
+            continue
+        if top in named:
+            return ".".join([named[top], *rest[:-1]]), rest[-1]
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_mmloss import decide
+from tf_mmloss import backbones, decide
 from tf_mmloss._validation import path
 from tf_mmloss.data.source import DataError
 from tf_mmloss.datasets.rows import Rows
@@ -80,7 +80,16 @@ class RunModel:
         file = folder / "last.keras"
         if not file.exists():
             raise RunFolderError(f"{folder} has no model, it has no last.keras: train it here, or copy the file there.")
-        network = saved.load(file)
+        backbones.import_installed(config.backbone)
+        try:
+            network = saved.load(file)
+        except RunFolderError as error:
+            if backbone := code_named(config).get("backbone"):
+                raise RunFolderError(
+                    f"{error}. Its network is of a function, whose layers are known once its module is imported: give "
+                    f"--backbone {backbone} to say that you trust it, or import it."
+                ) from error
+            raise
         if not isinstance(network.loss, LongTailLoss):
             raise RunFolderError(f"{file} is refused: its loss is none of this package.")
         check_weights(folder, network, metrics)

@@ -18,7 +18,7 @@ from tf_mmloss.runs.folder import RunFolderError
 _MODULES = (
     *("keras", "keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints", "keras.activations"),
     *("keras.optimizers", "keras.optimizers.schedules", "keras.losses", "keras.dtype_policies"),
-    *("keras.src.models.functional", "keras.src.models.sequential", "keras.src.ops.numpy"),
+    *("keras.src.models.functional", "keras.src.models.sequential", "keras.src.ops.numpy", "keras.src.ops.nn"),
     *("keras.src.applications.convnext", "keras.src.applications.inception_resnet_v2"),
 )
 _PACKAGE = "tf_mmloss"
@@ -119,7 +119,8 @@ def _check_class(thing: dict[str, Any]) -> None:
         known = hub.is_part_of_a_network(registered)
     if not (module in _MODULES or (ours and own_module) or known):
         raise ValueError(
-            f"config.json names {str(module)[:60]}.{name[:60]}, which is neither Keras' nor this package's"
+            f"config.json names {str(module)[:60]}.{name[:60]}, which is neither Keras' nor this package's, nor "
+            "registered with Keras (keras.saving.register_keras_serializable)"
         )
 
 

@@ -180,6 +180,8 @@ def _train(
     _set_keras(config)  # anew, as the run of the backbone may have had another precision
     keras.utils.set_random_seed(config.seed)
     model = network.build(config, splits)
+    if not epochs_saved(folder):
+        network.check_loads(config, model)
     if statistics := backbones.statistics(config.backbone, splits.train_images.shape[-1]):
         data = dataclasses.replace(data, mean=statistics[0], std=statistics[1])
     if backbone is not None:

@@ -1,6 +1,9 @@
 """The network of a run: built, compiled for each phase, averaged, saved."""
 
 import contextlib
+import random
+import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from tf_mmloss.callbacks.base import host_array
 from tf_mmloss.files import atomic_path
 from tf_mmloss.methods import METHODS
 from tf_mmloss.models import add_head, with_features
+from tf_mmloss.runs import saved
+from tf_mmloss.runs.folder import RunFolderError
 from tf_mmloss.train import stages, strategy
 from tf_mmloss.train.config import Config
 from tf_mmloss.train.inputs import Splits, jit_compile
@@ -40,6 +45,31 @@ def build(config: Config, splits: Splits) -> keras.Model:
             layer.synchronized = True
     begin(config, model, first, its_loss)
     return model
+
+
+def check_loads(config: Config, model: keras.Model) -> None:
+    """Refuse a network or a loss of somebody else that could be trained, and not be loaded afterwards.
+
+    Raises:
+        ValueError: it could not.
+    """
+    if not backbones.is_function(config.backbone) and not any(":" in name for name in METHODS[config.method].losses):
+        return
+    state = random.getstate()  # of which Keras takes the seeds of what it makes
+    try:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the optimizer, which has no variables yet
+            save(model, Path(folder) / "model.keras")
+            saved.load(Path(folder) / "model.keras")
+    except Exception as error:
+        reason = error.__cause__ if isinstance(error, RunFolderError) and error.__cause__ else error
+        raise ValueError(
+            "the network or the loss, which are of a function, could not be loaded after the training: "
+            f"{' '.join(str(reason).split())[:500]}. Each class of a layer and the loss must be registered with Keras, "
+            "and its `get_config` have all arguments of its constructor."
+        ) from error
+    finally:
+        random.setstate(state)
 
 
 def begin(config: Config, model: keras.Model, phase: Phase, its_loss: tf_mmloss.LongTailLoss) -> None:

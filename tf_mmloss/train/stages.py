@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import tf_mmloss
 from tf_mmloss import methods, mix
+from tf_mmloss.functions import raised
 from tf_mmloss.imbalance import Counts
 from tf_mmloss.methods import METHODS, Stage
 from tf_mmloss.methods.base import FIRST_DROP, loss_class
@@ -181,11 +182,20 @@ def loss(config: Config, cls_counts: Counts, stage: Stage | None = None) -> "tf_
     """The loss of a resolved config, or that of one of its stages.
 
     Raises:
-        ValueError: bad counts or an option out of range.
+        ValueError: bad counts or an option out of range; whatever a loss of somebody else raises.
     """
     name, arguments = loss_of(config, stage or Stage())
     given: dict[str, Any] = {"cls_counts": cls_counts, "seed": config.seed}
-    return loss_class(name)(**arguments, **{name: given[name] for name in methods.signature(name).given})
+    arguments |= {argument: given[argument] for argument in methods.signature(name).given}
+    kind = loss_class(name)
+    if ":" not in name:
+        return kind(**arguments)
+    try:
+        return kind(**arguments)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"`loss`: {raised(name, error)}") from error
 
 
 def first_bias(config: Config, num_classes: int) -> float:
