@@ -41,10 +41,10 @@ class CosineDense(keras.layers.Layer):
         name, dtype, ...: as for any Keras layer. Under mixed precision pass dtype="float32", as `resnet` does: the
             loss multiplies what half precision rounds off the cosines by its scale.
 
-    Input: (B, D) features. Output: (B, C) cosines in [-1, 1].
+    Input: (B, D) features, or (B, ..., D) of pixels or words. Output: (B, ..., C) cosines in [-1, 1].
 
     Raises:
-        ValueError: units out of range; features not of rank 2.
+        ValueError: units out of range; features without a last axis of known length.
 
     Example:
         >>> CosineDense(10)(np.ones((2, 64), "float32")).shape[-1]
@@ -60,8 +60,10 @@ class CosineDense(keras.layers.Layer):
         self.units = integer("units", units, at_least=1, at_most=MAX_CLASSES)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        if len(input_shape) != 2 or input_shape[-1] is None:
-            raise ValueError(f"CosineDense takes features of shape (batch, D). Received: input shape={input_shape}")
+        if len(input_shape) < 2 or input_shape[-1] is None:
+            raise ValueError(
+                f"CosineDense takes features of shape (batch, ..., D). Received: input shape={input_shape}"
+            )
         self.kernel = self.add_weight(
             shape=(input_shape[-1], self.units), initializer=_unit_columns, name="kernel", trainable=True
         )
