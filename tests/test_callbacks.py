@@ -353,6 +353,11 @@ def test_foreign_losses_are_refused(loss):
         fit(compiled(loss=loss))
 
 
+def test_losses_of_several_classes_an_example_are_refused():
+    with pytest.raises(TypeError, match=r"LongTailLoss of tf_mmloss.* as AsymmetricLoss, have none"):
+        fit(compiled(loss=tf_mmloss.AsymmetricLoss()))
+
+
 @pytest.mark.parametrize("counts", [COUNTS[:3], [*COUNTS, 2]], ids=["fewer", "more"])
 @pytest.mark.parametrize("loss", [MaxMarginLoss, CrossEntropyLoss])
 def test_counts_of_another_number_are_refused(loss, counts):

@@ -381,6 +381,22 @@ def test_priors_that_are_taken_out_twice_are_said(method, strength, said, tmp_pa
     assert "once more" not in capsys.readouterr().out
 
 
+def test_what_was_evaluated_is_printed_where_it_cannot_be_written(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError("a file system that is only read")
+
+    config = resolve(Config(dataset="digits", method="erm", epochs=2))
+    (tmp_path / "config.json").write_text(json.dumps(config.values()))
+    found = {"decide": "none", "evaluated_on": "all images", "images": 1}
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_, **__: found)
+    monkeypatch.setattr(evaluation, "summary", lambda _: "a summary")
+    monkeypatch.setattr("tf_mmloss.files.write_json", refuse)
+    assert evaluate.main([str(tmp_path), "--out", str(tmp_path / "found.json")]) == 2
+    printed = capsys.readouterr()
+    assert "a summary" in printed.out
+    assert printed.err == "error: a file system that is only read\n"
+
+
 NEW = ("gcl", "seesaw")  # one whose noise is drawn, one whose loss has a state
 
 

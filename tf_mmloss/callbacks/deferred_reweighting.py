@@ -99,8 +99,9 @@ class DeferredReweighting(Deferred):
         losses = _losses(model)
         if not losses:
             raise TypeError(
-                "DeferredReweighting needs a model compiled with a loss of tf_mmloss, whose class weights it can "
-                f"change. Received: loss={model.loss!r}"
+                "DeferredReweighting needs a model compiled with a LongTailLoss of tf_mmloss, whose class weights it "
+                "can change: the losses for several classes an example, as AsymmetricLoss, have none. "
+                f"Received: loss={model.loss!r}"
             )
         named = self._aimed(losses)
         aimed, counts = _different(named), self._counts(named)

@@ -155,9 +155,6 @@ def main(arguments: list[str] | None = None) -> int:
         reading: dict[str, Any] = {"skip_broken": options.skip_broken, "accept_odd": options.accept_odd}
         reading["decide_by"] = options.decide
         found = evaluate(options.run, options.dataset, options.data_dir, options.draws, **reading)
-        if options.out:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            write_json(options.out, found)
     except cli.USER_ERRORS as error:
         return cli.failed(error)
     config = read_config(options.run)
@@ -165,4 +162,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(said)
     by = "" if found["decide"] == "none" else f", decided by {found['decide']}"
     print(f"{found['evaluated_on']}: {found['images']:,} images{by}\n{summary(found)}")
+    if options.out:
+        try:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            write_json(options.out, found)
+        except OSError as error:  # what was found is printed
+            return cli.failed(error)
     return 0
