@@ -581,6 +581,15 @@ def test_equally_simple_methods_are_named_in_the_order_of_the_choice():
     assert "From the simplest: ldam, balanced-softmax." in compare.text(found, "x")
 
 
+def test_no_difference_is_not_a_negative_one():
+    labels = np.array([0, 0, 1, 1])
+    found = comparison.compare(labels, np.zeros((2, 1, 4), int), ["erm", "ldam"], few=[False, True])
+    assert "-0.0 (" not in compare._difference(found["pairs"][0])
+    found["methods"] = [row | {"seconds": 1.0, "additions": 0} for row in found["methods"]]
+    rows = list(csv.DictReader(compare._csv(found).splitlines()))
+    assert [row["difference_to_best"] for row in rows] == ["0.0", "0.0"]
+
+
 def test_help_has_the_defaults_of_a_comparison():
     said = " ".join(command.parser().format_help().split())
     assert "evaluate every N epochs and at the end; default: at the end alone" in said

@@ -480,7 +480,7 @@ def test_a_damaged_entry_is_read_again(tmp_path, damage):
 def test_cache_that_cannot_be_written(tmp_path):
     root = write_set(tmp_path / "set", a=3, b=3)
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"cannot be written.*file"):
+    with pytest.raises(DataError, match=r"TF_MMLOSS_CACHE names\) cannot be written.*file"):
         load_images(root, cache_dir=tmp_path / "file")
     with pytest.raises(DataError, match=r"needs .* MB and the disk has .*`image_size`.*TF_MMLOSS_CACHE"):
         load_images(root, image_size=2**24)

@@ -114,7 +114,9 @@ def read_images(
     try:
         folder = _build(source, shape, fit, cache, kind, stamp, workers, progress)
     except OSError as error:
-        raise DataError(f"the cache of images {cache} (`cache_dir`) cannot be written: {error}") from error
+        raise DataError(
+            f"the cache of images {cache} (`cache_dir`, or what TF_MMLOSS_CACHE names) cannot be written: {error}"
+        ) from error
     built = _open(folder, shape, source)
     if built is None:
         raise DataError(f"the cache of images {folder} was changed while it was written.")

@@ -626,7 +626,8 @@ def _cell(value: dict[str, Any] | None) -> str:
 def _difference(pair: dict[str, Any]) -> str:
     low, high = pair["interval"]
     chance = "" if pair["p_corrected"] is None else f", {comparison.chance(pair['p_corrected'])}"
-    return f"{100 * -pair['difference']:+.1f} ({-100 * high:+.1f} to {-100 * low:+.1f}){chance}"
+    # Taken from 0: the negative of none would be -0.0.
+    return f"{100 * (0 - pair['difference']):+.1f} ({100 * (0 - high):+.1f} to {100 * (0 - low):+.1f}){chance}"
 
 
 def _csv(found: dict[str, Any]) -> str:
@@ -639,8 +640,8 @@ def _csv(found: dict[str, Any]) -> str:
         for name in comparison.MEASURES:
             low, high = row[name]["interval"] if row[name] else (None, None)
             line |= {name: row[name] and row[name]["value"], f"{name}_low": low, f"{name}_high": high}
-        line |= {"measure": found["measure"], "difference_to_best": 0.0 if pair is None else -pair["difference"]}
-        low, high = (-end for end in reversed(pair["interval"])) if pair else (0.0, 0.0)
+        line |= {"measure": found["measure"], "difference_to_best": 0.0 if pair is None else 0 - pair["difference"]}
+        low, high = (0 - end for end in reversed(pair["interval"])) if pair else (0.0, 0.0)
         line |= {"difference_to_best_low": low, "difference_to_best_high": high}
         line |= {"p": pair and pair["p"], "p_corrected": pair and pair["p_corrected"]}
         line |= {"seconds": row["seconds"], "choice": int(row["name"] == found["choice"])}
