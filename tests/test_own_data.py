@@ -200,7 +200,7 @@ def test_a_stopped_prediction_keeps_its_rows(folder, tmp_path, monkeypatch, caps
         yield images[2], ("rare", 0.75, "a cat", 0.25)
 
     monkeypatch.setattr(predict, "predict", predicted)
-    monkeypatch.setattr(predict.cli, "open_method", lambda *_: None)
+    monkeypatch.setattr(predict.cli, "open_code", lambda *_: None)
     out = tmp_path / "out.csv"
     for stops, status, count in ((True, 130, 1), (False, 1, 2)):
         assert predict.main(["run", str(folder / "a cat"), "--out", str(out)]) == status
