@@ -21,7 +21,7 @@ from tf_mmloss.cli.tune import Dimension
 from tf_mmloss.files import read_json, write_json
 from tf_mmloss.runs import plots
 from tf_mmloss.runs.folder import RunBusyError, locked, read_config
-from tf_mmloss.train import experiment, inputs, presets, resolve
+from tf_mmloss.train import experiment, inputs, presets, progress, resolve
 from tf_mmloss.train.config import Config
 
 SMALL = Config(dataset="digits", ratio=20, depth=8, epochs=2, holdout=12)
@@ -107,7 +107,7 @@ def test_a_stopped_search_continues(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("finished", [0, 1, 2])
-def test_a_stopped_grid_tries_every_combination_once(finished, tmp_path, monkeypatch):
+def test_a_stopped_grid_tries_every_combination_once(finished, tmp_path, monkeypatch, capsys):
     """Without `trials`: all of them."""
     dimensions = [Dimension("beta", (1.8, 1.2)), Dimension("scale", (5.0, 10.0))]
     tried = []
@@ -126,7 +126,10 @@ def test_a_stopped_grid_tries_every_combination_once(finished, tmp_path, monkeyp
     table = tune.search(SMALL, dimensions, tmp_path, kind="grid")
     assert tried == [(1.8, 5, "trial-0"), (1.8, 10, "trial-1"), (1.2, 5, "trial-2"), (1.2, 10, "trial-3")]
     assert [row["trial"] for row in table] == ["3", "1", "2", "0"]
-    assert tune.search(SMALL, dimensions, tmp_path, kind="grid") == table
+    capsys.readouterr()
+    with progress.shown("quiet"):
+        assert tune.search(SMALL, dimensions, tmp_path, kind="grid") == table
+    assert not capsys.readouterr().out
     assert len(tried) == 4
 
 

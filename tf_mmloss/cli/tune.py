@@ -22,6 +22,7 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import io
 import itertools
 import json
 import math
@@ -210,7 +211,8 @@ class RunTuner(keras_tuner.engine.base_tuner.BaseTuner):
         data_dir: str | None,
         data: ImageDataset | None = None,
     ) -> None:
-        super().__init__(oracle, directory=str(root), project_name="tuner")
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints that it is reloaded, also with --json and --quiet
+            super().__init__(oracle, directory=str(root), project_name="tuner")
         self.config, self.root, self.data_dir, self.data = config, root, data_dir, data
         # A search that other processes began is reloaded too: Keras Tuner looks for a file of this one's name.
         if not self._is_worker() and not oracle.trials and Path(oracle._get_oracle_fname()).exists():
