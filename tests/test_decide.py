@@ -203,6 +203,13 @@ def test_tensors_keep_their_type():
     assert to_numpy(found).dtype == np.float32
 
 
+def test_tensors_of_whole_numbers_are_adjusted_as_arrays_are():
+    logits = np.array([[2, 1, 0]], "int32")
+    assert_close(
+        logit_adjustment(ops.convert_to_tensor(logits), [80, 15, 5]), logit_adjustment(logits, [80, 15, 5]), 1e-6
+    )
+
+
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     """A run of cross-entropy whose adjustment is fitted on its held-out images."""

@@ -467,6 +467,18 @@ def test_weight_two_is_the_example_twice(case):
     assert_close(loss(LABELS, logits, weights), loss(LABELS[twice], logits[twice]), 1e-5)
 
 
+@pytest.mark.parametrize("by_class", [False, True])
+@pytest.mark.parametrize("weight", [2.0, np.float32(2), [2.0], np.full((8, 1), 2.0)], ids=str)
+def test_one_weight_for_all_changes_nothing(weight, by_class):
+    loss = CrossEntropyLoss()
+    if by_class:
+        loss.enable_class_weights(len(COUNTS))
+    expected = to_numpy(loss(LABELS, cosines()))
+    np.testing.assert_allclose(to_numpy(loss(LABELS, cosines(), weight)), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"^`sample_weight` must have one weight for each example of `y_pred`, shape"):
+        loss(LABELS, cosines(), np.ones(3, "float32"))
+
+
 @each_case
 @pytest.mark.parametrize("with_sample_weight", [False, True])
 def test_class_weights_against_the_oracle(case, with_sample_weight):
@@ -730,6 +742,28 @@ def test_functions_of_logits_in_half_precision(name, dtype):
     )
     np.testing.assert_array_equal(to_numpy(value), to_numpy(expected))
     assert_close(ops.cast(gradient, "float32"), to_numpy(slope), 1e-2)
+
+
+@pytest.mark.parametrize("name", functions())
+def test_functions_of_logits_that_are_whole_numbers(name):
+    """As of the same logits as floats: margins and logs of priors are not cut to whole numbers."""
+    function, targets = functions()[name], one_hot("float32") if name in MULTI_LABEL else LABELS
+    logits = np.round(3 * cosines()).astype("int32")
+    np.testing.assert_array_equal(
+        to_numpy(function(targets, logits)), to_numpy(function(targets, logits.astype("float32")))
+    )
+
+
+NAMES = ["cat", "dog", "cat", "dog", "dog", "cat", "cat", "dog"]
+
+
+@pytest.mark.parametrize("names", [NAMES, np.array(NAMES), np.array(NAMES, object)], ids=["list", "array", "objects"])
+@pytest.mark.parametrize(
+    "take", [CrossEntropyLoss(), CrossEntropyLoss(ignore_class=255), cross_entropy, tf_mmloss.BalancedAccuracy(5)]
+)
+def test_names_are_refused(take, names):
+    with pytest.raises(ValueError, match=r"^`y_true` must be numbers: tf_mmloss\.imbalance\.class_indices"):
+        take(names, cosines())
 
 
 def test_soft_targets_with_a_margin_of_equal_large_logits():

@@ -71,6 +71,15 @@ def test_sample_weight(build, classes):
     for batch, weight in zip(batches(), weights, strict=True):
         metric.update_state(*batch, sample_weight=weight.astype("float32"))
     assert float(metric.result()) == pytest.approx(mean_over(class_accuracies(batches(), weights), classes), rel=1e-5)
+    with pytest.raises(ValueError, match=r"^`sample_weight` must have one weight for each example of `y_pred`, shape"):
+        metric.update_state(*batches()[0], sample_weight=np.ones(2, "float32"))
+
+
+@each_metric
+def test_soft_targets_of_outputs_that_are_whole_numbers(build, classes):
+    y, u = batches()[2]
+    soft = 0.6 * np.eye(6)[y] + 0.4 / 6
+    assert float(build()(soft, np.eye(6, dtype="int32")[u.argmax(axis=1)])) == float(build()(y, u))
 
 
 @each_metric

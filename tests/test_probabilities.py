@@ -53,6 +53,12 @@ def test_half_precision_is_computed_in_float32():
     assert_close(ops.sum(found, axis=-1), np.ones(6), 1e-5)
 
 
+def test_whole_numbers_keep_a_scale_that_is_none():
+    logits = np.array([[3, 0, -2]], "int32")
+    found = Probabilities(0.5, offset=0.25)(ops.convert_to_tensor(logits))
+    assert_close(found, Probabilities(0.5).of_array(logits), 1e-6)
+
+
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_large_logits_are_finite(activation):
     layer = Probabilities(1e4, activation)

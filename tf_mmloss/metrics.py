@@ -156,8 +156,9 @@ class BalancedAccuracy(keras.metrics.Metric):
     """Mean over classes of the accuracy within the class; classes not seen are left out.
 
     Outputs may be (B, ..., C), of pixels or of words, with labels (B, ...): each position is then an example, as in the
-    losses. Of soft targets (B, C) the largest counts. What is no label is refused where it can be seen, as by the
-    losses; in compiled code it makes the result NaN.
+    losses. A mask of Keras is not seen, and there is no `ignore_class`: give such positions a label that is one and a
+    sample weight of 0 (`weighted_metrics` of `compile`). Of soft targets (B, C) the largest counts. What is no label is
+    refused where it can be seen, as by the losses; in compiled code it makes the result NaN.
 
     Args:
         num_classes: C, 2 to 10 million.
@@ -197,9 +198,9 @@ class BalancedAccuracy(keras.metrics.Metric):
                 "output take keras.metrics.BinaryAccuracy or AUC, with the threshold 0 or from_logits=True where it is "
                 f"a logit. Received: y_pred.shape={tuple(y_pred.shape)}"
             )
+        if len(y_pred.shape) > 1 and sample_weight is not None:
+            sample_weight = weights_of_positions(sample_weight, y_pred)
         if len(y_pred.shape) > 2:
-            if sample_weight is not None:
-                sample_weight = weights_of_positions(sample_weight, y_pred)
             y_true = flat_labels(y_true, tuple(y_pred.shape[:-1]), y_pred.shape[-1])
             y_pred = ops.reshape(y_pred, (-1, y_pred.shape[-1]))
         labels = as_targets(y_true, y_pred)

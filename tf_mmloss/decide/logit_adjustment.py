@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -41,6 +42,8 @@ def logit_adjustment(logits: Any, cls_counts: Sequence[int] | np.ndarray, tau: f
     lowered = number("tau", tau, at_least=0, at_most=LogitAdjustment.most) * np.log(counts / counts.sum())
     is_tensor = ops.is_tensor(logits)
     logits = logits if is_tensor else np.asarray(logits, np.float64)
+    if is_tensor and "float" not in keras.backend.standardize_dtype(logits.dtype):
+        logits = ops.cast(logits, "float32")  # of integers, the logs of the priors would be cut to integers
     if not len(logits.shape) or logits.shape[-1] != len(counts):
         raise ValueError(
             f"`cls_counts` must have one count for each logit. Received: {len(counts)} counts, "

@@ -123,6 +123,7 @@ class Probabilities(keras.layers.Layer):
         return softmax(scores) if self.activation == "softmax" else np.exp(-np.logaddexp(0, -scores))
 
     def call(self, logits: Any) -> Any:
+        logits = ops.cast(logits, self.compute_dtype)  # of integers, which Keras leaves, the scale would be cut to one
         scaled = logits * ops.convert_to_tensor(self.scale, dtype=logits.dtype)
         if self.offset != 0:
             scaled = scaled + ops.convert_to_tensor(self.offset, dtype=logits.dtype)

@@ -95,10 +95,13 @@ def as_tensor(value: Any) -> Any:
 
 
 def as_logits(y_pred: Any) -> Any:
-    """Return logits as a tensor, float32 of half precision: float16 ends at 65504, and has no floor of 1e-12."""
+    """Return logits as a tensor of float32 or float64.
+
+    float16 ends at 65504 and has no floor of 1e-12; of integers, the margins would be cut to integers too.
+    """
     logits = as_tensor(y_pred)
-    half = keras.backend.standardize_dtype(logits.dtype) in ("float16", "bfloat16")
-    return ops.cast(logits, "float32") if half else logits
+    whole = keras.backend.standardize_dtype(logits.dtype) in ("float32", "float64")
+    return logits if whole else ops.cast(logits, "float32")
 
 
 def as_targets(y_true: Any, y_pred: Any) -> Any:
@@ -219,6 +222,7 @@ def labelled(losses: Any, labels: Any) -> Any:
 
 def _uncut(y_true: Any) -> Any:
     """A tensor of labels: of those beyond 32 bits as floats, as JAX would keep the lower 32 bits of each."""
+    _refuse_names(y_true)
     if isinstance(y_true, (int, list, tuple, np.ndarray, np.generic)):
         try:
             values = np.asarray(y_true)
@@ -227,6 +231,23 @@ def _uncut(y_true: Any) -> Any:
         if beyond_32_bits(values):
             y_true = values.astype("float64")
     return ops.convert_to_tensor(y_true)
+
+
+def _refuse_names(y_true: Any) -> None:
+    values = y_true
+    if isinstance(y_true, (str, bytes, list, tuple)):
+        try:
+            values = np.asarray(y_true)
+        except Exception:  # tensors, or rows of several lengths
+            return
+    dtype = getattr(values, "dtype", None)
+    kind = getattr(dtype, "kind", "")
+    named = kind == "O" and any(isinstance(value, (str, bytes)) for value in np.ravel(values))
+    if named or kind in ("U", "S") or getattr(dtype, "name", "") == "string":  # the last is TensorFlow's
+        raise ValueError(
+            "`y_true` must be numbers: tf_mmloss.imbalance.class_indices makes labels of names. "
+            f"{received('y_true', y_true)}"
+        )
 
 
 def beyond_32_bits(values: np.ndarray) -> bool:
@@ -363,7 +384,7 @@ def weights_of_positions(sample_weight: Any, y_pred: Any) -> Any:
 
     Args:
         sample_weight: one for each position, (B, ...) or (B, ..., 1); or for each example, (B,), or along the axes
-            between, as (B, H) for positions (B, H, W), or (B, 1, W).
+            between, as (B, H) for positions (B, H, W), or (B, 1, W); or one for all.
         y_pred: (B, ..., C) logits.
 
     Returns:
@@ -378,9 +399,10 @@ def weights_of_positions(sample_weight: Any, y_pred: Any) -> Any:
         shape = shape[:-1]
     ones = (1,) * (len(positions) - len(shape))
     if not fits(tuple(None if n == 1 else n for n in (*shape, *ones)), positions):
+        dense = len(positions) > 1
         raise ValueError(
-            f"`sample_weight` must have one weight for each position or example of `y_pred`, shape {positions} or "
-            f"({positions[0]},). Received: sample_weight.shape={tuple(weights.shape)}"
+            f"`sample_weight` must have one weight for each {'position or ' * dense}example of `y_pred`, shape "
+            f"{positions}{f' or ({positions[0]},)' * dense}. Received: sample_weight.shape={tuple(weights.shape)}"
         )
     whole = ops.shape(weights)[: len(shape)]
     return ops.broadcast_to(ops.reshape(weights, (*whole, *ones)), ops.shape(y_pred)[:-1])
@@ -627,9 +649,10 @@ class LongTailLoss(keras.losses.Loss):
         return losses
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        _refuse_names(y_true)  # before Keras casts them
         y_pred = ops.convert_to_tensor(y_pred)
         dense = len(y_pred.shape) > 2
-        if dense and sample_weight is not None:
+        if len(y_pred.shape) > 1 and sample_weight is not None:
             sample_weight = weights_of_positions(sample_weight, y_pred)
         if self.class_weights is not None:
             if self.class_weights.weight.shape[0] != y_pred.shape[-1]:
