@@ -136,6 +136,7 @@ def test_bad_arguments_are_refused(arguments, said):
         ({"images": IMAGES[:5]}, "`images` must be as many as `labels`, 6"),
         ({"partners": (np.zeros((6, 8, 8, 1), "uint8"), LABELS)}, "`partners` must be float"),
         ({"partners": (IMAGES[:5], LABELS)}, "`partners` must be as many"),
+        ({"partners": (IMAGES, LABELS[:1])}, "`their_labels` must be as many as `labels`, 6. Received: 1"),
         ({"labels": np.eye(3, dtype=int)[LABELS]}, "`labels` must be"),
         ({"labels": LABELS + 1}, r"`labels` must lie in \[0, 3\)"),
         ({"labels": LABELS - 1}, r"`labels` must lie in \[0, 3\)"),

@@ -89,11 +89,15 @@ class Mixing(abc.ABC):
             their_labels: (B,) of the partners. Default: those of the batch, in another order.
 
         Raises:
-            ValueError: labels of no class.
+            ValueError: labels of no class, or not as many of the partners.
         """
         labels = check_labels(labels, len(self.cls_counts))
         if their_labels is not None:
-            their_labels = check_labels(their_labels, len(self.cls_counts))
+            their_labels = check_labels(their_labels, len(self.cls_counts), "their_labels")
+            if len(their_labels) != len(labels):
+                raise ValueError(
+                    f"`their_labels` must be as many as `labels`, {len(labels)}. Received: {len(their_labels)}"
+                )
         # Four numbers keep these draws apart from those of `tf_mmloss.sampling` and `tf_mmloss.augment`.
         rng = np.random.default_rng([seed, epoch, batch, 1])
         left_out = epoch < self.begins or (self.epochs is not None and epoch >= self.epochs - self.spared)
