@@ -216,6 +216,25 @@ def test_a_drop_of_the_rate_is_that_of_the_stages_schedule(monkeypatch):
     assert [start for start, _ in stages.stages(config)] == [0, 80, 100]
 
 
+def test_stages_that_would_not_follow_one_another_are_refused(pretrained, monkeypatch):
+    def of(stages, **options):
+        monkeypatch.setitem(METHODS, "mine", Method("mine", "CrossEntropyLoss", "mine", stages=stages))
+        return resolve(Config(**{**pretrained.values(), "method": "mine", "epochs": 10, **options}))
+
+    focal = Stage(0.5, loss="FocalLoss")
+    three = (Stage(), focal, Stage(0.8, weights="effective"))
+    assert [(phase.start, phase.stop) for phase in phases(of(three, start_epoch=5))] == [(0, 1), (1, 5), (5, 10)]
+    with pytest.raises(
+        ValueError, match=r"`start_epoch` must leave the stages of method mine in their order.* 0, 5, 4\."
+    ):
+        of(three, start_epoch=4)
+    with pytest.raises(ValueError, match=r"in their order, and they begin at epochs 0, 8, 5\."):
+        of((Stage(), Stage(0.8, weights="effective"), Stage(0.5, weights="effective", loss="FocalLoss")))
+    assert of((Stage(), focal), frozen_epochs=4).frozen_epochs == 4
+    with pytest.raises(ValueError, match="`frozen_epochs` must leave epochs for the whole network: at most 4"):
+        of((Stage(), focal), frozen_epochs=5)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

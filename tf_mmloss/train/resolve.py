@@ -44,7 +44,7 @@ from tf_mmloss.train.presets import (
     Recipe,
     own_recipe,
 )
-from tf_mmloss.train.stages import loss, mixed_epochs, own_stages, rho, schedule_ends, stages
+from tf_mmloss.train.stages import loss, mixed_epochs, own_stages, stages
 
 if TYPE_CHECKING:
     from tf_mmloss import LongTailLoss
@@ -169,7 +169,7 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
     number("ema", config.ema, at_least=0, below=1)
     for name in ("sam", "sam_late"):
         number(name, getattr(config, name), at_least=0, at_most=MOST_RHO)
-    if rho(config, 0) is not None and config.input == "epoch":
+    if (config.sam or config.sam_late) and config.input == "epoch":
         raise ValueError(
             "`sam` needs `input` host or device: its two passes are no part of an epoch that is one program. "
             f"Received: sam={config.sam!r} with input='epoch'"
@@ -243,9 +243,15 @@ def resolve(config: Config, data: "ImageDataset | None" = None, *, made: bool = 
             f"Received: epochs={epochs}"
         )
     if len(method.own_stages) > 1:
-        start = stages(resolved)[-1][0]
         if config.start_epoch is not None:
-            start = integer("start_epoch", config.start_epoch, at_least=int(method.own_stages[-1].is_apart))
+            integer("start_epoch", config.start_epoch, at_least=int(method.own_stages[-1].is_apart))
+        starts = [first for first, _ in stages(resolved)]
+        start = starts[-1]
+        if starts != sorted(starts):
+            raise ValueError(
+                f"`start_epoch` must leave the stages of method {config.method} in their order, and they begin at "
+                f"epochs {', '.join(map(str, starts))}. {received('start_epoch', config.start_epoch)}"
+            )
         if start >= epochs and not (made and start == epochs):
             raise ValueError(
                 f"`start_epoch` must be one of the {epochs} epochs, from 0 to {epochs - 1}: later ones never begin. "
@@ -330,7 +336,8 @@ def _classifier(config: Config) -> str:
 
 def _frozen_epochs(config: Config, made: bool) -> int | None:
     """How long pretrained weights are frozen, of a config that is resolved but for it; None without such weights."""
-    given, most = config.frozen_epochs, schedule_ends(config) - 1
+    apart = (start for start, stage in stages(config) if stage.is_apart)
+    given, most = config.frozen_epochs, next(apart, config.epochs or 0) - 1
     if config.pretrained == "none":
         if given is not None and integer("frozen_epochs", given):
             raise ValueError(f"`frozen_epochs` needs pretrained weights, --pretrained. Received: frozen_epochs={given}")
