@@ -56,12 +56,13 @@ def test_every_command_is_a_module_and_a_script(command):
 def test_help_needs_no_keras():
     code = """
 import sys
-from tf_mmloss.cli import main
+from tf_mmloss.cli import COMMANDS, main
 main(["--help"])
-try:
-    main(["fit", "--help"])
-except SystemExit:
-    pass
+for command in sorted(COMMANDS.keys() - {"tune"}):  # which is made of Keras Tuner's classes
+    try:
+        main([command, "--help"])
+    except SystemExit:
+        pass
 print({"keras", "tensorflow", "jax", "torch", "matplotlib"} & set(sys.modules))
 """
     done = python("-c", code)

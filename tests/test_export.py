@@ -26,7 +26,7 @@ from tf_mmloss.runs import folder as run_folder
 from tf_mmloss.runs import saved
 from tf_mmloss.runs.model import RunModel
 from tf_mmloss.runs.saved import load as load_saved
-from tf_mmloss.train import experiment, result
+from tf_mmloss.train import experiment, inputs, result
 from tf_mmloss.train.config import Config
 from tf_mmloss.train.presets import RECIPES
 
@@ -661,5 +661,5 @@ def test_the_check_is_on_images_of_the_run_where_they_are_at_hand(exported, tmp_
     own = dataclasses.replace(config, dataset=str(tmp_path / "gone"))
     assert export._images(run, own, None) is None
     called = dataclasses.replace(config, dataset="os:getcwd")
-    monkeypatch.setattr(export.inputs, "load", lambda *_: pytest.fail("a function that a run names was called"))
+    monkeypatch.setattr(inputs, "load", lambda *_: pytest.fail("a function that a run names was called"))
     assert export._images(run, called, None) is None

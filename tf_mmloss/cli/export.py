@@ -11,22 +11,22 @@ returned what the run's model returns for images that the run was evaluated on, 
 
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 import tf_mmloss
-from tf_mmloss import cli, datasets
-from tf_mmloss import export as library
+from tf_mmloss import cli
 from tf_mmloss.cli import backend
 from tf_mmloss.markdown import escaped
 from tf_mmloss.methods import METHODS
 from tf_mmloss.methods.base import loss_class
 from tf_mmloss.runs import folder as run_folder
-from tf_mmloss.runs.model import RunModel
-from tf_mmloss.train import experiment, inputs, presets
+from tf_mmloss.train import presets
 from tf_mmloss.train.config import Config, code_named
+
+if TYPE_CHECKING:
+    from tf_mmloss import LongTailLoss
 
 _IMAGES = 64  # of the check
 
@@ -121,6 +121,11 @@ def export(
         FileExistsError: `out` is there already.
         ExportError: the exported model does not do what the run's does.
     """
+    import keras  # here: --help needs none
+
+    from tf_mmloss import export as library
+    from tf_mmloss.runs.model import RunModel
+
     library.check_format(format)
     config = run_folder.read_config(run)
     loss = _loss(config)
@@ -162,6 +167,9 @@ def export(
 
 def _images(run: Path, config: Config, data_dir: str | None) -> np.ndarray | None:
     """The first images that the run was evaluated on; None where they are not at hand."""
+    from tf_mmloss import datasets
+    from tf_mmloss.train import experiment, inputs
+
     if "dataset" in code_named(config):  # would be called
         return None
     with contextlib.suppress(ValueError, OSError, ImportError):
@@ -175,7 +183,7 @@ def _images(run: Path, config: Config, data_dir: str | None) -> np.ndarray | Non
     return None
 
 
-def _loss(config: Config) -> type[tf_mmloss.LongTailLoss]:
+def _loss(config: Config) -> "type[LongTailLoss]":
     """The loss of a run's last stage."""
     method = METHODS[config.method]
     return loss_class(method.own_stages[-1].loss or method.loss)
@@ -258,7 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = cli.parser("export", __doc__)
     parser.add_argument("run", type=cli.path, metavar="RUN", help="a finished run folder")
-    parser.add_argument("--format", choices=library.FORMATS, default="savedmodel", help="default: savedmodel")
+    parser.add_argument("--format", choices=tuple(_USAGE), default="savedmodel", help="default: savedmodel")
     parser.add_argument(
         "--out",
         type=cli.path,
@@ -270,6 +278,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-dir", type=cli.path, metavar="DIR", help="where CIFAR or tfds:NAME is, for the check")
     backend.add_option(parser)
     options = parser.parse_args(arguments)
+    try:
+        with cli.imports():
+            from tf_mmloss.export import ExportError
+    except cli.USER_ERRORS as error:
+        return cli.failed(error)
     ending = "" if options.format == "savedmodel" else f"-{options.format}"
     out = options.out or Path("saved_models") / f"{options.run.resolve().name}{ending}"
     try:
@@ -278,7 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
         cli.open_code(options.run, options.method, options.backbone)
         given = (options.licence, options.format, options.data_dir, options.decide)
         difference, images = export(options.run, out, *given)
-    except (*cli.USER_ERRORS, library.ExportError) as error:
+    except (*cli.USER_ERRORS, ExportError) as error:
         return cli.failed(error)
     print(f"{out}: reloaded in a new process, largest difference of an output {difference:.1e} on {images}")
     return 0
