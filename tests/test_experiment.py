@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import re
+import shutil
 import signal
 import subprocess
 import zipfile
@@ -116,6 +117,17 @@ def test_a_longer_run_is_that_of_as_many_epochs_whenever_it_is_killed(tmp_path, 
     assert [row["loss"] for row in read_history(tmp_path / "run")] == [
         row["loss"] for row in read_history(tmp_path / "whole")
     ]
+
+
+def test_a_finished_run_without_its_checkpoint_is_not_made_longer(tmp_path):
+    """As one that was copied or committed: it would begin anew, and its result would be gone."""
+    config, longer = (resolve(dataclasses.replace(SMALL, schedule="constant", epochs=epochs)) for epochs in (2, 3))
+    write_json(tmp_path / "config.json", config.values())
+    run_folder.check_same(tmp_path, config, longer, or_longer=True)  # it has only just begun
+    write_json(tmp_path / "metrics.json", {"error": 0.1})
+    with pytest.raises(RunFolderError, match=r"It cannot be made longer, as its checkpoint is not there\."):
+        experiment.run(longer, tmp_path, resume=True)
+    assert (tmp_path / "metrics.json").exists()
 
 
 def test_folder_of_a_run_is_not_overwritten(finished):
@@ -268,6 +280,53 @@ def test_ssp_starts_from_the_rotation_run_beside_it_and_makes_it_once(tmp_path, 
     # However it is made, it is the same backbone.
     experiment.run(dataclasses.replace(config, eval_every=2), tmp_path / "every-2")
     assert [method for method, _ in started].count("rotation") == 1
+
+
+def test_a_backbone_without_names_is_carried():
+    """Keras numbers models that have none by what a process made before."""
+
+    def network_of(seed):
+        images = keras.Input((4, 4, 1))
+        kernel = keras.initializers.GlorotUniform(seed=seed)
+        features = keras.layers.Flatten()(keras.layers.Conv2D(2, 3, kernel_initializer=kernel)(images))
+        inputs_ = keras.Input((4, 4, 1), name="images")
+        outputs = tf_mmloss.models.add_head(keras.Model(images, features)(inputs_), 3)
+        return keras.Model(inputs_, outputs)
+
+    source, target = network_of(0), network_of(1)
+    head = [np.array(v) for v in target.get_layer("head").get_weights()]
+    network.carry_backbone(source, target)
+    for own, theirs in zip(target.layers[1].get_weights(), source.layers[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(own, theirs)
+    for own, before in zip(target.get_layer("head").get_weights(), head, strict=True):
+        np.testing.assert_array_equal(own, before)
+
+
+def test_the_pretraining_takes_the_images_that_are_there(tmp_path, monkeypatch):
+    given = []
+
+    def stopped(config, folder, data, *_):
+        given.append((config.method, data))
+        raise KeyboardInterrupt
+
+    data = load("digits")
+    monkeypatch.setattr(experiment, "_train", stopped)
+    monkeypatch.setattr(experiment, "load", lambda *_: pytest.fail("the images were loaded again"))
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(dataclasses.replace(SMALL, method="ldam-drw-ssp"), tmp_path / "run", data=data)
+    assert given[0][0] == "rotation"
+    assert given[0][1] is data
+
+
+def test_a_run_that_has_its_backbone_does_not_ask_for_the_run_of_it(finished, tmp_path):
+    folder, metrics = finished
+    config = resolve(dataclasses.replace(SMALL, pretraining="rotation"))
+    shutil.copytree(folder, tmp_path / "run")
+    write_json(tmp_path / "run" / "config.json", config.values())
+    another = pretraining(resolve(dataclasses.replace(config, epochs=3, start_epoch=None)))
+    (tmp_path / another.name).mkdir()
+    write_json(tmp_path / another.name / "config.json", another.values())
+    assert experiment.run(config, tmp_path / "run", resume=True)["checksum"] == metrics["checksum"]
 
 
 # What the run of a backbone does not share with those that start from it: a new field of Config is in one of the two.
@@ -599,6 +658,7 @@ def test_nan_loss_stops_naming_the_step_and_keeps_the_checkpoint(tmp_path, monke
         ({"start_epoch": 2}, "`start_epoch` must be one of the 2 epochs"),
         ({"start_epoch": 1.5}, "`start_epoch` must be an integer"),
         ({"start_epoch": 500}, "`start_epoch` must be one of the"),
+        ({"method": "crt", "start_epoch": 0, "sam": 0.1}, "`start_epoch` must be an integer >= 1"),
         ({"method": "erm", "weights": "inverse"}, "`weights` is no option of method erm"),
         ({"learning_rate": 0.0}, "`learning_rate` must be"),
         ({"momentum": 1.0}, "`momentum` must be"),

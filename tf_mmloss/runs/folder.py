@@ -214,7 +214,10 @@ def check_same(folder: Path, there: "Config", asked: "Config", *, or_longer: boo
         from tf_mmloss.train.stages import check_lengthened
 
         try:
-            check_lengthened(there, asked, epochs_saved(folder))
+            done = epochs_saved(folder)
+            if is_finished(folder) and not done:
+                raise ValueError("its checkpoint is not there")
+            check_lengthened(there, asked, done)
             return
         except ValueError as error:
             longer = f" It cannot be made longer, as {error}."

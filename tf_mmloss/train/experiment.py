@@ -85,7 +85,7 @@ def run(
         resume: continue the run in `folder`, which must have the same config; start it if there is none. A finished
             run is not trained or evaluated again. With more `epochs` it is made longer, where its first epochs are
             those that a longer run has: with `schedule` "constant".
-        stop: asked after every epoch but the last; True leaves the run there, to be resumed.
+        stop: asked after every epoch; True leaves the run there, to be resumed, unless it was the last.
         held: the caller holds the folder's lock.
         data: the images, if they are loaded already.
 
@@ -121,7 +121,8 @@ def run(
                 _check_folder(config, folder, resume)
                 remove_partial(folder)
                 (folder / FAILED).unlink(missing_ok=True)
-                _backbone(config, folder.parent)
+                if not (is_finished(folder) or epochs_saved(folder)):
+                    _backbone(config, folder.parent)
             finished = is_finished(folder) and read_config(folder).epochs == config.epochs  # else it is made longer
             if not finished:
                 data = load(config, data_dir) if data is None else data
@@ -142,7 +143,7 @@ def run(
                     found = {"fingerprint": data.fingerprint, "origin": data.origin, "report": data.report}
                     write_json(folder / "data.json", found)
             try:
-                backbone = None if epochs_saved(folder) else _pretrain(config, folder.parent, data_dir, stop)
+                backbone = None if epochs_saved(folder) else _pretrain(config, folder.parent, data, data_dir, stop)
                 with strategy.scope(config):
                     _train(config, folder, data, splits, backbone, stop)
             except tf_mmloss.NonFiniteLossError as error:
@@ -378,7 +379,9 @@ def check_data(folder: Path, data: ImageDataset) -> None:
     raise RunFolderError(f"The {what} of {data.name} changed since the run in {folder} began: choose another folder.")
 
 
-def _pretrain(config: Config, beside: Path, data_dir: str | None, stop: Callable[[], bool] | None) -> Path | None:
+def _pretrain(
+    config: Config, beside: Path, data: ImageDataset, data_dir: str | None, stop: Callable[[], bool] | None
+) -> Path | None:
     """Run, continue or find the run that a config starts from; return its folder."""
     wanted, folder = _backbone(config, beside)
     if wanted is None:
@@ -386,7 +389,7 @@ def _pretrain(config: Config, beside: Path, data_dir: str | None, stop: Callable
     if not is_finished(folder):
         if strategy.is_leader():
             progress.tell(f"pre-training {wanted.name}: {folder}")
-        run(wanted, folder, data_dir=data_dir, resume=True, stop=stop)
+        run(wanted, folder, data_dir=data_dir, resume=True, stop=stop, data=data)
         keras.backend.clear_session()
     return folder
 

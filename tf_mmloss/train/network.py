@@ -113,9 +113,13 @@ def freeze(model: keras.Model, trains: str = "all", batch_norm: str = "inference
 
 def carry_backbone(source: keras.Model, target: keras.Model) -> None:
     """Give a network the weights of another, batch-norm statistics included, all but the classifier's."""
-    for layer in target.layers:
-        if layer.name not in ("head", "scales") and layer.weights:
-            layer.set_weights(source.get_layer(layer.name).get_weights())
+    # In their order: Keras numbers the models that have no name, and goes on from those that a process made before.
+    layers = (
+        [layer for layer in model.layers if layer.name not in ("head", "scales") and layer.weights]
+        for model in (source, target)
+    )
+    for theirs, own in zip(*layers, strict=True):
+        own.set_weights(theirs.get_weights())
 
 
 def take_averages(model: keras.Model) -> None:
