@@ -20,6 +20,7 @@ _MODULES = (
     *("keras.optimizers", "keras.optimizers.schedules", "keras.losses", "keras.dtype_policies"),
     *("keras.src.models.functional", "keras.src.models.sequential", "keras.src.ops.numpy", "keras.src.ops.nn"),
     *("keras.src.applications.convnext", "keras.src.applications.inception_resnet_v2"),
+    "keras.src.backend.torch.optimizers.torch_adamw",  # AdamW of a run on PyTorch
 )
 _PACKAGE = "tf_mmloss"
 # Layers of Keras that run code or read files of their config's choice.
