@@ -11,7 +11,7 @@ from types import ModuleType
 import keras
 
 from tf_mmloss._entry_points import BACKBONES, entry_points
-from tf_mmloss._validation import received
+from tf_mmloss._validation import received, text
 from tf_mmloss.backbones import applications, function, hub, resnet
 from tf_mmloss.backbones.base import BackboneError
 
@@ -91,8 +91,9 @@ def import_installed(spec: str) -> None:
 
     Raises:
         BackboneError: it cannot be imported.
+        ValueError: it is no text.
     """
-    if spec in entry_points(BACKBONES):
+    if text("backbone", spec) in entry_points(BACKBONES):
         function.load(spec)
 
 
