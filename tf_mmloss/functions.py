@@ -1,10 +1,10 @@
 """Functions of others, which are named `package.module:function`, and what they raise. No Keras."""
 
-import functools
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -22,17 +22,25 @@ def is_function(name: Any) -> bool:
 
 def called(argument: str, spec: str, load: Callable[[], Callable[..., Any]]) -> Any:
     """Load a function of somebody else and call it; whatever it raises is a `ValueError` of that argument."""
-    try:
+    with _refused(argument, spec):
         return load()()
-    except FunctionError as error:
-        raise ValueError(f"`{argument}`: {error}") from error
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"`{argument}`: {raised(spec, error)}") from error
 
 
 def imported(argument: str, spec: str) -> Any:
     """What `package.module:name` names; whatever its module raises is a `ValueError` of that argument."""
-    return called(argument, spec, lambda: functools.partial(function_of, spec))
+    with _refused(argument, spec):
+        return function_of(spec)
+
+
+@contextlib.contextmanager
+def _refused(argument: str, spec: str) -> Iterator[None]:
+    """Within the block, whatever is raised becomes a `ValueError` of an argument."""
+    try:
+        yield
+    except FunctionError as error:
+        raise ValueError(f"`{argument}`: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"`{argument}`: {raised(spec, error)}") from error
 
 
 def raised(spec: str, error: BaseException) -> str:
