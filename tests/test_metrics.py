@@ -1,5 +1,6 @@
 """The metrics, against NumPy."""
 
+import functools
 import math
 
 import keras
@@ -39,6 +40,14 @@ METRICS = (
     | {shot: (lambda shot=shot: ShotAccuracy(COUNTS, shot), classes) for shot, classes in SHOTS.items()}
     | {"moved": (lambda: ShotAccuracy(COUNTS, "medium", many=400, few=20, name="moved"), [1, 2, 3])}
 )
+METRICS_OF_CLASSES = [
+    functools.partial(ShotAccuracy, COUNTS, "medium"),
+    *(
+        functools.partial(value, 6)
+        for value in vars(tf_mmloss.metrics).values()
+        if isinstance(value, type) and issubclass(value, BalancedAccuracy) and value is not ShotAccuracy
+    ),
+]
 each_metric = pytest.mark.parametrize(("build", "classes"), METRICS.values(), ids=METRICS)
 
 
@@ -92,6 +101,27 @@ def test_positions_are_examples(build, classes):
         assert float(build()(form, logits, weight.reshape(5, 3, 2))) == pytest.approx(expected, rel=1e-6)
     by_image = np.repeat(weight[:5], 6)
     assert float(build()(labels, logits, weight[:5])) == pytest.approx(float(build()(y, u, by_image)), rel=1e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS_OF_CLASSES)
+@pytest.mark.parametrize("ignore_class", [255, -1, 2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ignored_positions_do_not_count(metric, ignore_class, weighted):
+    """Nor do what is predicted there and their weights, whatever they are."""
+    y, u = batches()[2]
+    counts = y != 2
+    labels = np.where(counts, y, ignore_class)
+    weight = np.random.default_rng(1).uniform(0.1, 2, len(y)).astype("float32") if weighted else None
+    expected = float(metric()(y[counts], u[counts], weight[counts] if weighted else None))
+    u, weight = np.where(counts[:, None], u, np.nan), np.where(counts, weight, np.nan) if weighted else None
+    ignoring = metric(ignore_class=ignore_class)
+    rows = np.eye(6)[y] if ignore_class == 2 else np.eye(6)[y] * counts[:, None]
+    for form in (labels, labels[:, None], labels.astype("float32"), rows):
+        ignoring.reset_state()
+        assert float(ignoring(form, u, weight)) == pytest.approx(expected, rel=1e-6)
+    ignoring = keras.metrics.deserialize(keras.metrics.serialize(ignoring))
+    by_position = None if weight is None else weight.reshape(5, 3, 2)
+    assert float(ignoring(labels.reshape(5, 3, 2), u.reshape(5, 3, 2, 6), by_position)) == pytest.approx(expected, 1e-6)
 
 
 def test_balanced_accuracy_of_a_constant_guess():
@@ -235,6 +265,7 @@ def test_per_class_error():
         ("few", lambda: ShotAccuracy(COUNTS, few=-1)),
         ("name", lambda: BalancedAccuracy(3, name=3)),
         ("dtype", lambda: BalancedAccuracy(3, dtype="int32")),
+        ("ignore_class", lambda: BalancedAccuracy(3, ignore_class=1.5)),
         ("num_classes", lambda: BalancedAccuracy(10**10)),
         ("num_classes", lambda: per_class_error([0], [0], 10**10)),
         ("predictions", lambda: per_class_error([0, 1], [0, 1, 1], 3)),

@@ -9,7 +9,14 @@ from keras import ops
 from tf_mmloss._validation import choice, float_type, integer, numeric
 from tf_mmloss._validation import name as keras_name
 from tf_mmloss.imbalance import MAX_CLASSES, Counts, check_counts, check_labels
-from tf_mmloss.losses.base import as_targets, flat_labels, labelled, weights_of_positions
+from tf_mmloss.losses.base import (
+    as_targets,
+    check_ignore_class,
+    flat_labels,
+    labelled,
+    weights_of_positions,
+    without_ignored,
+)
 
 SHOTS = ("many", "medium", "few")
 
@@ -156,13 +163,16 @@ class BalancedAccuracy(keras.metrics.Metric):
     """Mean over classes of the accuracy within the class; classes not seen are left out.
 
     Outputs may be (B, ..., C), of pixels or of words, with labels (B, ...): each position is then an example, as in the
-    losses. A mask of Keras is not seen, and there is no `ignore_class`: give such positions a label that is one and a
-    sample weight of 0 (`weighted_metrics` of `compile`). Of soft targets (B, C) the largest counts. What is no label is
-    refused where it can be seen, as by the losses; in compiled code it makes the result NaN.
+    losses. Of soft targets (B, C) the largest counts. What is no label is refused where it can be seen, as by the
+    losses; in compiled code it makes the result NaN. A mask of Keras is not seen: give such positions a label of their
+    own and name it in `ignore_class`.
 
     Args:
         num_classes: C, 2 to 10 million.
-        name, dtype: as for any Keras metric.
+        name: default "balanced_accuracy".
+        dtype: as for any Keras metric.
+        ignore_class: the label of what does not count, such as 255 or -1 of pixels without a class, as in the losses.
+            Default None.
 
     Raises:
         ValueError: num_classes out of range, a name that is no string; labels or logits of another shape; what is no
@@ -175,11 +185,15 @@ class BalancedAccuracy(keras.metrics.Metric):
         Brodersen et al., The Balanced Accuracy and Its Posterior Distribution, ICPR 2010.
     """
 
+    _NAME = "balanced_accuracy"
     _OF_CLASSES = "num_classes"  # the argument that says how many there are
     _PREDICTED = False  # whether predictions of each class are counted, too
 
-    def __init__(self, num_classes: int, name: str = "balanced_accuracy", dtype: Any = None) -> None:
-        super().__init__(name=keras_name(name), dtype=float_type(dtype))
+    def __init__(
+        self, num_classes: int, name: str | None = None, dtype: Any = None, ignore_class: int | None = None
+    ) -> None:
+        super().__init__(name=self._NAME if name is None else keras_name(name), dtype=float_type(dtype))
+        self.ignore_class = check_ignore_class(ignore_class)
         self.num_classes = integer("num_classes", num_classes, at_least=2, at_most=MAX_CLASSES)
         self.correct, self.total = self._counter("correct"), self._counter("total")
         if self._PREDICTED:
@@ -203,6 +217,7 @@ class BalancedAccuracy(keras.metrics.Metric):
         if len(y_pred.shape) > 2:
             y_true = flat_labels(y_true, tuple(y_pred.shape[:-1]), y_pred.shape[-1])
             y_pred = ops.reshape(y_pred, (-1, y_pred.shape[-1]))
+        y_true, counts = without_ignored(y_true, y_pred, self.ignore_class, self.correct.dtype)
         labels = as_targets(y_true, y_pred)
         if len(labels.shape) == 2:
             largest = ops.cast(ops.argmax(labels, axis=-1), "int32")
@@ -215,6 +230,8 @@ class BalancedAccuracy(keras.metrics.Metric):
         weights = ops.ones_like(labels, dtype=self.correct.dtype)
         if sample_weight is not None:
             weights = weights * ops.reshape(ops.cast(sample_weight, weights.dtype), (-1,))
+        if counts is not None:
+            weights = ops.where(counts, weights, 0)
         # What is no label makes the result NaN, whichever classes it is of: their mean has a term NaN times 0 or 1.
         weights, labels = labelled(weights, labels), ops.maximum(labels, 0)
         predicted = ops.cast(ops.argmax(y_pred, axis=-1), "int32")
@@ -243,7 +260,8 @@ class BalancedAccuracy(keras.metrics.Metric):
         return t, p, ops.divide_no_nan(ops.sum(self.correct.value), n)
 
     def get_config(self) -> dict[str, Any]:
-        return {"name": self.name, "dtype": self.dtype, "num_classes": self.num_classes}
+        config = {"name": self.name, "dtype": self.dtype, "num_classes": self.num_classes}
+        return {**config, "ignore_class": self.ignore_class}
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -256,7 +274,7 @@ class ShotAccuracy(BalancedAccuracy):
         many, few: where the groups end. Default 100 and 20; CIFAR-10 with 50 images in its smallest class has no "few"
             then.
         name: default "many_shot_accuracy" and so on.
-        dtype: as for any Keras metric.
+        dtype, ignore_class: as for `BalancedAccuracy`.
 
     Raises:
         ValueError: bad counts, an unknown group, or one without a class; labels or logits of another shape.
@@ -279,6 +297,7 @@ class ShotAccuracy(BalancedAccuracy):
         few: int = 20,
         name: str | None = None,
         dtype: Any = None,
+        ignore_class: int | None = None,
     ) -> None:
         self.shot = choice("shot", shot, SHOTS)
         self.many, self.few = integer("many", many), integer("few", few)
@@ -289,15 +308,16 @@ class ShotAccuracy(BalancedAccuracy):
                 f"`shot` must be a group with classes in it; `many` and `few` move them. Received: shot={shot!r}, "
                 f"many={many}, few={few}, cls_counts from {min(self.cls_counts)} to {max(self.cls_counts)}"
             )
-        super().__init__(len(self.cls_counts), f"{shot}_shot_accuracy" if name is None else name, dtype)
+        name = f"{shot}_shot_accuracy" if name is None else name
+        super().__init__(len(self.cls_counts), name, dtype, ignore_class)
 
     def result(self) -> Any:
         seen = ops.cast(self.total > 0, self.total.dtype)
         return self._mean(seen * ops.convert_to_tensor(self._mask, dtype=self.total.dtype))
 
     def get_config(self) -> dict[str, Any]:
-        config = {"name": self.name, "dtype": self.dtype, "cls_counts": self.cls_counts}
-        return {**config, "shot": self.shot, "many": self.many, "few": self.few}
+        config = {"name": self.name, "dtype": self.dtype, "cls_counts": self.cls_counts, "shot": self.shot}
+        return {**config, "many": self.many, "few": self.few, "ignore_class": self.ignore_class}
 
 
 @keras.saving.register_keras_serializable(package="tf_mmloss")
@@ -312,7 +332,8 @@ class GMean(BalancedAccuracy):
 
     Args:
         num_classes: C, 2 to 10 million.
-        name, dtype: as for any Keras metric.
+        name: default "g_mean".
+        dtype, ignore_class: as for `BalancedAccuracy`.
 
     Raises:
         ValueError: as for `BalancedAccuracy`.
@@ -324,8 +345,7 @@ class GMean(BalancedAccuracy):
         Kubat and Matwin, Addressing the Curse of Imbalanced Training Sets: One-Sided Selection, ICML 1997.
     """
 
-    def __init__(self, num_classes: int, name: str = "g_mean", dtype: Any = None) -> None:
-        super().__init__(num_classes, name, dtype)
+    _NAME = "g_mean"
 
     def result(self) -> Any:
         seen = ops.cast(ops.not_equal(self.total, 0), self.total.dtype)  # NaN is kept, and makes the result NaN
@@ -344,7 +364,8 @@ class WorstClassAccuracy(BalancedAccuracy):
 
     Args:
         num_classes: C, 2 to 10 million.
-        name, dtype: as for any Keras metric.
+        name: default "worst_class_accuracy".
+        dtype, ignore_class: as for `BalancedAccuracy`.
 
     Raises:
         ValueError: as for `BalancedAccuracy`.
@@ -356,8 +377,7 @@ class WorstClassAccuracy(BalancedAccuracy):
         Sagawa et al., Distributionally Robust Neural Networks for Group Shifts, ICLR 2020 (of groups).
     """
 
-    def __init__(self, num_classes: int, name: str = "worst_class_accuracy", dtype: Any = None) -> None:
-        super().__init__(num_classes, name, dtype)
+    _NAME = "worst_class_accuracy"
 
     def result(self) -> Any:
         accuracy = ops.divide_no_nan(self.correct.value, self.total.value)
@@ -379,7 +399,8 @@ class MacroF1Score(BalancedAccuracy):
 
     Args:
         num_classes: C, 2 to 10 million.
-        name, dtype: as for any Keras metric.
+        name: default "macro_f1_score".
+        dtype, ignore_class: as for `BalancedAccuracy`.
 
     Raises:
         ValueError: as for `BalancedAccuracy`.
@@ -392,9 +413,7 @@ class MacroF1Score(BalancedAccuracy):
     """
 
     _PREDICTED = True
-
-    def __init__(self, num_classes: int, name: str = "macro_f1_score", dtype: Any = None) -> None:
-        super().__init__(num_classes, name, dtype)
+    _NAME = "macro_f1_score"
 
     def result(self) -> Any:
         return self._mean_of_present(ops.divide_no_nan(2 * self.correct.value, self.total + self.predicted))
@@ -413,7 +432,8 @@ class MacroPrecision(BalancedAccuracy):
 
     Args:
         num_classes: C, 2 to 10 million.
-        name, dtype: as for any Keras metric.
+        name: default "macro_precision".
+        dtype, ignore_class: as for `BalancedAccuracy`.
 
     Raises:
         ValueError: as for `BalancedAccuracy`.
@@ -426,9 +446,7 @@ class MacroPrecision(BalancedAccuracy):
     """
 
     _PREDICTED = True
-
-    def __init__(self, num_classes: int, name: str = "macro_precision", dtype: Any = None) -> None:
-        super().__init__(num_classes, name, dtype)
+    _NAME = "macro_precision"
 
     def result(self) -> Any:
         return self._mean_of_present(ops.divide_no_nan(self.correct.value, self.predicted.value))
@@ -446,7 +464,8 @@ class CohenKappa(BalancedAccuracy):
 
     Args:
         num_classes: C, 2 to 10 million.
-        name, dtype: as for any Keras metric.
+        name: default "cohen_kappa".
+        dtype, ignore_class: as for `BalancedAccuracy`.
 
     Raises:
         ValueError: as for `BalancedAccuracy`.
@@ -459,9 +478,7 @@ class CohenKappa(BalancedAccuracy):
     """
 
     _PREDICTED = True
-
-    def __init__(self, num_classes: int, name: str = "cohen_kappa", dtype: Any = None) -> None:
-        super().__init__(num_classes, name, dtype)
+    _NAME = "cohen_kappa"
 
     def result(self) -> Any:
         t, p, accuracy = self._shares()
@@ -481,7 +498,8 @@ class MatthewsCorrelation(BalancedAccuracy):
 
     Args:
         num_classes: C, 2 to 10 million.
-        name, dtype: as for any Keras metric.
+        name: default "matthews_correlation".
+        dtype, ignore_class: as for `BalancedAccuracy`.
 
     Raises:
         ValueError: as for `BalancedAccuracy`.
@@ -494,9 +512,7 @@ class MatthewsCorrelation(BalancedAccuracy):
     """
 
     _PREDICTED = True
-
-    def __init__(self, num_classes: int, name: str = "matthews_correlation", dtype: Any = None) -> None:
-        super().__init__(num_classes, name, dtype)
+    _NAME = "matthews_correlation"
 
     def result(self) -> Any:
         t, p, accuracy = self._shares()

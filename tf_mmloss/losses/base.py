@@ -39,6 +39,13 @@ def check_scale(scale: float) -> float:
     return number("scale", scale, at_least=1 / LARGEST, below=LARGEST)
 
 
+def check_ignore_class(ignore_class: int | None) -> int | None:
+    """Return the label of what does not count, None or a whole number that float32 holds."""
+    if ignore_class is None:
+        return None
+    return integer("ignore_class", ignore_class, at_least=-LARGEST_LABEL, at_most=LARGEST_LABEL)
+
+
 def per_example(argument: str, value: Any, logits: Any) -> Any:
     """Return a hyper-parameter, a number or one for each example (B,), as a tensor of the dtype of `logits`."""
     is_tensor = ops.is_tensor(value)
@@ -372,6 +379,31 @@ def flat_labels(y_true: Any, positions: tuple[int | None, ...], num_classes: int
     return ops.reshape(y_true, (-1, *(() if is_label else last[shape[-1]])))
 
 
+def without_ignored(y_true: Any, y_pred: Any, ignore_class: int | None, dtype: Any) -> tuple[Any, Any]:
+    """Give the examples of `ignore_class` the label 0, and say which count; see `LongTailLoss`.
+
+    Args:
+        y_true: labels (N,) or (N, 1), or one-hot or soft rows (N, C).
+        y_pred: (N, C) logits.
+        ignore_class: a label, or None for no such class.
+        dtype: the float type in which labels are compared.
+
+    Returns:
+        y_true, and whether each example counts, (N,) of bool: None if no class is ignored, or `y_pred` has another
+        shape, which is refused with the labels.
+    """
+    if ignore_class is None or len(y_pred.shape) != 2:
+        return y_true, None
+    y_true = ops.cast(_uncut(y_true), dtype)
+    if len(y_true.shape) == 2 and y_true.shape[-1] == y_pred.shape[-1]:
+        classes = np.arange(y_pred.shape[-1])
+        ignored, first = (ops.cast(classes == c, dtype) for c in (ignore_class, 0))
+        counts = ops.any(y_true != ignored, axis=-1)
+        return ops.where(counts[:, None], y_true, first), counts
+    counts = y_true != ignore_class
+    return ops.where(counts, y_true, 0), ops.reshape(counts, (-1,))
+
+
 def fits(shape: tuple[int | None, ...], positions: tuple[int | None, ...]) -> bool:
     """Return whether two shapes may be the same one; None is any number."""
     return len(shape) == len(positions) and all(
@@ -551,9 +583,7 @@ class LongTailLoss(keras.losses.Loss):
     ) -> None:
         super().__init__(**loss_arguments(reduction, name, dtype))
         self.scale = check_scale(scale)
-        self.ignore_class = ignore_class
-        if ignore_class is not None:
-            self.ignore_class = integer("ignore_class", ignore_class, at_least=-LARGEST_LABEL, at_most=LARGEST_LABEL)
+        self.ignore_class = check_ignore_class(ignore_class)
         # A plain list: an array would come back from a saved model as a dictionary.
         self.cls_counts = None if cls_counts is None else check_counts(cls_counts).tolist()
         self.class_weights: ClassWeights | None = None
@@ -609,19 +639,7 @@ class LongTailLoss(keras.losses.Loss):
                 )
             y_true = flat_labels(y_true, tuple(y_pred.shape[:-1]), num_classes)
             y_pred = ops.reshape(y_pred, (-1, num_classes))
-        counts = None
-        if self.ignore_class is not None:
-            y_true = ops.cast(_uncut(y_true), self.dtype)
-            if len(y_pred.shape) != 2:
-                return self._targets(y_true, y_pred), y_pred, None  # which refuses them
-            if len(y_true.shape) == 2 and y_true.shape[-1] == y_pred.shape[-1]:
-                classes = np.arange(y_pred.shape[-1])
-                ignored, first = (ops.cast(classes == c, self.dtype) for c in (self.ignore_class, 0))
-                counts = ops.any(y_true != ignored, axis=-1)
-                y_true = ops.where(counts[:, None], y_true, first)
-            else:
-                counted = y_true != self.ignore_class
-                y_true, counts = ops.where(counted, y_true, 0), ops.reshape(counted, (-1,))
+        y_true, counts = without_ignored(y_true, y_pred, self.ignore_class, self.dtype)
         targets = self._targets(y_true, y_pred)
         if counts is not None:
             y_pred = ops.where(counts[:, None], y_pred, 0)
