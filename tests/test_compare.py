@@ -137,7 +137,7 @@ def test_a_decision_shares_the_runs_of_its_method(done, tmp_path, monkeypatch, c
     errors = []
     for seed in (0, 1):
         model = RunModel.load(out / f"erm-seed{seed}")
-        _, images, labels = own_images(out / f"erm-seed{seed}", model, None)
+        _, images, labels, _ = own_images(out / f"erm-seed{seed}", model, None)
         scores = decide.decided("logit-adjustment", model.trained, labels, model.logits(np.asarray(images))).scores
         errors.append(np.mean(scores.argmax(axis=1) != labels))
     assert float(rows["erm+logit-adjustment"]["error"]) == pytest.approx(np.mean(errors))

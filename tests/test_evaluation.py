@@ -10,7 +10,7 @@ pytest.importorskip("sklearn")
 from sklearn import metrics as oracle
 
 from tf_mmloss import evaluation
-from tf_mmloss.evaluation import by_predictions, calibrated, evaluate, fit_temperature, summary
+from tf_mmloss.evaluation import by_predictions, calibrated, drawn_from, evaluate, fit_temperature, summary
 
 
 def softmax(x):
@@ -117,6 +117,39 @@ def test_intervals_are_the_bootstraps(case):
     assert evaluate(labels, p, draws=50)["interval"] != evaluate(labels, p, draws=50, seed=1)["interval"]
 
 
+def test_groups_are_drawn_instead_of_images(case):
+    """Ten copies of each image in a group say no more than one of each, and make no interval narrower."""
+    labels, p = case
+    copies = np.repeat(np.arange(100), 10)
+    alone, grouped = evaluate(labels, p, draws=300), evaluate(labels[copies], p[copies], draws=300, groups=copies)
+    for name, (low, high) in alone["interval"].items():
+        assert grouped["interval"][name] == pytest.approx((low, high), abs=1e-12)
+        assert alone["value"][name] == pytest.approx(grouped["value"][name])
+    low, high = evaluate(labels[copies], p[copies], draws=300)["interval"]["balanced_accuracy"]
+    assert high - low < 0.5 * np.diff(alone["interval"]["balanced_accuracy"])
+    assert (alone["groups"], grouped["groups"], grouped["few"]) == (None, 100, ["3"])
+    assert "95 % intervals over the 100 groups of 1,000 test images, not over training runs" in summary(grouped)
+    assert "fewer than 10 groups of test images of 3" in summary(grouped)
+    kept = by_predictions(labels[copies], p[copies].argmax(axis=1), [9] * 4, draws=300, groups=copies)[1]
+    assert kept["balanced_accuracy"] == grouped["interval"]["balanced_accuracy"]
+
+
+def test_groups_with_images_of_several_classes(case):
+    """Drawn as one, of its rarest class; a class that a draw has no image of is left out of its means."""
+    labels, predictions = np.array([0] * 40 + [1] * 20), np.array([0] * 40 + [1] * 10 + [0] * 10)
+    groups = np.r_[np.arange(40), 0, 0, 0, 0, 0, np.arange(1, 16)]
+    value, interval = by_predictions(labels, predictions, [5, 5], draws=400, groups=groups)
+    assert value["balanced_accuracy"] == 0.75
+    drawn_of_1 = np.random.default_rng(0).multinomial(16, [1 / 16] * 16, 4000)
+    sizes, right = np.array([5] + [1] * 15), np.array([5] + [1] * 5 + [0] * 10)
+    recall = (drawn_of_1 @ right) / (drawn_of_1 @ sizes)
+    assert interval["balanced_accuracy"] == pytest.approx((1 + np.percentile(recall, [2.5, 97.5])) / 2, abs=0.03)
+    names = np.array(["one", "two", "one", "one"])  # drawn twice, "two" has no image of class 1
+    _, interval = by_predictions([0, 0, 1, 1], [0, 0, 1, 0], [5, 5], draws=50, groups=names)
+    assert interval["balanced_accuracy"] == [0.75, 1.0]
+    assert drawn_from(labels, 3, groups).tolist() == [40, 16, 0]
+
+
 def test_temperature_is_the_most_likely():
     rng = np.random.default_rng(0)
     true = softmax(rng.normal(size=(20_000, 3)))
@@ -147,6 +180,8 @@ def test_calibrated_by_the_other_half():
         ({"cls_counts": [1, 2]}, "`cls_counts` must be 3 counts. Received: 2 counts"),
         ({"draws": -1}, "`draws` must be an integer >= 0"),
         ({"top_k": (0,)}, "`top_k` must be an integer >= 1"),
+        ({"groups": [0, 1]}, r"`groups` must be one of each of 3 images. Received: shape=\(2,\)"),
+        ({"groups": [{}, "a", 1]}, "`groups` must be keys of one type"),
     ],
 )
 def test_bad_arguments(changes, message):

@@ -13,14 +13,15 @@ import pytest
 from helpers import BACKEND
 from PIL import Image
 
-from tf_mmloss import decide, normalization
+from tf_mmloss import cli, decide, normalization
 from tf_mmloss.cli import evaluate, fit, predict, runs
 from tf_mmloss.data import load_images, open_source
 from tf_mmloss.datasets import ImageDataset
 from tf_mmloss.datasets.rows import Rows
-from tf_mmloss.evaluation import softmax
+from tf_mmloss.evaluation import by_predictions, softmax
 from tf_mmloss.pipeline import eval_dataset, train_dataset
 from tf_mmloss.runs import model as run_model
+from tf_mmloss.runs import predictions
 from tf_mmloss.runs.folder import RunFolderError, data_label, read_config, read_history, read_json
 from tf_mmloss.train import experiment, inputs
 from tf_mmloss.train.config import Config, image_size
@@ -276,13 +277,37 @@ def test_images_of_a_run_with_groups_are_known_wherever_they_are(folder, tmp_pat
     with pytest.raises(experiment.RunStoppedError):
         experiment.run(config, run, stop=lambda: True)
     moved = folder.rename(tmp_path / "moved")
-    monkeypatch.setattr(
-        run_model, "own_images", lambda run, model, *_, **__: ("test split", model.config.dataset, None)
-    )
+    monkeypatch.setattr(run_model, "own_images", lambda run, model, *_, **__: model.config.dataset)
     model = Model(read_config(run), tuple(COUNTS), (16, 16, 3))
-    assert evaluate._other(str(moved), str(run), model, None)[:2] == ("test split", str(moved))
+    assert evaluate._other(str(moved), str(run), model, None) == (str(moved), True)
     next(moved.glob("a cat/*.png")).unlink()
-    assert evaluate._other(str(moved), str(run), model, None)[0] == "moved, all images"
+    evaluated, own = evaluate._other(str(moved), str(run), model, None)
+    assert (evaluated.of, own, evaluated.groups) == ("moved, all images", False, None)
+    table = moved / "table.csv"
+    table.write_text("\n".join(["path,label,patient", *(f"{p},{p.parts[0]},{p.name}" for p in pictures_of(moved))]))
+    evaluated, _ = evaluate._other(str(table), str(run), model, None)
+    assert len(np.unique(evaluated.groups)) == len({path.name for path in pictures_of(moved)})
+
+
+def pictures_of(folder):
+    return [path.relative_to(folder) for path in sorted(folder.glob("*/*.png"))]
+
+
+def test_groups_of_the_evaluated_images_make_the_intervals(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    experiment.run(dataclasses.replace(inputs_config(folder, group_by="^."), epochs=1), run)
+    kept = predictions.read(run, len(COUNTS)).groups
+    assert 1 < len(np.unique(kept)) < len(kept)
+    found = evaluate.evaluate(run, draws=10)
+    assert found["groups"] == len(np.unique(kept))
+    assert by_predictions_of(run, draws=10).items() <= found["interval"].items()
+    assert cli.main(["page", str(run)]) == 0
+    assert "bootstrap intervals over the groups" in (run / "index.html").read_text()
+
+
+def by_predictions_of(run, **options):
+    found, metrics = predictions.read(run, len(COUNTS)), read_json(run, "metrics.json")
+    return by_predictions(found.labels, found.predicted, metrics["cls_counts"], groups=found.groups, **options)[1]
 
 
 def inputs_config(folder, **changes):

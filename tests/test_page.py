@@ -78,7 +78,7 @@ def text_of(html):
 
 @pytest.mark.parametrize("largest", [9, 70_000])
 def test_predictions_are_read_as_they_were_saved(tmp_path, largest):
-    saved = Predictions(np.array([0, largest]), np.array([largest, 1]), None, np.array([0.0, 1.0]))
+    saved = Predictions(np.array([0, largest]), np.array([largest, 1]), None, np.array([0.0, 1.0]), np.array([1, 0]))
     predictions.save(tmp_path, saved)
     read = predictions.read(tmp_path, largest + 1)
     np.testing.assert_array_equal(read.labels, saved.labels)

@@ -146,6 +146,19 @@ def array(argument: str, value: Any) -> np.ndarray:
         raise ValueError(f"`{argument}` must be an array, or a list like one. {received(argument, value)}") from error
 
 
+def group_numbers(groups: Any, count: int) -> np.ndarray:
+    """Return the number of each example's group, (count,) from 0 on, from keys of any type; None: each stands alone."""
+    if groups is None:
+        return np.arange(count)
+    groups = array("groups", groups)
+    if groups.shape != (count,):
+        raise ValueError(f"`groups` must be one of each of {count} images. Received: shape={groups.shape}")
+    try:
+        return np.unique(groups, return_inverse=True)[1]
+    except TypeError as error:
+        raise ValueError(f"`groups` must be keys of one type. {received('groups', groups)}") from error
+
+
 def numeric(argument: str, value: Any) -> np.ndarray:
     """Return `value` as a float64 array if it is one of finite real numbers; bools count as 0 and 1."""
     numbers_ = array(argument, value)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from tf_mmloss._validation import array, choice, integer, number, received
+from tf_mmloss._validation import array, choice, group_numbers, integer, number, received
 from tf_mmloss.data.source import named
 from tf_mmloss.imbalance import check_labels
 
@@ -255,10 +255,7 @@ class _Design:
 
     def __init__(self, labels: np.ndarray, groups: np.ndarray | None) -> None:
         count = len(labels)
-        keys = np.arange(count) if groups is None else array("groups", groups)
-        if keys.shape != (count,):
-            raise ValueError(f"`groups` must be one of each of {count} images. Received: shape={keys.shape}")
-        keys = np.unique(keys, return_inverse=True)[1].reshape(-1)
+        keys = group_numbers(groups, count)
         self.order = np.lexsort((keys, labels))
         labels, keys = labels[self.order], keys[self.order]
         new_class = np.diff(labels, prepend=-1) != 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_mmloss._validation import integer, numeric, sequence, text
+from tf_mmloss._validation import group_numbers, integer, numeric, sequence, text
 from tf_mmloss.data.source import named
 from tf_mmloss.imbalance import Counts, check_labels
 from tf_mmloss.metrics import expected_calibration_error, shot_masks
@@ -31,6 +31,7 @@ def evaluate(
     top_k: Sequence[int] = (1, 5),
     draws: int = 1000,
     seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Evaluate probabilities on test images.
 
@@ -41,6 +42,8 @@ def evaluate(
     Intervals are 95 % percentile bootstrap intervals over the test images, drawn within each class, so that the classes
     keep their sizes. They say how far another test set of this size could be off, and nothing of another training run.
     Classes with fewer than ten test images make them too narrow: drawn from images that are all right, all are right.
+    With `groups`, of pictures of one patient say, groups are drawn instead of images, each among those that have images
+    of its rarest class; a class that a draw has no image of is left out of it.
 
     Args:
         labels: (N,) true classes.
@@ -50,12 +53,14 @@ def evaluate(
         top_k: k of each top-k accuracy; larger than C are left out. Default 1 and 5.
         draws: of the bootstrap, 0 for none. Default 1000.
         seed: of the draws. Default 0.
+        groups: (N,) keys of images that are alike, each with others of its key. Default: images stand alone.
 
     Returns:
-        A dictionary that JSON can hold: `value`, the numbers of the whole; `interval`, [low, high] of each but
-        macro_auroc, calibration_error and mean_confidence, empty without draws; `per_class`: images, recall, precision,
-        f1 and auroc of each class; `confusion`, C rows of true by C columns of predicted classes; `not_evaluated`,
-        names of the classes without test images.
+        A dictionary that JSON can hold: `images` and `groups`, how many there are, of groups None without any; `value`,
+        the numbers of the whole; `interval`, [low, high] of each but macro_auroc, calibration_error and
+        mean_confidence, empty without draws; `per_class`: images, recall, precision, f1 and auroc of each class;
+        `confusion`, C rows of true by C columns of predicted classes; `not_evaluated`, names of the classes without
+        test images; `few`, of those with fewer than ten, or fewer than ten groups.
 
     Raises:
         ValueError: labels or probabilities of other shapes or ranges, other arguments out of range.
@@ -88,13 +93,14 @@ def evaluate(
     ranks = _ranks(labels, probabilities)
     hits = {f"top_{k}_accuracy": ranks < k for k in ks if k <= count}
     auroc = _auroc(labels, probabilities)
-    value, interval = _measured(labels, predictions, count, hits, masks, draws, integer("seed", seed))
+    value, interval = _measured(labels, predictions, count, hits, masks, draws, integer("seed", seed), groups)
     value["macro_auroc"] = None if np.isnan(auroc).all() else float(np.nanmean(auroc))
     value["calibration_error"] = expected_calibration_error(labels, probabilities)
     value["mean_confidence"] = float(probabilities.max(axis=1).mean())
     recall, precision, f1 = _by_class(np.diag(confusion), images, confusion.sum(axis=0))
     return {
         "images": len(labels),
+        "groups": None if groups is None else len(np.unique(groups)),
         "value": value,
         "interval": interval,
         "draws": draws,
@@ -111,11 +117,18 @@ def evaluate(
         ],
         "confusion": confusion.tolist(),
         "not_evaluated": [names[c] for c in np.flatnonzero(images == 0)],
+        "few": [name for name, n in zip(names, drawn_from(labels, count, groups), strict=True) if 0 < n < FEW],
     }
 
 
 def by_predictions(
-    labels: np.ndarray, predictions: np.ndarray, cls_counts: Counts, *, draws: int = 1000, seed: int = 0
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    cls_counts: Counts,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> tuple[dict[str, float | None], dict[str, list[float]]]:
     """What `evaluate` says without probabilities: the numbers of the whole, and their intervals.
 
@@ -125,6 +138,7 @@ def by_predictions(
         cls_counts: (C,) training examples of each class.
         draws: of the bootstrap, 0 for none. Default 1000.
         seed: of the draws. Default 0.
+        groups: as for `evaluate`.
 
     Returns:
         `value` and `interval` of `evaluate`: top_1_accuracy, balanced_accuracy, g_mean, macro_precision, macro_f1,
@@ -148,7 +162,27 @@ def by_predictions(
         )
     hits = {"top_1_accuracy": predictions == labels}
     draws = integer("draws", draws, at_most=MOST_DRAWS)
-    return _measured(labels, predictions, count, hits, masks, draws, integer("seed", seed))
+    return _measured(labels, predictions, count, hits, masks, draws, integer("seed", seed), groups)
+
+
+def drawn_from(labels: np.ndarray, num_classes: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """How many images, or groups that have some, there are of each class (C,): what a bootstrap draws from.
+
+    Args:
+        labels: (N,) true classes.
+        num_classes: C.
+        groups: (N,) keys of images that belong together; default: each stands alone.
+
+    Raises:
+        ValueError: labels that are no classes, groups of another number.
+
+    Example:
+        >>> drawn_from([0, 0, 1], 2, groups=[7, 7, 8])
+        array([1, 1])
+    """
+    labels = check_labels(labels, num_classes)
+    units = group_numbers(groups, len(labels))
+    return np.bincount(np.unique(units * num_classes + labels) % num_classes, minlength=num_classes)
 
 
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -274,10 +308,12 @@ def summary(found: dict[str, Any]) -> str:
     if found["not_evaluated"]:
         lines.append(f"without test images, left out of the means: {', '.join(found['not_evaluated'])}")
     if found["draws"]:
-        lines.append(f"in brackets: 95 % intervals over the {found['images']:,} test images, not over training runs")
-        few = [row["name"] for row in found["per_class"] if 0 < row["images"] < FEW]
-        if few:
-            lines.append(f"too narrow to rely on, as there are fewer than {FEW} test images of {named(few)}")
+        over, of = f"{found['images']:,} test images", "test images"
+        if found["groups"] is not None:
+            over, of = f"{found['groups']:,} groups of {over}", "groups of test images"
+        lines.append(f"in brackets: 95 % intervals over the {over}, not over training runs")
+        if found["few"]:
+            lines.append(f"too narrow to rely on, as there are fewer than {FEW} {of} of {named(found['few'])}")
     return "\n".join(lines)
 
 
@@ -311,15 +347,16 @@ def _measured(
     masks: dict[str, np.ndarray],
     draws: int,
     seed: int,
+    groups: np.ndarray | None,
 ) -> tuple[dict[str, float | None], dict[str, list[float]]]:
     """The numbers of the whole, and their 95 % percentile intervals over images drawn with replacement by class."""
-    images, right = np.bincount(labels, minlength=count), predictions == labels
-    there = images > 0
+    right = predictions == labels
 
     def numbers(weights: np.ndarray) -> dict[str, float | None]:
         """Of images that count as often as their weights."""
         correct, true = np.bincount(labels, weights * right, count), np.bincount(labels, weights, count)
         recall, precision, f1 = _by_class(correct, true, np.bincount(predictions, weights, count))
+        there = true > 0
         with np.errstate(divide="ignore"):
             g_mean = float(np.exp(np.log(recall[there]).mean()))
         total = weights.sum()
@@ -336,13 +373,17 @@ def _measured(
         }
 
     rng = np.random.default_rng(seed)
-    by_class = np.argsort(labels, kind="stable")
-    # Of each image in that order, where its class begins and how many it has.
-    first, sizes = ((np.cumsum(images) - images)[labels[by_class]], images[labels[by_class]])
+    units = group_numbers(groups, len(labels))
+    # Each unit, a group or an image, with the rarest class that it has images of.
+    rarest_first = np.argsort(np.bincount(labels)[labels], kind="stable")
+    of_class = labels[rarest_first][np.unique(units[rarest_first], return_index=True)[1]]
+    number, by_class = np.bincount(of_class, minlength=count), np.argsort(of_class, kind="stable")
+    # Of each unit in that order, where its class begins and how many it has.
+    first, sizes = ((np.cumsum(number) - number)[of_class[by_class]], number[of_class[by_class]])
     drawn: dict[str, list[float]] = {}
     for _ in range(draws):
         chosen = by_class[first + rng.integers(sizes)]
-        for name, value in numbers(np.bincount(chosen, minlength=len(labels)).astype(float)).items():
+        for name, value in numbers(np.bincount(chosen, minlength=len(of_class))[units].astype(float)).items():
             if value is not None:
                 drawn.setdefault(name, []).append(value)
     interval = {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in drawn.items()}

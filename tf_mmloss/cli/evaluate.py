@@ -20,9 +20,7 @@ from tf_mmloss import cli
 from tf_mmloss.cli import backend
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from tf_mmloss.runs.model import RunModel
+    from tf_mmloss.runs.model import Evaluated, RunModel
 
 
 def evaluate(
@@ -65,28 +63,30 @@ def evaluate(
         given = ", ".join(name for name in reading if reading[name])
         raise ValueError(f"`dataset` must be other images than the run's with {given}. Received: dataset={dataset!r}")
     if other is None:
-        of, images, labels = own_images(run, model, data_dir, called=called)
-        own = True
+        evaluated, own = own_images(run, model, data_dir, called=called), True
     else:
-        of, images, labels, own = _other(other, run, model, data_dir, **reading)
+        evaluated, own = _other(other, run, model, data_dir, **reading)
         model = model if own else model.fitted(run, data_dir)
+    labels = evaluated.labels
     # On the images that a strength is fitted on, each half is decided by the other.
-    decided = decide.decided(asked if own else model.decide, model.trained, labels, model.logits(images))
+    decided = decide.decided(asked if own else model.decide, model.trained, labels, model.logits(evaluated.images))
     scores = decided.scores
     counts, names = model.trained.cls_counts, model.class_names
-    found = evaluation.evaluate(labels, evaluation.softmax(scores), cls_counts=counts, class_names=names, draws=draws)
+    of: dict[str, Any] = {"cls_counts": counts, "class_names": names, "groups": evaluated.groups}
+    found = evaluation.evaluate(labels, evaluation.softmax(scores), **of, draws=draws)
     if not decided.probabilistic:  # a hinge loss has scores
         del found["value"]["calibration_error"], found["value"]["mean_confidence"]
     if len(labels) > 1:
         after = evaluation.calibrated(labels, scores)
         found["value"]["calibration_error_after_temperature"] = expected_calibration_error(labels, after)
-    return {"run": str(run), "evaluated_on": of, "decide": model.decide if decide_by is None else decided.spec, **found}
+    by = model.decide if decide_by is None else decided.spec
+    return {"run": str(run), "evaluated_on": evaluated.of, "decide": by, **found}
 
 
 def _other(
     dataset: str, run: str | os.PathLike[str], model: "RunModel", data_dir: str | None, **reading: bool
-) -> "tuple[str, Any, np.ndarray, bool]":
-    """In words, images and labels of a data set; and whether they are those that the run was evaluated on."""
+) -> "tuple[Evaluated, bool]":
+    """The images of a data set, and whether they are those that the run was evaluated on."""
     import dataclasses
 
     import numpy as np
@@ -95,7 +95,7 @@ def _other(
     from tf_mmloss.data.source import DataError
     from tf_mmloss.datasets.rows import Rows
     from tf_mmloss.runs.folder import read_json
-    from tf_mmloss.runs.model import decode_options, own_images
+    from tf_mmloss.runs.model import Evaluated, decode_options, own_images
 
     source = open_source(dataset, data_dir)
     known = {name: label for label, name in enumerate(model.class_names)}
@@ -112,10 +112,11 @@ def _other(
         trained_on = read_json(Path(run).expanduser(), "data.json", ["fingerprint"])["fingerprint"]
     if trained_on.partition("-")[0] == images.fingerprint.partition("-")[0]:  # wherever they are now
         moved = dataclasses.replace(model, config=dataclasses.replace(model.config, dataset=dataset))
-        return *own_images(run, moved, data_dir, called=True), True
+        return own_images(run, moved, data_dir, called=True), True
     part = "test split" if source.split is not None else "all images"
     labels = np.array([known[name] for name in source.class_names])[images.y[images.test]]
-    return f"{images.name}, {part}", Rows(images.x, images.test), labels, False
+    groups = None if images.groups is None else images.groups[images.test]
+    return Evaluated(f"{images.name}, {part}", Rows(images.x, images.test), labels, groups), False
 
 
 def parser() -> argparse.ArgumentParser:

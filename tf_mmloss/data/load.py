@@ -160,7 +160,7 @@ def load_images(
         left_out = len(source.dirt) + len(source) - int(usable.sum())
         report.append(f"Not what they should be, {left_out:,} left out:{listed(dirt)}")
     keys, why_groups = _groups(source, group_by)
-    groups, why_groups = (None, "") if test_share is None else _with_equal(keys, why_groups, cached.pixels, usable)
+    groups, why_groups = _with_equal(keys, why_groups, cached.pixels, usable)
     train, test, val, notes = _split(source, usable, groups, why_groups, test_share, seed)
     report.extend(notes)
     report.extend(_on_both_sides(keys, train, test))

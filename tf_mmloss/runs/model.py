@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -110,8 +110,9 @@ class RunModel:
         decision, strength = decide.parse(self.decide)
         if decision is None or strength is not None:
             return self
-        _, images, labels = own_images(run, self, data_dir, called=called)
-        return dataclasses.replace(self, decide=decide.fit(self.decide, self.trained, labels, self.logits(images)))
+        own = own_images(run, self, data_dir, called=called)
+        decided = decide.fit(self.decide, self.trained, own.labels, self.logits(own.images))
+        return dataclasses.replace(self, decide=decided)
 
     @property
     def probabilistic(self) -> bool:
@@ -177,10 +178,19 @@ def check_weights(run: Path, network: keras.Model, metrics: Mapping[str, Any]) -
         raise RunFolderError(f"{run} has in last.keras other weights than those that metrics.json is of.")
 
 
+class Evaluated(NamedTuple):
+    """What a model is evaluated on: in words, images, labels, and keys of images that belong together."""
+
+    of: str
+    images: Any
+    labels: np.ndarray
+    groups: np.ndarray | None
+
+
 def own_images(
     run: str | os.PathLike[str], model: RunModel, data_dir: str | None, *, called: bool = False
-) -> tuple[str, Any, np.ndarray]:
-    """What a run was evaluated on: in words, images and labels.
+) -> Evaluated:
+    """What a run was evaluated on.
 
     Args:
         run: its folder.
@@ -210,7 +220,7 @@ def own_images(
     experiment.check_data(Path(run).expanduser(), data)
     splits = inputs.split(data, model.config)
     part = "held-out training images" if model.config.holdout else "test split"
-    return f"{data.name}, {part}", splits.eval_images, splits.eval_labels
+    return Evaluated(f"{data.name}, {part}", splits.eval_images, splits.eval_labels, splits.eval_groups)
 
 
 def decode_options(config: Config) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 
 from tf_mmloss import _version
-from tf_mmloss.evaluation import FEW, by_predictions
+from tf_mmloss.evaluation import FEW, by_predictions, drawn_from
 from tf_mmloss.files import atomic_path, read_bytes
 from tf_mmloss.metrics import reliability
 from tf_mmloss.runs import folder as run_folder
@@ -279,7 +279,7 @@ def _predictions(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any] | N
     count = len(names)
     measures = []
     if len(found.labels) <= _MOST_IMAGES:
-        value, interval = by_predictions(found.labels, found.predicted, cls_counts)
+        value, interval = by_predictions(found.labels, found.predicted, cls_counts, groups=found.groups)
         measures = [(text, value[name], interval[name]) for name, text in _MEASURES.items() if value[name] is not None]
     # Pairs of a true and a predicted class with images: of many classes the matrix is mostly zeros.
     pairs, images = np.unique(found.labels * count + found.predicted, return_counts=True)
@@ -295,7 +295,8 @@ def _predictions(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any] | N
         matrix[i][j] = n, share
     return {
         "images": len(found.labels),
-        "few": FEW if any(0 < n < FEW for n in np.bincount(found.labels)) else None,
+        "groups": None if found.groups is None else len(np.unique(found.groups)),
+        "few": FEW if any(0 < n < FEW for n in drawn_from(found.labels, count, found.groups)) else None,
         "measures": measures,
         "names": [names[c] for c in order],
         "matrix": matrix,

@@ -1,4 +1,4 @@
-"""What a run predicted for each evaluated image, kept in its folder: 8 bytes an image."""
+"""What a run predicted for each evaluated image, kept in its folder: 8 to 10 bytes an image."""
 
 import dataclasses
 import io
@@ -24,21 +24,28 @@ class Predictions:
         predicted: (N,) the classes of the largest logits.
         confidence: (N,) the probability of the predicted class, to 1 / 65535; None: the loss has none.
         calibrated: (N,) the same after temperature scaling, see `tf_mmloss.evaluation.calibrated`; None: not computed.
+        groups: (N,) keys of images that belong together, saved as their numbers; None: each stands alone.
     """
 
     labels: np.ndarray
     predicted: np.ndarray
     confidence: np.ndarray | None = None
     calibrated: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+
+_WHOLE = ("labels", "predicted", "groups")  # the columns of whole numbers; the others are shares
 
 
 def save(folder: Path, predictions: Predictions) -> None:
     """Write RUN/predictions.npy: a row an image, with named columns; confidences in 65535ths."""
     columns = {
-        name: value if name in ("labels", "predicted") else np.rint(_STEPS * value)
+        name: value if name in _WHOLE else np.rint(_STEPS * value)
         for name, value in vars(predictions).items()
         if value is not None
     }
+    if "groups" in columns:
+        columns["groups"] = np.unique(columns["groups"], return_inverse=True)[1]
     wide = max(int(column.max(initial=0)) for column in columns.values()) > _STEPS
     array = np.empty(len(predictions.labels), [(name, "<u4" if wide else "<u2") for name in columns])
     for name, column in columns.items():
@@ -72,8 +79,8 @@ def read(folder: Path, num_classes: int) -> Predictions | None:
         raise RunFolderError(f"{path} holds no predictions: it has {str(array.dtype)[:200]} of shape {array.shape}.")
     if len(array) and max(array["labels"].max(), array["predicted"].max()) >= num_classes:
         raise RunFolderError(f"{path} has classes that the run does not have.")
-    classes = {name: array[name].astype(np.int64) for name in ("labels", "predicted")}
-    shares = {name: array[name] / _STEPS for name in names if name not in classes}
+    whole = {name: array[name].astype(np.int64) for name in names if name in _WHOLE}
+    shares = {name: array[name] / _STEPS for name in names if name not in _WHOLE}
     if any(share.max(initial=0) > 1 for share in shares.values()):
         raise RunFolderError(f"{path} has a confidence that is larger than 1.")
-    return Predictions(**classes, **shares)
+    return Predictions(**whole, **shares)

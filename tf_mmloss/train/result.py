@@ -104,7 +104,7 @@ def keep_predictions(folder: Path, splits: Splits, decided: decide.Decided) -> N
     rows = np.arange(len(labels))
     confidence = softmax(decided.scores)[rows, predicted] if decided.probabilistic else None
     scaled = calibrated(labels, decided.scores)[rows, predicted] if len(labels) > 1 else None
-    predictions.save(folder, predictions.Predictions(labels, predicted, confidence, scaled))
+    predictions.save(folder, predictions.Predictions(labels, predicted, confidence, scaled, splits.eval_groups))
 
 
 def draw_figures(folder: Path, splits: Callable[[], Splits]) -> None:
