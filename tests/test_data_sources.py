@@ -108,6 +108,13 @@ def test_letters_of_two_cases_are_two_classes():
     assert encode(["10", "9", "10"])[0] == ("9", "10")
 
 
+def test_folders_that_are_nested_too_deep_are_refused(tmp_path):
+    root = write_folders(tmp_path, "a", "/".join(["b", *["x"] * 100]))
+    assert len(open_source(root)) == 4
+    (root / "/".join(["b", *["x"] * 150])).mkdir(parents=True)
+    refused(root, "b/x", "more than 100 folders below its class folder")
+
+
 def test_links(tmp_path):
     write_image(tmp_path / "outside" / "secret.png")
     root = write_folders(tmp_path / "data", "a", "b")

@@ -13,6 +13,7 @@ from tf_mmloss.files import is_inside
 
 FORM = "FOLDER"
 HELP = "a folder of class folders, or with train/ and test/ or val/ of class folders"
+MOST_DEEP = 100  # folders in one another below a class
 
 
 def matches(path: Path) -> bool:
@@ -130,6 +131,8 @@ class _Listing:
             self.empty.append(folder)
 
     def _add(self, folder: str, name: str, split: str, above: tuple[str, ...]) -> None:
+        if len(above) - 1 > MOST_DEEP:
+            raise DataError(f"{shown(folder)} is more than {MOST_DEEP} folders below its class folder.")
         for entry in self._entries(folder):
             path = f"{folder}/{entry.name}".lstrip("/")
             if entry.is_dir():
