@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH_VENV := .venv-torch
 TORCH ?= torch==2.13.0
-# A process a processor; a file of tests stays in one, for what its tests share.
-TEST := -m pytest -n auto --dist loadfile
+# A process a processor; a file of tests stays in one, for what its tests share. Their order is that of tests/conftest.py.
+TEST := -m pytest -n auto --dist loadfile --no-loadscope-reorder
 RUN ?= runs/digits-longtail20-mm-drw-seed0
 LOCK := uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
   --custom-compile-command "make lock" --quiet

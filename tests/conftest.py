@@ -14,6 +14,11 @@ if os.environ["KERAS_BACKEND"] == "jax" and "JAX_COMPILATION_CACHE_DIR" not in o
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
+if os.environ["KERAS_BACKEND"] == "torch" and "PYTEST_XDIST_WORKER" in os.environ:
+    # PyTorch's threads wait for one another in a loop: where several tests share the processors, a run of 4 seconds
+    # took 100.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The backend has no part in these: in the environment of TensorFlow and JAX they pass or fail alike. In that of
 # PyTorch, which has neither, they run again.
 if os.environ["KERAS_BACKEND"] == "jax":
@@ -27,6 +32,14 @@ import pytest
 from browser import CHROMIUM, Browser
 from helpers import savefig
 from matplotlib.figure import Figure
+
+# The files that take longest. They begin first, so that at the end no process waits for another's.
+LONGEST = ("losses_contract", "experiment", "strategy", "cluster", "fit", "benchmarks", "export", "table", "tune")
+
+
+def pytest_collection_modifyitems(items):
+    place = {f"test_{name}": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(autouse=True)
