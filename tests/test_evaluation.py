@@ -134,7 +134,7 @@ def test_groups_are_drawn_instead_of_images(case):
     assert kept["balanced_accuracy"] == grouped["interval"]["balanced_accuracy"]
 
 
-def test_groups_with_images_of_several_classes(case):
+def test_groups_with_images_of_several_classes():
     """Drawn as one, of its rarest class; a class that a draw has no image of is left out of its means."""
     labels, predictions = np.array([0] * 40 + [1] * 20), np.array([0] * 40 + [1] * 10 + [0] * 10)
     groups = np.r_[np.arange(40), 0, 0, 0, 0, 0, np.arange(1, 16)]

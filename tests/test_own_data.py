@@ -293,7 +293,7 @@ def pictures_of(folder):
     return [path.relative_to(folder) for path in sorted(folder.glob("*/*.png"))]
 
 
-def test_groups_of_the_evaluated_images_make_the_intervals(folder, tmp_path, capsys):
+def test_groups_of_the_evaluated_images_make_the_intervals(folder, tmp_path):
     run = tmp_path / "run"
     experiment.run(dataclasses.replace(inputs_config(folder, group_by="^."), epochs=1), run)
     kept = predictions.read(run, len(COUNTS)).groups

@@ -84,6 +84,7 @@ def test_predictions_are_read_as_they_were_saved(tmp_path, largest):
     np.testing.assert_array_equal(read.labels, saved.labels)
     np.testing.assert_array_equal(read.predicted, saved.predicted)
     np.testing.assert_array_equal(read.calibrated, saved.calibrated)
+    np.testing.assert_array_equal(read.groups, saved.groups)
     assert read.confidence is None
     assert predictions.read(tmp_path / "none", 10) is None
     with pytest.raises(RunFolderError, match="classes that the run does not have"):

@@ -203,7 +203,7 @@ def compare(
     result = {
         "measure": measure,
         "images": len(labels),
-        "groups": None if groups is None else len(np.unique(groups)),
+        "groups": None if groups is None else design.distinct,
         "seeds": seeds,
         "level": level,
         "methods": [rows[m] for m in ranks],

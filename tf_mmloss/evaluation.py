@@ -93,14 +93,15 @@ def evaluate(
     ranks = _ranks(labels, probabilities)
     hits = {f"top_{k}_accuracy": ranks < k for k in ks if k <= count}
     auroc = _auroc(labels, probabilities)
-    value, interval = _measured(labels, predictions, count, hits, masks, draws, integer("seed", seed), groups)
+    units = group_numbers(groups, len(labels))
+    value, interval = _measured(labels, predictions, count, hits, masks, draws, integer("seed", seed), units)
     value["macro_auroc"] = None if np.isnan(auroc).all() else float(np.nanmean(auroc))
     value["calibration_error"] = expected_calibration_error(labels, probabilities)
     value["mean_confidence"] = float(probabilities.max(axis=1).mean())
     recall, precision, f1 = _by_class(np.diag(confusion), images, confusion.sum(axis=0))
     return {
         "images": len(labels),
-        "groups": None if groups is None else len(np.unique(groups)),
+        "groups": None if groups is None else int(units.max()) + 1,
         "value": value,
         "interval": interval,
         "draws": draws,
@@ -162,7 +163,8 @@ def by_predictions(
         )
     hits = {"top_1_accuracy": predictions == labels}
     draws = integer("draws", draws, at_most=MOST_DRAWS)
-    return _measured(labels, predictions, count, hits, masks, draws, integer("seed", seed), groups)
+    units = group_numbers(groups, len(labels))
+    return _measured(labels, predictions, count, hits, masks, draws, integer("seed", seed), units)
 
 
 def drawn_from(labels: np.ndarray, num_classes: int, groups: np.ndarray | None = None) -> np.ndarray:
@@ -181,8 +183,9 @@ def drawn_from(labels: np.ndarray, num_classes: int, groups: np.ndarray | None =
         array([1, 1])
     """
     labels = check_labels(labels, num_classes)
-    units = group_numbers(groups, len(labels))
-    return np.bincount(np.unique(units * num_classes + labels) % num_classes, minlength=num_classes)
+    if groups is not None:  # of each group, a label of each class that it has
+        labels = np.unique(group_numbers(groups, len(labels)) * num_classes + labels) % num_classes
+    return np.bincount(labels, minlength=num_classes)
 
 
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -347,9 +350,12 @@ def _measured(
     masks: dict[str, np.ndarray],
     draws: int,
     seed: int,
-    groups: np.ndarray | None,
+    units: np.ndarray,
 ) -> tuple[dict[str, float | None], dict[str, list[float]]]:
-    """The numbers of the whole, and their 95 % percentile intervals over images drawn with replacement by class."""
+    """The numbers of the whole, and their 95 % percentile intervals over units drawn with replacement by class.
+
+    `units` are the numbers (N,) of what is drawn: of groups, or of the images themselves.
+    """
     right = predictions == labels
 
     def numbers(weights: np.ndarray) -> dict[str, float | None]:
@@ -373,8 +379,7 @@ def _measured(
         }
 
     rng = np.random.default_rng(seed)
-    units = group_numbers(groups, len(labels))
-    # Each unit, a group or an image, with the rarest class that it has images of.
+    # Each unit with the rarest class that it has images of.
     rarest_first = np.argsort(np.bincount(labels)[labels], kind="stable")
     of_class = labels[rarest_first][np.unique(units[rarest_first], return_index=True)[1]]
     number, by_class = np.bincount(of_class, minlength=count), np.argsort(of_class, kind="stable")

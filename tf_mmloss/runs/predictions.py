@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tf_mmloss._validation import group_numbers
 from tf_mmloss.files import atomic_path, read_bytes
 from tf_mmloss.runs.folder import RunFolderError
 
@@ -45,7 +46,7 @@ def save(folder: Path, predictions: Predictions) -> None:
         if value is not None
     }
     if "groups" in columns:
-        columns["groups"] = np.unique(columns["groups"], return_inverse=True)[1]
+        columns["groups"] = group_numbers(columns["groups"], len(predictions.labels))
     wide = max(int(column.max(initial=0)) for column in columns.values()) > _STEPS
     array = np.empty(len(predictions.labels), [(name, "<u4" if wide else "<u2") for name in columns])
     for name, column in columns.items():
